@@ -1,0 +1,1 @@
+"""Targets, one folder each; reached through hwprune.registry only."""

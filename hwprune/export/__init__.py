@@ -1,0 +1,1 @@
+"""Lowering to the form the target executes."""

@@ -1,0 +1,1 @@
+"""Models, weights and data sets as people have them."""

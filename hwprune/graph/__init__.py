@@ -1,0 +1,1 @@
+"""Reading ONNX, coupled channels, slimming, cost."""

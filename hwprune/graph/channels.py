@@ -1,0 +1,89 @@
+"""The values the coupling analysis hands to everybody else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Widths = Mapping[str, int]  # group name -> channels kept; a group left out keeps its full width
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One axis of one initializer that a group runs through.
+
+    `positions` is `width x repeat`: row u lists the indices along `axis` that belong to channel u
+    of the group (repeat > 1 where a channel was flattened into several columns, or where blocks of
+    a grouped convolution are tied).
+    """
+
+    tensor: str
+    axis: int
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroup:
+    """Channels that can only be removed together with all their members.
+
+    `producers` are the nodes whose weights create these channels, `consumers` the nodes with
+    weights that read them (a depthwise convolution is in neither). `frozen` is the reason why the
+    group must keep its width, or None.
+    """
+
+    name: str
+    width: int
+    members: tuple[Member, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    frozen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AxisWidth:
+    """Length of one axis of a tensor as a function of group widths: fixed + sum(repeat * kept)."""
+
+    fixed: int
+    parts: tuple[tuple[str, int], ...] = ()  # (group name, repeat)
+
+    def at(self, widths: Widths, full: Widths) -> int:
+        """The length when groups have `widths` (absent: `full`)."""
+        return self.fixed + sum(r * widths.get(g, full[g]) for g, r in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A residual branch that may be removed whole: `add` then yields its other input.
+
+    `nodes` are the nodes that disappear with it (without `add` itself, which disappears too);
+    `kept_input` is the index of the input of `add` that stays.
+    """
+
+    name: str
+    add: str
+    kept_input: int
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """What can be pruned in one graph, and how every tensor's shape follows from it."""
+
+    groups: tuple[ChannelGroup, ...]
+    branches: tuple[Branch, ...]
+    shapes: Mapping[str, tuple[AxisWidth, ...]]  # every tensor, initializers included
+    full: Mapping[str, int] = field(default_factory=dict)  # group name -> full width
+
+    def shape(self, tensor: str, widths: Widths) -> tuple[int, ...]:
+        """Shape of `tensor` when the groups have `widths`."""
+        return tuple(axis.at(widths, self.full) for axis in self.shapes[tensor])
+
+    def group(self, name: str) -> ChannelGroup:
+        """The group of that name (KeyError if there is none)."""
+        return next(g for g in self.groups if g.name == name)
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that are not frozen."""
+        return tuple(g for g in self.groups if g.frozen is None)

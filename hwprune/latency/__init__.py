@@ -1,0 +1,1 @@
+"""Latency tables: kernels, measuring, estimating."""

@@ -1,0 +1,1 @@
+"""The trainable twin: a graph as a torch module, and back."""

@@ -1,0 +1,71 @@
+"""The Plan: the only bridge from search to the passes that change the network."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hwprune.errors import StoreError
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A point of the search space: how wide, which branches go, which kernel each node gets.
+
+    Groups left out of `widths` keep their full width; nodes left out of `kernels` run fp32.
+    """
+
+    widths: Mapping[str, int] = field(default_factory=dict)  # group name -> channels kept
+    dropped: frozenset[str] = frozenset()  # branch names
+    kernels: Mapping[str, str] = field(default_factory=dict)  # node name -> "fp32" | "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration with the very channels that stay.
+
+    `keep` lists, per group that is narrowed, the kept channel indices in ascending order;
+    `weight_bits` and `act_bits` are per node that runs quantised.
+    """
+
+    keep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    weight_bits: Mapping[str, int] = field(default_factory=dict)
+    act_bits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The plan without the identity of the channels."""
+        widths = {g: len(kept) for g, kept in self.keep.items()}
+        return Configuration(widths, self.dropped, self.kernels)
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal plans give equal bytes."""
+        document = {
+            "version": VERSION,
+            "keep": {g: list(k) for g, k in self.keep.items()},
+            "dropped": sorted(self.dropped),
+            "kernels": dict(self.kernels),
+            "weight_bits": dict(self.weight_bits),
+            "act_bits": dict(self.act_bits),
+        }
+        return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Reads `to_json` back. Raises StoreError for anything else."""
+        try:
+            d = json.loads(text)
+            if d["version"] != VERSION:
+                raise StoreError(f"plan has version {d['version']}, this hwprune reads {VERSION}")
+            return cls(
+                {str(g): tuple(int(i) for i in k) for g, k in d["keep"].items()},
+                frozenset(str(b) for b in d["dropped"]),
+                {str(n): str(k) for n, k in d["kernels"].items()},
+                {str(n): int(b) for n, b in d["weight_bits"].items()},
+                {str(n): int(b) for n, b in d["act_bits"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise StoreError(f"not a plan: {e}", "delete it; the next run writes it again") from e

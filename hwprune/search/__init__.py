@@ -1,0 +1,1 @@
+"""Search under the budget: space, decoder, Bayesian optimisation, baselines."""

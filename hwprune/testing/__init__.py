@@ -1,0 +1,1 @@
+"""Contract suites and random networks for plug-in authors."""

@@ -1,0 +1,1 @@
+"""Numerical parity and measured latency of a written file."""
