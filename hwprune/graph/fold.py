@@ -1,0 +1,59 @@
+"""Bringing a model to one opset and computing once what does not depend on its inputs."""
+
+import math
+
+import onnx
+import onnx_ir as ir
+from onnx import version_converter
+from onnx_ir.passes import common as passes
+from onnxscript import optimizer
+
+from hwprune.errors import UnsupportedModelError
+from hwprune.graph.shapes import infer
+
+OPSET = 17
+_MAX_FOLDED = 1 << 24  # elements
+_QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_ROUNDS = 4  # each makes shapes static that the next can fold through; nets need one or two
+
+
+def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at opset 17 or newer. Raises UnsupportedModelError where onnx cannot convert."""
+    version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    if version >= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except (RuntimeError, version_converter.ConvertError) as error:
+        raise UnsupportedModelError(
+            f"opset {version} cannot be converted to {OPSET}: {str(error).splitlines()[0]}",
+            f"export the model with opset {OPSET} or newer",
+        ) from error
+
+
+def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inlines functions, folds constant sub-graphs and lifts constants to initializers."""
+    for _ in range(_ROUNDS):
+        before = len(model.graph.node)
+        graph = ir.serde.deserialize_model(infer(model))
+        passes.InlinePass()(graph)
+        optimizer.fold_constants(graph, onnx_shape_inference=True, should_fold=_should_fold)
+        passes.RemoveUnusedNodesPass()(graph)
+        passes.RemoveUnusedFunctionsPass()(graph)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        passes.IdentityEliminationPass()(graph)
+        passes.TopologicalSortPass()(graph)
+        model = ir.serde.serialize_model(graph)
+        if len(model.graph.node) == before:
+            break
+    return infer(model)
+
+
+def _should_fold(node: ir.Node) -> bool:
+    """Everything that stays small; the size must be known beforehand, or it may be a bomb."""
+    if node.op_type in _QUANTIZATION:
+        return False
+    shapes = [out.shape for out in node.outputs]
+    return all(
+        s is not None and s.is_static() and math.prod(s.numpy()) <= _MAX_FOLDED for s in shapes
+    )

@@ -1,0 +1,70 @@
+"""From an ONNX file to the canonical graph that every stage works on, and back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from hwprune.graph.batchnorm import fold_batchnorm
+from hwprune.graph.fold import fold_constants, upgrade
+from hwprune.graph.safety import check_content, check_rules, load_checked
+from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
+from hwprune.graph.tidy import name_nodes, tidy
+
+
+def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int = 1) -> gs.Graph:
+    """Reads an ONNX file safely and brings it into canonical form.
+
+    Args:
+        path: The file; external data is looked for in its folder only.
+        shapes: Static shape per input, needed where more than the batch is dynamic.
+        batch: Value of a leading symbolic dimension.
+
+    Raises:
+        ModelError: Not readable, not safe or not supported; the subclasses tell which.
+        UsageError: An input's shape is missing or wrong.
+    """
+    return _canonical(load_checked(path), shapes or {}, batch)
+
+
+def canonical(
+    model: onnx.ModelProto, shapes: Mapping[str, Shape] | None = None, batch: int = 1
+) -> gs.Graph:
+    """The canonical graph of a model in memory (left unchanged).
+
+    Static shapes, opset >= 17, sorted, unique node and tensor names, no Constant, Identity or
+    Dropout nodes, constant sub-graphs folded, BatchNormalization folded into the layer in front.
+    Raises as `read_graph`.
+    """
+    check_rules(model)
+    check_content(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return _canonical(copy, shapes or {}, batch)
+
+
+def _canonical(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> gs.Graph:
+    bind_inputs(model, shapes, batch)
+    name_nodes(model)
+    model = fold_constants(upgrade(model))
+    name_nodes(model)
+    check_static(model)
+    graph = gs.import_onnx(model)
+    tidy(graph)
+    fold_batchnorm(graph)
+    return graph.toposort()
+
+
+def to_proto(graph: gs.Graph) -> onnx.ModelProto:
+    """The graph as an ONNX model with inferred shapes."""
+    return infer(gs.export_onnx(graph))
+
+
+def clone(graph: gs.Graph) -> gs.Graph:
+    """A deep copy: neither nodes nor weights are shared with the original."""
+    copy = graph.copy()
+    for tensor in copy.tensors().values():
+        if isinstance(tensor, gs.Constant):
+            tensor.values = tensor.values.copy()
+    return copy

@@ -1,0 +1,178 @@
+"""Opening a model file that nobody has vouched for.
+
+Size and nesting first, then the paths of external data, then onnx's own checker, then the rules it
+does not know. External data was patched three times upstream because checks compared strings
+(CVE-2022-25882, CVE-2024-27318, CVE-2026-27489): here paths are resolved first, compared second.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import load_external_data_for_model
+
+from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
+
+MAX_BYTES = 4 << 30
+MAX_NODES = 20_000
+MAX_ELEMENTS = 1 << 28  # of one tensor: about 1 GiB of fp32
+MIN_OPSET = 9
+_PROTOBUF_LIMIT = (2 << 30) - 1
+
+
+def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
+    """Reads one ONNX file with its external data; nothing outside its folder is opened.
+
+    Raises:
+        ModelError: The file is missing, damaged or inconsistent.
+        UnsafeModelError: It breaks a safety rule (size, paths, numbers that are not finite).
+        UnsupportedModelError: It is valid, but holds operators that cannot be compiled.
+    """
+    _check_file(path, max_bytes)
+    model = _parse(path)
+    check_rules(model)
+    for tensor in _external(model):
+        _check_external(tensor, path.parent)
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise UnsafeModelError(f"{path}: external data refused: {_first_line(error)}") from error
+    check_content(model)
+    return model
+
+
+def check_rules(model: onnx.ModelProto) -> None:
+    """Refuses what the compiler cannot treat: foreign domains, control flow, old opsets."""
+    count = len(model.graph.node) + sum(len(f.node) for f in model.functions)
+    if count > MAX_NODES:
+        raise UnsafeModelError(f"the model has {count} nodes, the limit is {MAX_NODES}")
+    if model.graph.sparse_initializer:
+        raise UnsupportedModelError("sparse initializers are not supported")
+    local = {f.domain for f in model.functions}
+    for entry in model.opset_import:
+        _check_opset(entry.domain, entry.version, local)
+    for node in _nodes(model):
+        if node.domain not in {"", "ai.onnx"} | local:
+            raise UnsupportedModelError(
+                f"node {node.name!r} uses {node.op_type} of domain {node.domain!r}",
+                "export the model with standard ONNX operators only",
+            )
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            raise UnsupportedModelError(
+                f"node {node.name!r} ({node.op_type}) is control flow, which is not supported"
+            )
+
+
+def check_content(model: onnx.ModelProto) -> None:
+    """onnx's checker, and finite weights. Raises ModelError or UnsafeModelError."""
+    try:
+        if model.ByteSize() <= _PROTOBUF_LIMIT:
+            onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the model is inconsistent: {_first_line(error)}") from error
+    for tensor in _tensors(model):
+        _check_finite(tensor)
+
+
+def _check_file(path: Path, max_bytes: int) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}", "check the path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeModelError(f"{path} is not a regular file")
+    if status.st_size == 0:
+        raise ModelError(f"{path} is empty")
+    if status.st_size > max_bytes:
+        raise UnsafeModelError(f"{path} has {status.st_size} bytes, the limit is {max_bytes}")
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(str(path), load_external_data=False)  # noqa: TID251 (the one place)
+    except (DecodeError, OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+    if not model.graph.node:
+        raise ModelError(f"{path} holds no network")
+    return model
+
+
+def _check_opset(domain: str, version: int, local: set[str]) -> None:
+    if domain in {"", "ai.onnx"} and not MIN_OPSET <= version <= onnx.defs.onnx_opset_version():
+        raise UnsupportedModelError(
+            f"the model uses opset {version}",
+            f"export it with opset {MIN_OPSET} to {onnx.defs.onnx_opset_version()}",
+        )
+    if domain not in {"", "ai.onnx", "ai.onnx.ml"} | local and not domain.startswith("pkg."):
+        raise UnsupportedModelError(
+            f"the model uses operators of domain {domain!r}",
+            "export the model with standard ONNX operators only",
+        )
+
+
+def _check_external(tensor: onnx.TensorProto, folder: Path) -> None:
+    """One regular file inside `folder`, no link of any kind on the way, range inside the file."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    where = f"external data of {tensor.name!r} at {location!r}"
+    path, base = folder / location, folder.resolve()
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise UnsafeModelError(f"{where} leaves the model's folder")
+    try:
+        status = os.lstat(path)
+        if path.resolve(strict=True) != base / location or not stat.S_ISREG(status.st_mode):
+            raise UnsafeModelError(f"{where} is a link or not a regular file")
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{where} cannot be read: {error}") from error
+    if status.st_nlink != 1:
+        raise UnsafeModelError(f"{where} is a hard link", "copy the model into a folder of its own")
+    if offset < 0 or length < 0 or offset + length > status.st_size:
+        raise UnsafeModelError(f"{where} reaches beyond the file's {status.st_size} bytes")
+
+
+def _check_finite(tensor: onnx.TensorProto) -> None:
+    if any(dim < 0 for dim in tensor.dims) or np.prod(tensor.dims, dtype=float) > MAX_ELEMENTS:
+        raise UnsafeModelError(f"tensor {tensor.name!r} has the shape {list(tensor.dims)}")
+    values = onnx.numpy_helper.to_array(tensor)
+    if not np.issubdtype(values.dtype, np.floating):
+        return
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise UnsafeModelError(
+            f"weight {tensor.name!r} has {bad} of {values.size} values that are NaN or infinite",
+            "train or export the model again",
+        )
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    yield from model.graph.node
+    for function in model.functions:
+        yield from function.node
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from model.graph.initializer
+    for attribute in (a for node in _nodes(model) for a in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+
+
+def _external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    external = onnx.TensorProto.EXTERNAL
+    tensors = [t for t in _tensors(model) if t.data_location == external]
+    most = Counter(t.name for t in tensors if t.name)
+    repeated = [name for name, count in most.items() if count > 1]
+    if repeated:
+        raise ModelError(f"several tensors are called {repeated[0]!r}")
+    yield from tensors
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
