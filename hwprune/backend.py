@@ -42,6 +42,7 @@ class Capabilities:
     activations: Mapping[str, frozenset[str]]  # precision -> ops fused behind Conv/Gemm
     residual_fused: frozenset[str]  # precisions in which Conv + Add (+ Relu) is one kernel
     passthrough: frozenset[str]  # int8 ops that keep scale and zero point (MaxPool, Reshape...)
+    blocked: frozenset[str] = frozenset()  # fp32 ops that stay in the runtime's blocked layout
     weight_bits: int = 8  # 7 where the CPU saturates u8 x s8 products
     per_channel: bool = True
 

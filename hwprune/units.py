@@ -59,7 +59,8 @@ def format_bytes(count: float) -> str:
     """'1.5 MB', '312 kB'."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
-            return f"{count / scale:.3g} {unit}" if count < 100 * scale else f"{count / scale:.0f} {unit}"
+            scaled = count / scale
+            return f"{scaled:.3g} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
     return f"{count:.0f} B"
 
 

@@ -1,0 +1,126 @@
+"""The search space of one network on one target: offered widths, branches and kernels.
+
+Every choice is a variable with a few options; an assignment (variable -> option) stands for one
+`Configuration`. Variables are named `width:<group>`, `branch:<name>` and `kernel:<node>`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwprune.graph.channels import ChannelGroup, Coupling, Widths
+from hwprune.latency.kernels import KernelGraph
+from hwprune.plan import Configuration
+
+_MOST_GROUPS = 4  # a kernel that depends on more groups than this has them share one keep ratio
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Options per variable; option 0 is the narrowest (branch: dropped; kernel: fp32)."""
+
+    widths: Mapping[str, tuple[Mapping[str, int], ...]]
+    branches: tuple[str, ...]
+    kernels: Mapping[str, tuple[str, ...]]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of options of every variable."""
+        found = {f"width:{v}": len(options) for v, options in self.widths.items()}
+        found |= {f"branch:{b}": 2 for b in self.branches}
+        return found | {f"kernel:{n}": len(options) for n, options in self.kernels.items()}
+
+    def variable_of(self) -> dict[str, str]:
+        """Group name -> the width variable that sets it."""
+        return {g: f"width:{v}" for v, options in self.widths.items() for g in options[0]}
+
+    def configuration(self, assignment: Mapping[str, int]) -> Configuration:
+        """What an assignment stands for; variables left out keep everything, in fp32."""
+        widths: dict[str, int] = {}
+        for name, options in self.widths.items():
+            widths |= options[assignment.get(f"width:{name}", len(options) - 1)]
+        dropped = frozenset(b for b in self.branches if assignment.get(f"branch:{b}", 1) == 0)
+        kernels = {n: o[assignment.get(f"kernel:{n}", 0)] for n, o in self.kernels.items()}
+        return Configuration(widths, dropped, kernels)
+
+
+def build_space(
+    network: KernelGraph, step: int, coarse_step: int, most: int = 8, precisions: bool = True
+) -> SearchSpace:
+    """Offers at most `most` widths a group, multiples of `step`, of `coarse_step` by preference."""
+    coupling = network.coupling
+    options: dict[str, tuple[Mapping[str, int], ...]] = {}
+    for cluster in _clusters(network):
+        name = cluster[0].name
+        if len(cluster) == 1:
+            offered = offered_widths(cluster[0].width, step, coarse_step, most)
+            options[name] = tuple({name: w} for w in offered)
+        else:
+            options[name] = _shared_ratio(cluster, step, most)
+    kernels = {s.node: s.precisions for s in network.steps if precisions and len(s.precisions) > 1}
+    return SearchSpace(options, tuple(b.name for b in coupling.branches), kernels)
+
+
+def offered_widths(width: int, step: int, coarse_step: int, most: int) -> tuple[int, ...]:
+    """Useful widths up to `width`, ascending, `width` itself always among them."""
+    fine = [*range(step, width, step), width]
+    if len(fine) <= most:
+        return tuple(fine)
+    coarse = [*range(coarse_step, width, coarse_step), width]
+    if len(coarse) > most:
+        return tuple(
+            sorted({coarse[round(i * (len(coarse) - 1) / (most - 1))] for i in range(most)})
+        )
+    spare = [w for w in fine if w not in coarse]
+    extra = most - len(coarse)
+    chosen = {spare[round((i + 0.5) * len(spare) / extra - 0.5)] for i in range(extra)}
+    return tuple(sorted({*coarse, *chosen}))
+
+
+def full_widths(space: SearchSpace) -> Widths:
+    """Every group of the space at its full width."""
+    return {g: w for options in space.widths.values() for g, w in options[-1].items()}
+
+
+def _shared_ratio(
+    cluster: Sequence[ChannelGroup], step: int, most: int
+) -> tuple[Mapping[str, int], ...]:
+    found: list[dict[str, int]] = []
+    for i in range(1, most + 1):
+        widths = {
+            g.name: min(g.width, max(step, round(i / most * g.width / step) * step))
+            for g in cluster
+        }
+        if i == most:
+            widths = {g.name: g.width for g in cluster}
+        if not found or widths != found[-1]:
+            found.append(widths)
+    return tuple(found)
+
+
+def _clusters(network: KernelGraph) -> list[list[ChannelGroup]]:
+    """Groups in order, joined where one kernel depends on too many of them at once."""
+    coupling = network.coupling
+    leader = {g.name: g.name for g in coupling.prunable}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for step in network.steps:
+        touched = sorted(
+            {find(g) for g in groups_of(coupling, (*step.inputs, step.output)) if g in leader}
+        )
+        if len(touched) > _MOST_GROUPS:
+            for other in touched[1:]:
+                leader[find(other)] = find(touched[0])
+    clusters: dict[str, list[ChannelGroup]] = {}
+    for group in coupling.prunable:
+        clusters.setdefault(find(group.name), []).append(group)
+    return list(clusters.values())
+
+
+def groups_of(coupling: Coupling, tensors: Sequence[str]) -> list[str]:
+    """Names of the groups that the shapes of `tensors` depend on."""
+    parts = [part for t in tensors for axis in coupling.shapes[t] for part in axis.parts]
+    return list(dict.fromkeys(name for name, _ in parts))
