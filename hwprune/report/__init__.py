@@ -1,1 +1,42 @@
-"""Reports as JSON and text."""
+"""What a run found, as data (`report.json`), as text and as a page."""
+
+from hwprune.report.html import write_html
+from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
+from hwprune.report.schema import (
+    Bounds,
+    Change,
+    Frozen,
+    Latency,
+    Layer,
+    Model,
+    Percentiles,
+    Quality,
+    Report,
+    Search,
+    Stage,
+    Target,
+    Verdict,
+)
+from hwprune.report.text import print_report
+
+__all__ = [
+    "Bounds",
+    "BranchInfo",
+    "Change",
+    "Frozen",
+    "GroupInfo",
+    "Inspection",
+    "Latency",
+    "Layer",
+    "Model",
+    "Percentiles",
+    "Quality",
+    "Report",
+    "Search",
+    "Stage",
+    "Target",
+    "Verdict",
+    "VerifyResult",
+    "print_report",
+    "write_html",
+]

@@ -1,0 +1,121 @@
+"""The figures of a report as words: one place for every rendering (text, terminal, html)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hwprune.report.schema import Change, Layer, Percentiles, Report
+from hwprune.units import format_bytes, format_count, format_ns
+
+UNKNOWN = "-"
+_DECIBELS = "sqnr_db"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure before and after."""
+
+    label: str
+    original: str
+    compiled: str
+    change: str = ""
+
+
+def rows(report: Report) -> Iterator[Row]:
+    """The short table: latency, quality, size, MACs, parameters, prediction, budget."""
+    latency = report.latency_ms
+    for percentile in ("p50", "p90"):
+        before, after = _at(latency.original, percentile), _at(latency.compiled, percentile)
+        yield Row(f"latency {percentile}", _ms(before), _ms(after), _times(before, after))
+    yield Row("predicted", "", _ms(latency.predicted), _off(latency.predicted, report))
+    yield Row("budget", "", f"{_ms(report.budget.latency_ms)} ({report.budget.percentile})")
+    yield _quality(report)
+    yield _count("size", report.size_bytes, format_bytes)
+    yield _count("MACs", report.macs, format_count)
+    yield _count("parameters", report.params, format_count)
+
+
+def verdict(report: Report) -> str:
+    """One sentence: 'met: 9.6 ms of 10 ms'."""
+    measured = report.measured_ms()
+    budget = _ms(report.budget.latency_ms)
+    if report.verdict == "infeasible":
+        least = report.latency_ms.reachable or report.latency_ms.predicted
+        return f"infeasible: {_bounds(report)}; the least reachable latency is {_ms(least)}"
+    if report.verdict == "noisy":
+        return f"noisy: the times spread too widely to say whether {budget} is met"
+    return f"{report.verdict}: {_ms(measured)} of {budget}"
+
+
+def quality_note(report: Report) -> str:
+    """What the quality figure is, in words."""
+    q = report.quality
+    if q.compiled is None:
+        return "quality is not known: there was no data to measure it on"
+    names = {"agreement": "agreement with the original network", _DECIBELS: "least output SQNR"}
+    kl = "" if q.kl is None else f", mean KL {q.kl:.2g}"
+    return f"{names.get(q.metric, q.metric)} on {q.samples} samples of the {q.split} split{kl}"
+
+
+def fate(layer: Layer) -> str:
+    """'64x64 -> 48x40', or what else became of the layer."""
+    before = "x".join(map(str, layer.channels))
+    if not any(layer.kept):
+        return f"{before} -> dropped"
+    after = "x".join(map(str, layer.kept))
+    return before if before == after else f"{before} -> {after}"
+
+
+def kernel(layer: Layer) -> str:
+    """'int8' or 'int8 w4', 'fp32', '-' for a layer that is gone."""
+    if not any(layer.kept):
+        return UNKNOWN
+    unusual = layer.kernel != "fp32" and layer.weight_bits not in (0, 8)
+    return f"{layer.kernel} w{layer.weight_bits}" if unusual else layer.kernel
+
+
+def microseconds(value: float) -> str:
+    """'12.3 us'."""
+    return format_ns(value * 1e3)
+
+
+def _bounds(report: Report) -> str:
+    budget = report.budget
+    parts = [f"{_ms(budget.latency_ms)} cannot be met"]
+    if budget.max_drop is not None:
+        parts.append(f"within {budget.max_drop:g} points of quality")
+    if budget.max_bytes is not None:
+        parts.append(f"in {format_bytes(budget.max_bytes)}")
+    return " ".join(parts)
+
+
+def _quality(report: Report) -> Row:
+    q = report.quality
+    if q.metric == _DECIBELS:
+        return Row("SQNR", UNKNOWN, UNKNOWN if q.compiled is None else f"{q.compiled:.1f} dB")
+    if q.original is None or q.compiled is None:
+        return Row("quality", UNKNOWN, "not known")
+    change = f"{100 * (q.compiled - q.original):+.2f} points"
+    return Row(q.metric, f"{100 * q.original:.2f} %", f"{100 * q.compiled:.2f} %", change)
+
+
+def _count(label: str, change: Change, spell: Callable[[float], str]) -> Row:
+    before, after = change.original, change.compiled
+    return Row(label, spell(before), spell(after), _times(before, after))
+
+
+def _at(percentiles: Percentiles | None, name: str) -> float | None:
+    return None if percentiles is None else getattr(percentiles, name)
+
+
+def _ms(value: float | None) -> str:
+    return UNKNOWN if value is None else format_ns(value * 1e6)
+
+
+def _times(before: float | None, after: float | None) -> str:
+    """'0.31x': after as a ratio of before."""
+    return f"{after / before:.2f}x" if before and after is not None else ""
+
+
+def _off(predicted: float | None, report: Report) -> str:
+    measured = _at(report.latency_ms.compiled, "p50")
+    return f"{100 * (predicted / measured - 1):+.0f} %" if predicted and measured else ""

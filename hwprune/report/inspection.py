@@ -1,0 +1,75 @@
+"""What `hwprune inspect` and `hwprune verify` answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hwprune.report import jsonio
+from hwprune.report.schema import EXIT_CODES, Bounds, Latency, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A group of coupled channels.
+
+    `macs_share` is the fraction of the network's MACs in the layers it runs through, `step` the
+    multiple its width may be cut by, `frozen` why it must keep its width (None: it may shrink).
+    """
+
+    name: str
+    width: int
+    step: int
+    macs_share: float
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    frozen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchInfo:
+    """A residual branch that may go as a whole."""
+
+    name: str
+    nodes: tuple[str, ...]
+    macs_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What could be pruned in a network, before anything is measured."""
+
+    name: str
+    source: str
+    inputs: Mapping[str, tuple[int, ...]]
+    macs: int
+    params: int
+    groups: tuple[GroupInfo, ...]
+    branches: tuple[BranchInfo, ...] = ()
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return jsonio.to_json(self)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """A finished artefact, measured again: its verdict, its times and its numerical parity.
+
+    `max_abs` is the largest difference between the file and its torch twin, `sqnr_db` the
+    signal-to-noise ratio of each output.
+    """
+
+    verdict: Verdict
+    budget: Bounds
+    latency_ms: Latency
+    max_abs: float
+    sqnr_db: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The process' exit status for this verdict."""
+        return EXIT_CODES[self.verdict]
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return jsonio.to_json(self)

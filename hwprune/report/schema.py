@@ -1,0 +1,177 @@
+"""What a run found: `report.json`, schema 1. Fields may be added, never renamed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hwprune.errors import StoreError
+from hwprune.report import jsonio
+
+SCHEMA = 1
+Verdict = Literal["met", "missed", "infeasible", "noisy"]
+EXIT_CODES: Mapping[Verdict, int] = {"met": 0, "missed": 4, "infeasible": 4, "noisy": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The network as it came in; `inputs` are the shapes it was compiled for."""
+
+    name: str
+    source: str
+    inputs: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the times were taken."""
+
+    name: str
+    device: str
+    runtime: str
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What was asked for; `max_drop` is in points of the quality metric."""
+
+    latency_ms: float
+    percentile: str
+    max_drop: float | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Measured milliseconds of one run of the network."""
+
+    p50: float
+    p90: float
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Measured before and after, what the table predicted for the result, and the table's bound."""
+
+    original: Percentiles | None
+    compiled: Percentiles | None
+    predicted: float | None
+    reachable: float | None = None  # the least latency any configuration has under the table
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Quality on data the compiler never saw; None where there was no data to tell.
+
+    `top1` and `agreement` (with the original's own answers) are fractions of 1, `sqnr_db` is the
+    least signal-to-quantisation-noise ratio over the outputs, all of which are in `outputs`.
+    """
+
+    metric: str
+    original: float | None
+    compiled: float | None
+    samples: int
+    split: str = "eval"
+    kl: float | None = None  # mean KL from the original's answers to the result's, nats
+    outputs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A count before and after."""
+
+    original: int
+    compiled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A node with weights: (input, output) channels before and after, and how it runs.
+
+    A layer of a dropped branch has kept (0, 0) and costs nothing.
+    """
+
+    name: str
+    op: str
+    channels: tuple[int, int]
+    kept: tuple[int, int]
+    kernel: str
+    weight_bits: int
+    act_bits: int
+    predicted_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A group of channels that had to keep its width, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How the configuration was found; `best_so_far` is the loss after each evaluation."""
+
+    strategy: str
+    evaluations: int
+    best_so_far: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the run; `resumed` if it was taken from an earlier run."""
+
+    name: str
+    seconds: float
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The evidence that goes with the compiled file."""
+
+    verdict: Verdict
+    model: Model
+    target: Target
+    budget: Bounds
+    latency_ms: Latency
+    quality: Quality
+    size_bytes: Change
+    macs: Change
+    params: Change
+    layers: tuple[Layer, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+    search: Search = Search("none", 0)
+    stages: tuple[Stage, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=lambda: {"onnx": "model.onnx"})
+    schema: int = SCHEMA
+
+    @property
+    def exit_code(self) -> int:
+        """The process' exit status for this verdict."""
+        return EXIT_CODES[self.verdict]
+
+    def measured_ms(self) -> float | None:
+        """The compiled network's latency at the budget's percentile, None if it was not timed."""
+        return getattr(self.latency_ms.compiled, self.budget.percentile, None)
+
+    def dominating(self, count: int = 5) -> tuple[Layer, ...]:
+        """The layers that cost most under the table, slowest first."""
+        return tuple(sorted(self.layers, key=lambda layer: -layer.predicted_us)[:count])
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal reports give equal bytes."""
+        return jsonio.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Reads `to_json` back. Raises StoreError for anything else."""
+        report = jsonio.from_json(cls, text)
+        if report.schema != SCHEMA:
+            raise StoreError(f"report has schema {report.schema}, this hwprune reads {SCHEMA}")
+        return report
