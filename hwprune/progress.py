@@ -6,7 +6,6 @@
 Everything goes to one stream, normally stderr, so that stdout stays free for results.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -38,7 +37,7 @@ class Progress(Protocol):
         """One line that stays visible."""
 
 
-def progress_on(stream: TextIO = sys.stderr) -> Progress:
+def progress_on(stream: TextIO) -> Progress:
     """Bars if `stream` is a terminal, plain lines if not."""
     return Terminal(stream) if stream.isatty() else Lines(stream)
 

@@ -1,11 +1,38 @@
 """Backends and methods by name: the only place that knows them. Nothing heavy is imported here."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from hwprune.backend import Backend
 from hwprune.errors import BackendError, UsageError
+
+METHODS: Mapping[str, Mapping[str, str]] = {
+    "search": {
+        "bo": "the knapsack, steered by Bayesian optimisation of measured quality (default)",
+        "knapsack": "the least estimated loss under the latency table, evaluated once",
+        "random": "random multipliers for the knapsack",
+        "uniform": "the same fraction of every group: the baseline to beat",
+    },
+    "criterion": {
+        "obs": "error left after least-squares repair of the consumers (default)",
+        "l1": "sum of absolute weights",
+        "l2": "Euclidean norm of the weights",
+        "random": "a random order: the baseline to beat",
+    },
+    "effort": {
+        "quick": "no training: least-squares repair and post-training quantisation (default)",
+        "standard": "a few epochs of distillation",
+        "thorough": "distillation until it no longer helps, then quantisation-aware training",
+    },
+}
+
+
+def known_method(kind: str, name: str) -> str:
+    """`name` if `kind` has a method of that name. Raises UsageError."""
+    if name not in METHODS[kind]:
+        raise unknown(kind, name, METHODS[kind])
+    return name
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -3,3 +3,6 @@
 
 def main() -> None:
     """Entry point of `hwprune`."""
+    from hwprune.cli.app import app
+
+    app(prog_name="hwprune")

@@ -43,12 +43,13 @@ def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
         yield f"files: {', '.join(str(folder / name) for name in report.artifacts.values())}"
 
 
-def align(rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
+def align(rows: Iterable[Sequence[str]], right: bool = True) -> Iterable[str]:
+    """Rows of cells as lines; `right` aligns all columns but the first to the right."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for first, *others in table:
-        cells = [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+        pairs = zip(others, widths[1:], strict=True)
+        cells = [c.rjust(w) if right else c.ljust(w) for c, w in pairs]
         yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 

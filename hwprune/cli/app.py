@@ -1,0 +1,57 @@
+"""The `hwprune` group: verbs are imported when they are called, so that help is instant."""
+
+from importlib import import_module
+
+import click
+
+from hwprune import __version__
+from hwprune.cli.failures import translated
+
+_VERBS = {
+    "compile": "Prune and quantise a network until it meets a latency budget.",
+    "inspect": "Show what can be pruned in a network, and what cannot and why.",
+    "verify": "Measure a finished artefact again on this machine.",
+    "report": "Show the report of a finished run.",
+    "targets": "List the targets and whether they can be used here.",
+    "methods": "List the methods that options take by name.",
+    "doctor": "Check the versions and targets of this installation.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, loaded on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of `_VERBS`."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the verb's module; its `command` is the command."""
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = import_module(f"hwprune.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of verbs, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keeps the arguments: a run that is interrupted says how to resume."""
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the verb; whatever goes wrong becomes a message and an exit status."""
+        with translated(ctx):
+            return super().invoke(ctx)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="hwprune %(version)s")
+def app() -> None:
+    """Compile a trained network for a device and a millisecond budget.
+
+    The whole of it:  hwprune compile --target cpu --budget 10ms
+    """

@@ -1,0 +1,89 @@
+"""`hwprune compile`: the whole product."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hwprune.cli import options as o
+from hwprune.report import print_report
+from hwprune.units import parse_budget, parse_size
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("compile", context_settings={"show_default": True})
+@click.argument("model", required=False)
+@click.option("--target", type=o.target_name, metavar="NAME", default="cpu", help="The device.")
+@click.option(
+    "--budget",
+    type=parse_budget,
+    metavar="TIME",
+    required=True,
+    help="10ms, 800us, or 0.4x of the measured original.",
+)
+@click.option("--percentile", type=click.Choice(["p50", "p90", "p99"]), default="p50")
+@click.option("--max-drop", type=click.FloatRange(min=0), help="Quality that may be lost, points.")
+@click.option("--max-size", type=parse_size, metavar="SIZE", help="500kB or 1.5MB.")
+@click.option("--weights", type=_FILE, help=".safetensors, or a state dict of tensors.")
+@click.option("--data", help="Folder of class folders, .npz, package.module:factory, or digits.")
+@click.option("--train-data", help="Data for calibration and training alone.")
+@click.option("--eval-data", help="Data for the final figures alone.")
+@click.option("--mean", type=o.numbers, metavar="NUMBERS", help="Per channel: 0.49,0.48,0.45.")
+@click.option("--std", type=o.numbers, metavar="NUMBERS", help="Per channel.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="What 1.0 is in pixels.")
+@o.shape_option
+@click.option("--batch", type=click.IntRange(min=1), default=1)
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the runtime's own choice.")
+@click.option(
+    "--effort",
+    type=o.method("effort"),
+    metavar="NAME",
+    default="quick",
+    help="See hwprune methods.",
+)
+@click.option("--epochs", type=click.IntRange(min=0), help="Training epochs, whatever the effort.")
+@click.option(
+    "--search", type=o.method("search"), metavar="NAME", default="bo", help="See hwprune methods."
+)
+@click.option(
+    "--criterion",
+    type=o.method("criterion"),
+    metavar="NAME",
+    default="obs",
+    help="See hwprune methods.",
+)
+@click.option("--evaluations", type=click.IntRange(min=1), help="Candidates the search evaluates.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Default: hwprune-out/<model>-<target>.",
+)
+@click.option("--force", is_flag=True, help="Start afresh, replacing what the folder holds.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every layer, too.")
+@o.json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, verbose: bool, **values: Any) -> None:
+    """Prune and quantise MODEL until it meets a latency budget, and prove that it does.
+
+    MODEL is a .onnx file, a package.module:factory, or the name of a bundled network; without it
+    the bundled digits network is compiled. Exit status 0: met, 4: cannot be met, 6: too noisy.
+    """
+    progress = o.progress()
+    with progress.stage("load"):  # takes seconds: torch and onnxruntime
+        from hwprune import compiler
+    values["out"] = values["out"] or default_folder(values["model"], values["target"])
+    report = compiler.compile(compiler.CompileOptions(**values), progress)
+    print_report(report, values["out"], sys.stderr if as_json else sys.stdout, layers=verbose)
+    if as_json:
+        click.echo(report.to_json(), nl=False)
+    ctx.exit(report.exit_code)
+
+
+def default_folder(model: str | None, target: str) -> Path:
+    """hwprune-out/<model>-<target>, the model named as briefly as it can be."""
+    name = Path(model).stem.rpartition(":")[2] if model else "digits"
+    return Path("hwprune-out") / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{target}"

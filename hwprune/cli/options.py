@@ -1,0 +1,75 @@
+"""How options are written on the command line, and read."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+
+from hwprune.errors import UsageError
+from hwprune.progress import Progress, progress_on
+from hwprune.registry import backend_names, known_method, unknown
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def target_name(text: str) -> str:
+    """The name of an installed target. Raises UsageError."""
+    if text not in (names := backend_names()):
+        raise unknown("target", text, names)
+    return text
+
+
+def method(kind: str) -> Callable[[str], str]:
+    """Reads the name of a method of that kind."""
+    return partial(known_method, kind)
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Reads '0.49,0.48,0.45'. Raises UsageError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as e:
+        raise UsageError(f"{text!r} is not a list of numbers", "write it as 0.49,0.48,0.45") from e
+
+
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Reads 'x=1,3,32,32'. Raises UsageError."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not name or not shape or min(shape) < 1:
+        raise UsageError(f"{text!r} is not the shape of an input", "write it as x=1,3,32,32")
+    return name, shape
+
+
+def as_mapping(_ctx: click.Context, _param: click.Parameter, pairs: Any) -> dict[str, Any]:
+    """Callback for a repeatable name=value option; a name given twice is an error."""
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"more than one shape for input {min(twice)!r}", "give each input once")
+    return dict(pairs)
+
+
+def shape_option(function: F) -> F:
+    """`--shape x=1,3,32,32`, once per input."""
+    option = click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        type=named_shape,
+        metavar="NAME=N,C,H,W",
+        callback=as_mapping,
+        help="Shape of an input, where the model leaves it open; repeatable.",
+    )
+    return option(function)
+
+
+def progress() -> Progress:
+    """Progress goes to stderr, so that stdout holds nothing but the answer."""
+    return progress_on(sys.stderr)
