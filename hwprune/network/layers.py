@@ -1,0 +1,203 @@
+"""Operators with weights as the torch modules that trainers and quantisers know."""
+
+import onnx_graphsurgeon as gs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwprune.network.call import (
+    Call,
+    Operator,
+    Shape,
+    Transform,
+    is_constant,
+    pad_list,
+    present,
+    shape,
+    spatial_attributes,
+    spatial_pads,
+    unsupported,
+)
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORM = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def gemm(
+    a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float, flip: tuple[bool, bool]
+) -> Tensor:
+    """`alpha * A @ B + beta * C`, with A or B transposed first where `flip` says so."""
+    product = alpha * ((a.mT if flip[0] else a) @ (b.mT if flip[1] else b))
+    return product if c is None else product + beta * c
+
+
+def layer_norm(
+    x: Tensor, scale: Tensor, bias: Tensor | None, axes: tuple[int, ...], eps: float
+) -> Tensor:
+    """Normalises over the trailing `axes`; the statistics follow the real shape."""
+    normalised = F.layer_norm(x, x.shape[axes[0] :], eps=eps) * scale
+    return normalised if bias is None else normalised + bias
+
+
+def _spatial_dims(node: gs.Node, known: dict[int, type[nn.Module]]) -> int:
+    if not is_constant(node, 1):
+        raise unsupported(node, "its weight is not a constant")
+    dims = len(node.inputs[1].shape) - 2
+    if dims not in known:
+        raise unsupported(node, f"{dims} spatial axes are not supported")
+    return dims
+
+
+def _weights(node: gs.Node) -> dict[str, tuple[int, Transform]]:
+    if present(node, 2) and not is_constant(node, 2):
+        raise unsupported(node, "its bias is not a constant")
+    weights: dict[str, tuple[int, Transform]] = {"weight": (1, "identity")}
+    return weights | ({"bias": (2, "identity")} if present(node, 2) else {})
+
+
+def _conv(node: gs.Node) -> Call:
+    dims = _spatial_dims(node, _CONV)
+    out, inner, *kernel = shape(node.inputs[1])
+    strides, dilations = spatial_attributes(node, dims)
+    begin, end = spatial_pads(node, tuple(kernel))
+    groups = node.attrs.get("group", 1)
+    module = _CONV[dims](
+        inner * groups,
+        out,
+        tuple(kernel),
+        strides,
+        begin if begin == end else 0,
+        dilations,
+        groups,
+        bias=present(node, 2),
+        device="meta",
+    )
+    pad = () if begin == end else pad_list(begin, end)
+    return Call(module, weights=_weights(node), pad=pad)
+
+
+def _conv_transpose(node: gs.Node) -> Call:
+    dims = _spatial_dims(node, _CONV_TRANSPOSE)
+    inner, per_group, *kernel = shape(node.inputs[1])
+    strides, dilations = spatial_attributes(node, dims)
+    extra = tuple(node.attrs.get("output_padding") or [0] * dims)
+    begin, end = _transposed_pads(node, tuple(kernel), extra)
+    groups = node.attrs.get("group", 1)
+    module = _CONV_TRANSPOSE[dims](
+        inner,
+        per_group * groups,
+        tuple(kernel),
+        strides,
+        begin if begin == end else 0,
+        extra,
+        groups,
+        bias=present(node, 2),
+        dilation=dilations,
+        device="meta",
+    )
+    crop = () if begin == end else tuple(-size for size in pad_list(begin, end))
+    return Call(module, weights=_weights(node), crop=crop)
+
+
+def _transposed_pads(node: gs.Node, kernel: Shape, extra: Shape) -> tuple[Shape, Shape]:
+    """What is cut off before and after each axis, from the output size where that is given."""
+    dims = len(kernel)
+    if node.attrs.get("auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in node.attrs:
+        pads = tuple(node.attrs.get("pads") or [0] * (2 * dims))
+        return pads[:dims], pads[dims:]
+    strides, dilations = spatial_attributes(node, dims)
+    sizes, wanted = shape(node.inputs[0])[2:], shape(node.outputs[0])[2:]
+    totals = [
+        (n - 1) * s + d * (k - 1) + 1 + e - w
+        for n, s, d, k, e, w in zip(sizes, strides, dilations, kernel, extra, wanted, strict=True)
+    ]
+    small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+    return (small, large) if node.attrs.get("auto_pad") == "SAME_UPPER" else (large, small)
+
+
+def _linear(node: gs.Node, weight_transform: Transform, bias: bool) -> Call:
+    columns = shape(node.inputs[1])
+    out, inner = columns if weight_transform == "identity" else columns[::-1]
+    weights: dict[str, tuple[int, Transform]] = {"weight": (1, weight_transform)}
+    if bias:
+        weights["bias"] = (2, "identity")
+    return Call(nn.Linear(inner, out, bias=bias, device="meta"), weights=weights)
+
+
+def _gemm(node: gs.Node) -> Call:
+    attrs = node.attrs
+    alpha, beta = attrs.get("alpha", 1.0), attrs.get("beta", 1.0)
+    flip = (bool(attrs.get("transA", 0)), bool(attrs.get("transB", 0)))
+    bias = present(node, 2)
+    if alpha == 1 and not flip[0] and _is_plain_weight(node) and (not bias or _is_bias(node, beta)):
+        return _linear(node, "identity" if flip[1] else "transpose", bias)
+    kwargs = {"alpha": alpha, "beta": beta, "flip": flip} | ({} if bias else {"c": None})
+    return Call(gemm, (0, 1, 2) if bias else (0, 1), kwargs)
+
+
+def _matmul(node: gs.Node) -> Call:
+    if _is_plain_weight(node) and len(node.inputs[0].shape) > 1:
+        return _linear(node, "transpose", bias=False)
+    return Call(torch.matmul, (0, 1))
+
+
+def _is_plain_weight(node: gs.Node) -> bool:
+    """A constant matrix on the right that nobody reads in another orientation."""
+    if not is_constant(node, 1) or is_constant(node, 0) or len(node.inputs[1].shape) != 2:
+        return False
+    readings = {
+        (other.op in ("Gemm", "MatMul"), other.attrs.get("transB", 0))
+        for other in node.inputs[1].outputs
+    }
+    return len(readings) == 1
+
+
+def _is_bias(node: gs.Node, beta: float) -> bool:
+    columns = shape(node.outputs[0])[-1]
+    return beta == 1 and is_constant(node, 2) and shape(node.inputs[2])[-1:] == (columns,) and (
+        node.inputs[2].values.size == columns
+    )
+
+
+def _batch_norm(node: gs.Node) -> Call:
+    if node.attrs.get("training_mode", 0) or not all(is_constant(node, i) for i in range(1, 5)):
+        raise unsupported(node, "only inference with constant statistics is supported")
+    channels = shape(node.inputs[1])[0]
+    module = _BATCH_NORM[max(len(node.inputs[0].shape) - 2, 0)](
+        channels,
+        eps=node.attrs.get("epsilon", 1e-5),
+        momentum=1 - node.attrs.get("momentum", 0.9),
+        device="meta",
+    )
+    names = ("weight", "bias", "running_mean", "running_var")
+    return Call(module, weights={name: (i, "identity") for i, name in enumerate(names, 1)})
+
+
+def _layer_norm(node: gs.Node) -> Call:
+    rank = len(node.inputs[0].shape)
+    first = node.attrs.get("axis", -1) % rank
+    kwargs = {"axes": tuple(range(first, rank)), "eps": node.attrs.get("epsilon", 1e-5)}
+    if present(node, 2):
+        return Call(layer_norm, (0, 1, 2), kwargs)
+    return Call(layer_norm, (0, 1), kwargs | {"bias": None})
+
+
+def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalises every channel of every sample over its spatial axes."""
+    return F.instance_norm(x, weight=scale, bias=bias, eps=eps)
+
+
+def _instance_norm(node: gs.Node) -> Call:
+    return Call(instance_norm, (0, 1, 2), {"eps": node.attrs.get("epsilon", 1e-5)})
+
+
+LAYERS: dict[str, Operator] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
+}
