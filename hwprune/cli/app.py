@@ -6,6 +6,7 @@ import click
 
 from hwprune import __version__
 from hwprune.cli.failures import translated
+from hwprune.registry import unknown
 
 _VERBS = {
     "compile": "Prune and quantise a network until it meets a latency budget.",
@@ -25,10 +26,10 @@ class LazyGroup(click.Group):
         """In the order of `_VERBS`."""
         return list(_VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """Imports the verb's module; its `command` is the command."""
         if cmd_name not in _VERBS:
-            return None
+            raise unknown("command", cmd_name, _VERBS)
         command: click.Command = import_module(f"hwprune.cli.{cmd_name}").command
         return command
 

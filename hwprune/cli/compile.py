@@ -37,24 +37,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.shape_option
 @click.option("--batch", type=click.IntRange(min=1), default=1)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the runtime's own choice.")
-@click.option(
-    "--effort",
-    type=o.method("effort"),
-    metavar="NAME",
-    default="quick",
-    help="See hwprune methods.",
-)
+@o.method_option("effort", "quick")
 @click.option("--epochs", type=click.IntRange(min=0), help="Training epochs, whatever the effort.")
-@click.option(
-    "--search", type=o.method("search"), metavar="NAME", default="bo", help="See hwprune methods."
-)
-@click.option(
-    "--criterion",
-    type=o.method("criterion"),
-    metavar="NAME",
-    default="obs",
-    help="See hwprune methods.",
-)
+@o.method_option("search", "bo")
+@o.method_option("criterion", "obs")
 @click.option("--evaluations", type=click.IntRange(min=1), help="Candidates the search evaluates.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option(

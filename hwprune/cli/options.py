@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -23,9 +22,15 @@ def target_name(text: str) -> str:
     return text
 
 
-def method(kind: str) -> Callable[[str], str]:
-    """Reads the name of a method of that kind."""
-    return partial(known_method, kind)
+def method_option(kind: str, default: str) -> Callable[[F], F]:
+    """`--search bo`: an option that takes a method of that kind by name."""
+    return click.option(
+        f"--{kind}",
+        metavar="NAME",
+        default=default,
+        callback=lambda _ctx, _param, name: known_method(kind, name),
+        help="See hwprune methods.",
+    )
 
 
 def numbers(text: str) -> tuple[float, ...]:
