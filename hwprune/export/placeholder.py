@@ -1,0 +1,45 @@
+"""Made-up activation ranges: enough to time a network whose activations nobody has seen yet."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from hwprune.backend import Capabilities
+from hwprune.graph.cost import output_axis
+from hwprune.quantize.encodings import Encoding, Encodings
+from hwprune.quantize.placement import nonnegative, place
+
+_SCALE = np.float32(0.05)
+
+
+def placeholder_encodings(
+    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities
+) -> Encodings:
+    """Encodings of everything that `lower` needs: right in form, arbitrary in range."""
+    placement = place(graph, kernels, capabilities)
+    positive = nonnegative(graph)
+    activations = {
+        tensor: Encoding(np.asarray(_SCALE), np.asarray(0 if tensor in positive else 128))
+        for tensor in placement.encoded
+    }
+    weights = {
+        node.inputs[1].name: _weight(node, capabilities)
+        for node in graph.nodes
+        if node.name in placement.nodes and _has_weight(node)
+    }
+    return Encodings(activations, weights)
+
+
+def _has_weight(node: gs.Node) -> bool:
+    return node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def _weight(node: gs.Node, capabilities: Capabilities) -> Encoding:
+    values = node.inputs[1].values
+    axis = output_axis(node)
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    top = np.maximum(np.abs(values).max(axis=others), 1e-8)
+    scale = (top / (2 ** (capabilities.weight_bits - 1) - 1)).astype(np.float32)
+    zero = np.zeros(scale.shape, np.int64)
+    return Encoding(scale, zero, axis, capabilities.weight_bits, signed=True)
