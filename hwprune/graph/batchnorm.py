@@ -55,9 +55,9 @@ def _scaled(
         blocks = weight.reshape(groups, -1, *weight.shape[1:])
         shape = (groups, 1, weight.shape[1]) + (1,) * (weight.ndim - 2)
         return (blocks * scale.reshape(shape)).reshape(weight.shape).astype(weight.dtype)
-    shape = [1] * weight.ndim
-    shape[output_axis(layer)] = -1
-    return (weight * scale.reshape(shape)).astype(weight.dtype)
+    view = [1] * weight.ndim
+    view[output_axis(layer)] = -1
+    return (weight * scale.reshape(view)).astype(weight.dtype)
 
 
 def _given_bias(layer: gs.Node) -> gs.Constant | None:

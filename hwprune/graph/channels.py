@@ -1,12 +1,13 @@
 """The values the coupling analysis hands to everybody else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 Widths = Mapping[str, int]  # group name -> channels kept; a group left out keeps its full width
+Keep = Mapping[str, "Sequence[int] | NDArray[np.int64]"]  # group name -> channels that stay, sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,19 @@ class AxisWidth:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Which channel stands where along the one axis of an activation that channels lie on.
+
+    Position p holds channel `channel[p]` of group `group[p]` (an index into `Coupling.groups`);
+    group -1 is a position that always stays.
+    """
+
+    axis: int
+    group: NDArray[np.int64]
+    channel: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Branch:
     """A residual branch that may be removed whole: `add` then yields its other input.
 
@@ -74,6 +88,21 @@ class Coupling:
     branches: tuple[Branch, ...]
     shapes: Mapping[str, tuple[AxisWidth, ...]]  # every tensor, initializers included
     full: Mapping[str, int] = field(default_factory=dict)  # group name -> full width
+    layouts: Mapping[str, Layout] = field(default_factory=dict)  # activations that have channels
+
+    def kept(self, tensor: str, keep: Keep) -> NDArray[np.int64] | None:
+        """Positions of an activation, along `layouts[tensor].axis`, that stay when each group
+        keeps the channels `keep[group]` (absent: all). None if the tensor has no such axis.
+        """
+        layout = self.layouts.get(tensor)
+        if layout is None:
+            return None
+        stays = np.ones(len(layout.group), bool)
+        for index, group in enumerate(self.groups):
+            if group.name in keep:
+                inside = layout.group == index
+                stays[inside] = np.isin(layout.channel[inside], keep[group.name])
+        return np.flatnonzero(stays)
 
     def shape(self, tensor: str, widths: Widths) -> tuple[int, ...]:
         """Shape of `tensor` when the groups have `widths`."""

@@ -35,6 +35,14 @@ def output_axis(node: gs.Node) -> int:
     return ndim - 2 if index == 0 and ndim > 1 else ndim - 1
 
 
+def input_axis(node: gs.Node) -> int:
+    """Axis of the weight that runs over input channels (of one block, if grouped)."""
+    ndim = len(node.inputs[weight_input(node) or 0].shape)
+    if node.op in ("Conv", "ConvTranspose"):
+        return 1 - output_axis(node)
+    return 2 * ndim - 3 - output_axis(node)
+
+
 def weighted_nodes(graph: gs.Graph) -> list[gs.Node]:
     """The nodes with a constant weight, in graph order."""
     return [node for node in graph.nodes if weight_input(node) is not None]
@@ -44,15 +52,15 @@ def node_macs(node: gs.Node) -> int:
     """Multiply-accumulates of one run at the graph's batch; 0 for everything but products."""
     if node.op == "Conv":
         weight = node.inputs[1].shape
-        return math.prod(node.outputs[0].shape) * math.prod(weight[1:])
+        return int(math.prod(node.outputs[0].shape) * math.prod(weight[1:]))
     if node.op == "ConvTranspose":
         weight = node.inputs[1].shape
-        return math.prod(node.inputs[0].shape) * math.prod(weight[1:])
+        return int(math.prod(node.inputs[0].shape) * math.prod(weight[1:]))
     if node.op == "Gemm":
         inner = node.inputs[0].shape[0 if node.attrs.get("transA", 0) else 1]
-        return math.prod(node.outputs[0].shape) * int(inner)
+        return int(math.prod(node.outputs[0].shape) * inner)
     if node.op == "MatMul":
-        return math.prod(node.outputs[0].shape) * int(node.inputs[0].shape[-1])
+        return int(math.prod(node.outputs[0].shape) * node.inputs[0].shape[-1])
     return 0
 
 

@@ -39,7 +39,7 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         passes.InlinePass()(graph)
         optimizer.fold_constants(graph, onnx_shape_inference=True, should_fold=_should_fold)
         passes.RemoveUnusedNodesPass()(graph)
-        passes.RemoveUnusedFunctionsPass()(graph)
+        passes.RemoveUnusedFunctionsPass()(graph)  # type: ignore[no-untyped-call]
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         passes.IdentityEliminationPass()(graph)
         passes.TopologicalSortPass()(graph)

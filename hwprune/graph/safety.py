@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model
 
 from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
@@ -69,7 +69,7 @@ def check_rules(model: onnx.ModelProto) -> None:
 
 
 def check_content(model: onnx.ModelProto) -> None:
-    """onnx's checker, and finite weights. Raises ModelError or UnsafeModelError."""
+    """The checker of onnx, and finite weights. Raises ModelError or UnsafeModelError."""
     try:
         if model.ByteSize() <= _PROTOBUF_LIMIT:
             onnx.checker.check_model(model, full_check=True)

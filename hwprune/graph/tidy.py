@@ -1,6 +1,6 @@
 """Names and leftovers: what the canonical form promises beyond folding."""
 
-from collections.abc import Iterator
+from itertools import chain, count
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ def name_nodes(model: onnx.ModelProto) -> None:
     taken: set[str] = set()
     for node in model.graph.node:
         name = node.name or f"{node.op_type}_{next(iter(node.output), '')}"
-        node.name = next(n for n in _candidates(name) if n not in taken)
+        node.name = unique(name, taken)
         taken.add(node.name)
 
 
@@ -23,19 +23,38 @@ def tidy(graph: gs.Graph) -> None:
     for node in [node for node in graph.nodes if node.op in _TRANSPARENT]:
         if _is_training(node):
             continue
-        _bypass(graph, node)
+        bypass(graph, node)
     graph.cleanup().toposort()
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant):
             tensor.values = np.array(tensor.values)
 
 
-def _candidates(name: str) -> Iterator[str]:
-    yield name
-    number = 1
-    while True:
-        yield f"{name}_{number}"
-        number += 1
+def bypass(graph: gs.Graph, node: gs.Node, kept_input: int = 0) -> None:
+    """Connects the consumers of a node to one of its inputs, in place.
+
+    A graph output keeps its name: the producer of the input then writes it. Where that cannot be
+    (a graph input that is an output, one tensor under two output names) the node stays.
+    """
+    source, out = node.inputs[kept_input], node.outputs[0]
+    if any(out is tensor for tensor in graph.outputs):
+        if not source.inputs or any(source is tensor for tensor in graph.outputs):
+            return
+        producer, consumers = source.inputs[0], list(source.outputs)
+        node.outputs.clear()
+        producer.outputs = [out if tensor is source else tensor for tensor in producer.outputs]
+        _rewire(consumers, source, out)
+    else:
+        consumers = list(out.outputs)
+        node.outputs.clear()
+        _rewire(consumers, out, source)
+    node.inputs.clear()
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, or `name.1`, `name.2` ... if it is taken."""
+    numbered = (f"{name}.{number}" for number in count(1))
+    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
 def _is_training(node: gs.Node) -> bool:
@@ -44,18 +63,6 @@ def _is_training(node: gs.Node) -> bool:
     return mask_used or (isinstance(mode, gs.Constant) and bool(mode.values))
 
 
-def _bypass(graph: gs.Graph, node: gs.Node) -> None:
-    """Connects a node's consumers to its input; a graph output keeps its name."""
-    source, out = node.inputs[0], node.outputs[0]
-    if any(out is tensor for tensor in graph.outputs):
-        movable = source.inputs and not any(source is tensor for tensor in graph.outputs)
-        if not movable:
-            return
-        producer = source.inputs[0]
-        node.outputs.clear()
-        producer.outputs[next(i for i, t in enumerate(producer.outputs) if t is source)] = out
-        source, out = out, source
-    node.inputs.clear()
-    node.outputs.clear()
-    for consumer in list(out.outputs):
-        consumer.inputs = [source if tensor is out else tensor for tensor in consumer.inputs]
+def _rewire(consumers: list[gs.Node], old: gs.Tensor, new: gs.Tensor) -> None:
+    for consumer in consumers:
+        consumer.inputs = [new if tensor is old else tensor for tensor in consumer.inputs]

@@ -1,0 +1,130 @@
+"""Attributes and shape constants of nodes whose tensors became smaller."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from hwprune.graph.channels import Coupling, Keep
+from hwprune.graph.flow import constant
+from hwprune.graph.movement import channel_pads, channel_slice
+
+_Repair = Callable[[gs.Node, gs.Node, Coupling, Keep], None]
+
+
+def repair_node(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    """Makes `node` fit its new tensors; `before` is the same node of the uncut graph."""
+    repair = _REPAIRS.get(node.op)
+    if repair is not None:
+        repair(before, node, coupling, keep)
+
+
+def _conv(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    """Depthwise: as many groups as input channels. Other grouped ones lose channels per block."""
+    if before.attrs.get("group", 1) == before.inputs[0].shape[1] > 1:
+        node.attrs["group"] = node.inputs[0].shape[1]
+
+
+def _shape(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    """Reshape, Expand, Resize: entries that named a length name the new one; 0, 1, -1 stay."""
+    index = len(node.inputs) - 1
+    given = constant(node.inputs[index])
+    old, new = list(before.outputs[0].shape), list(node.outputs[0].shape)
+    if given is None or old == new or node.inputs[index].values.dtype != np.int64:
+        return
+    old, new = old[len(old) - len(given) :], new[len(new) - len(given) :]
+    fitted = [n if g == o else g for g, o, n in zip(given, old, new, strict=True)]
+    _replace(node, index, "shape", fitted)
+
+
+def _split(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    axis = node.attrs.get("axis", 0) % len(node.inputs[0].shape)
+    sizes = [int(tensor.shape[axis]) for tensor in node.outputs]
+    if sizes != [int(tensor.shape[axis]) for tensor in before.outputs]:
+        _replace(node, 1, "split", sizes)
+        node.attrs.pop("num_outputs", None)
+
+
+def _slice(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    """The window over the channels' axis becomes the rank of its ends among what stays."""
+    name = before.inputs[0].name
+    kept = coupling.kept(name, keep)
+    if kept is None:
+        return
+    axis, size = coupling.layouts[name].axis, len(coupling.layouts[name].group)
+    window = channel_slice(before, axis)
+    if window is None or window == slice(None) or len(kept) == size:
+        return
+    start, stop, _ = window.indices(size)
+    ends = np.searchsorted(kept, [start, max(start, stop)]).tolist()
+    entry = _slice_entry(before, axis)
+    for index, end, role in zip((1, 2), ends, ("starts", "ends"), strict=True):
+        values = constant(node.inputs[index]) or []
+        values[entry] = end
+        _replace(node, index, role, values)
+
+
+def _slice_entry(node: gs.Node, axis: int) -> int:
+    rank = len(node.inputs[0].shape)
+    axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    return [own % rank for own in axes or range(rank)].index(axis)
+
+
+def _gather(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    name, indices = before.inputs[0].name, constant(before.inputs[1])
+    kept, taken = coupling.kept(name, keep), coupling.kept(before.outputs[0].name, keep)
+    if kept is None or taken is None or indices is None:
+        return
+    axis, size = coupling.layouts[name].axis, len(coupling.layouts[name].group)
+    if axis == node.attrs.get("axis", 0) % len(before.inputs[0].shape) and len(kept) < size:
+        chosen = np.asarray(indices)[taken] % size
+        _replace(node, 1, "indices", np.searchsorted(kept, chosen).tolist())
+
+
+def _pad(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    """As many zeros in front and behind as there are padded positions that stay."""
+    result = before.outputs[0].name
+    kept = coupling.kept(result, keep)
+    if kept is None:
+        return
+    layout = coupling.layouts[result]
+    amounts = channel_pads(before, layout.axis)
+    if amounts is None or not any(amounts):
+        return
+    front, back = amounts
+    values = constant(before.inputs[1]) or []
+    entry = _pad_entry(before, layout.axis)
+    values[entry] = int(np.sum(kept < front))
+    values[entry + len(values) // 2] = int(np.sum(kept >= len(layout.group) - back))
+    _replace(node, 1, "pads", values)
+
+
+def _pad_entry(node: gs.Node, axis: int) -> int:
+    rank = len(node.inputs[0].shape)
+    given = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    return [own % rank for own in given or range(rank)].index(axis)
+
+
+def _replace(node: gs.Node, index: int, role: str, values: list[int]) -> None:
+    """Gives the node a constant of its own, since the old one may be shared."""
+    inputs = list(node.inputs)
+    old = inputs[index] if index < len(inputs) else None
+    if isinstance(old, gs.Constant) and constant(old) == values:
+        return
+    dtype = old.values.dtype if isinstance(old, gs.Constant) else np.int64
+    name = f"{node.name}.{role}"
+    inputs[index : index + 1] = [gs.Constant(name, np.array(values, dtype))]
+    node.inputs = inputs
+
+
+_REPAIRS: dict[str, _Repair] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+    "Reshape": _shape,
+    "Expand": _shape,
+    "Resize": _shape,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Pad": _pad,
+}
