@@ -1,0 +1,283 @@
+"""Micro-models: ONNX nodes that onnxruntime turns into exactly the kernel asked for.
+
+Everything that belongs to a kernel is named `k<index>.<copy>/...`, which survives the optimiser
+(fused nodes keep the name of their head or of their output); what only leads up to it is not.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from hwprune.backend import Kernel, Shape
+
+OPSET = 20
+_NCHWC = "com.microsoft.nchwc"
+_NCHWC_BLOCK = 16
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "BatchNormalization"}
+_WEIGHTED |= {"PRelu", "InstanceNormalization", "GroupNormalization"}
+_SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
+_BOUNDARY = {"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"}
+_BIASED = {"Conv", "ConvTranspose", "Gemm"}
+_SCALE = 6 / 255  # of every activation: Clip(0, 6) then covers the whole range of uint8
+
+
+@dataclass
+class MicroModel:
+    """Nodes of many kernels, independent of each other; `prefix` is that of the current one."""
+
+    prefix: str = ""
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    inputs: dict[str, tuple[int, Shape]] = field(default_factory=dict)  # name -> type, shape
+    outputs: dict[str, tuple[int, Shape | None]] = field(default_factory=dict)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def proto(self) -> onnx.ModelProto:
+        """The whole as one model."""
+        values = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "kernels",
+            [values(n, t, s) for n, (t, s) in self.inputs.items()],
+            [values(n, t, s) for n, (t, s) in self.outputs.items()],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_NCHWC, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def input(self, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
+        """A new graph input."""
+        name = f"{self.prefix}in{len(self.inputs)}"
+        self.inputs[name] = (kind, shape)
+        return name
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """A new initializer."""
+        name = f"{self.prefix}const{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **more: Any) -> list[str]:
+        """A new node; its output tensors. `domain` and attributes by keyword."""
+        prefix = more.pop("prefix", self.prefix)
+        name = f"{prefix}{op}{len(self.nodes)}"
+        made = [f"{name}:{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), made, name=name, **more))
+        return made
+
+    def result(self, tensors: Sequence[str], shape: Shape, kind: int = TensorProto.FLOAT) -> None:
+        """Makes tensors graph outputs; only a single one has the kernel's output shape."""
+        for tensor in tensors:
+            self.outputs[tensor] = (kind, shape if len(tensors) == 1 else None)
+
+
+def build(kernels: Sequence[tuple[str, Kernel]]) -> onnx.ModelProto:
+    """One model of all kernels, each under its own name prefix."""
+    model = MicroModel()
+    for prefix, kernel in kernels:
+        model.prefix = prefix
+        add(model, kernel)
+    return model.proto()
+
+
+def add(model: MicroModel, kernel: Kernel) -> None:
+    """Adds one kernel to the model in the form that the runtime fuses into it.
+
+    An operator that cannot be built from its signature fails when the session is created; the
+    caller then times `stand_in` instead.
+    """
+    if kernel.op in _BOUNDARY:
+        _add_boundary(model, kernel)
+    elif kernel.op in _SHAPE_ONLY:
+        _add_reshape(model, kernel)
+    elif kernel.precision == "int8":
+        _add_int8(model, kernel)
+    else:
+        _add_fp32(model, kernel)
+
+
+def stand_in(kernel: Kernel) -> Kernel:
+    """An elementwise kernel over the same output: what an operator we cannot build is priced at."""
+    return Kernel("Relu", "fp32", (kernel.output,), kernel.output)
+
+
+def _add_fp32(model: MicroModel, kernel: Kernel) -> None:
+    operands = [
+        model.input(shape) if is_activation(kernel, i) else model.constant(_weights(kernel, shape))
+        for i, shape in enumerate(_operands(kernel))
+    ]
+    found = _apply(model, kernel, operands)
+    if "Add" in kernel.fused:
+        found = model.node("Add", [found[0], _blocked(model, kernel.inputs[-1])])
+    model.result(_activate(model, kernel, found), kernel.output)
+
+
+def _add_int8(model: MicroModel, kernel: Kernel) -> None:
+    operands = []
+    for i, shape in enumerate(_operands(kernel)):
+        if is_activation(kernel, i):
+            source = model.input(shape, TensorProto.UINT8)
+            operands += _dequantize(model, source, _SCALE, np.uint8(128))
+        else:
+            operands.append(_quantized_constant(model, kernel, i, shape))
+    found = _activate(model, kernel, _apply(model, kernel, operands))
+    # Zero point 0 is how a ReLU disappears into the quantisation behind it.
+    zero = np.uint8(0 if kernel.fused else 128)
+    quantized = [_quantize(model, tensor, _SCALE, zero) for tensor in found]
+    model.result(quantized, kernel.output, TensorProto.UINT8)
+
+
+def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
+    shape = kernel.inputs[0]
+    if kernel.op == "QuantizeLinear":
+        found = _quantize(model, model.input(shape), _SCALE, np.uint8(128))
+        model.result([found], shape, TensorProto.UINT8)
+    elif kernel.op == "DequantizeLinear":
+        source = model.input(shape, TensorProto.UINT8)
+        model.result(_dequantize(model, source, _SCALE, np.uint8(128)), shape)
+    else:
+        channels = -(-shape[1] // _NCHWC_BLOCK) * _NCHWC_BLOCK
+        padded = (shape[0], channels, *shape[2:])
+        if kernel.op == "ReorderOutput":
+            found_all = model.node(
+                kernel.op, [model.input(padded)], domain=_NCHWC, channels=shape[1]
+            )
+            model.result(found_all, shape)
+        else:
+            narrow = (shape[0], -(-shape[1] // 4) * 4, *shape[2:])
+            model.result(model.node(kernel.op, [model.input(narrow)], domain=_NCHWC), padded)
+
+
+def _add_reshape(model: MicroModel, kernel: Kernel) -> None:
+    """Between two other nodes, where the runtime does it in place; at the rim it would copy."""
+    before = model.node("Neg", [model.input(kernel.inputs[0])], prefix="lead/")
+    shape = model.constant(np.array(kernel.output, dtype=np.int64))
+    op = "Expand" if kernel.op == "Expand" else "Reshape"
+    behind = model.node(op, [before[0], shape])
+    model.result(model.node("Neg", behind, prefix="lead/"), kernel.output)
+
+
+def _blocked(model: MicroModel, shape: Shape) -> str:
+    """A tensor in the runtime's blocked layout: Conv + Add fuses only with such a residual."""
+    if len(shape) != 4:
+        return model.input(shape)
+    narrow = model.input((shape[0], 4, *shape[2:]))
+    weights = model.constant(_normal((shape[1], 4, 1, 1)))
+    return model.node("Conv", [narrow, weights], prefix="lead/", kernel_shape=[1, 1])[0]
+
+
+def _operands(kernel: Kernel) -> tuple[Shape, ...]:
+    return kernel.inputs[:-1] if "Add" in kernel.fused else kernel.inputs
+
+
+def is_activation(kernel: Kernel, index: int) -> bool:
+    """Whether input `index` is computed at run time; the others are initializers."""
+    if index == 0:
+        return True
+    if kernel.op in _WEIGHTED:
+        return False
+    if kernel.op == "MatMul":
+        return len(kernel.inputs[1]) > 2
+    return kernel.op == "Concat" or len(kernel.inputs[index]) == len(kernel.output)
+
+
+def _apply(model: MicroModel, kernel: Kernel, operands: list[str]) -> list[str]:
+    """The operator itself, its steering inputs (`const:<index>`) put where they belong."""
+    attributes = {k: json.loads(v) for k, v in kernel.attributes if ":" not in k}
+    steering = {int(k[6:]): json.loads(v) for k, v in kernel.attributes if k[:6] == "const:"}
+    outputs = 1
+    if kernel.op == "Split":
+        lengths = steering.get(1) or attributes.pop("split", None)
+        outputs = len(lengths) if lengths else int(attributes.setdefault("num_outputs", 2))
+        if lengths:
+            steering[1] = lengths
+            attributes.pop("num_outputs", None)
+    if kernel.op.startswith("Reduce") and "axes" in attributes:
+        steering[1] = attributes.pop("axes")
+    if kernel.op == "Resize":  # by sizes: the scales are not part of the signature
+        steering, operands = {3: list(kernel.output)}, operands[:1]
+    return model.node(kernel.op, _merge(model, operands, steering), outputs, **attributes)
+
+
+def _merge(model: MicroModel, operands: list[str], steering: dict[int, Any]) -> list[str]:
+    waiting, inputs = list(operands), []
+    while waiting or any(i >= len(inputs) for i in steering):
+        index = len(inputs)
+        if index in steering:
+            inputs.append(model.constant(_steer(steering[index])))
+        else:
+            inputs.append(waiting.pop(0) if waiting else "")
+    return inputs
+
+
+def _steer(value: Any) -> NDArray[Any]:
+    array = np.array(value)
+    return array.astype(np.float32 if array.dtype.kind == "f" else array.dtype)
+
+
+def _activate(model: MicroModel, kernel: Kernel, tensors: list[str]) -> list[str]:
+    for op in kernel.fused:
+        if op == "Add":
+            continue
+        own = {k[len(op) + 1 :]: json.loads(v) for k, v in kernel.attributes if k.startswith(op)}
+        attributes = {k: v for k, v in own.items() if ":" not in k}
+        bounds = {int(k[6:]): v for k, v in own.items() if k.startswith("const:")}
+        if op == "Clip" and not bounds:
+            bounds = {1: 0.0, 2: 6.0}
+        floats = {i: float(v) for i, v in bounds.items()}
+        tensors = model.node(op, _merge(model, tensors[:1], floats), **attributes)
+    return tensors
+
+
+def _weights(kernel: Kernel, shape: Shape) -> NDArray[np.float32]:
+    return np.abs(_normal(shape)) + 0.1 if "Normalization" in kernel.op else _normal(shape)
+
+
+def _normal(shape: Shape) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * np.float32(0.05)
+
+
+def _quantized_constant(model: MicroModel, kernel: Kernel, index: int, shape: Shape) -> str:
+    if kernel.op in _BIASED and index == 2:
+        scales = np.full(shape, _SCALE * 0.01, np.float32)
+        bias = model.constant(np.ones(shape, np.int32))
+        return _dequantize(model, bias, scales, np.zeros(shape, np.int32), axis=0)[0]
+    axis = _channel_axis(kernel)
+    values = np.random.default_rng(0).integers(-63, 64, shape, dtype=np.int8)
+    scales, zeros = np.full(shape[axis], 0.01, np.float32), np.zeros(shape[axis], np.int8)
+    return _dequantize(model, model.constant(values), scales, zeros, axis=axis)[0]
+
+
+def _channel_axis(kernel: Kernel) -> int:
+    """The axis of the weight that holds output channels."""
+    if kernel.op == "Gemm":
+        return 0 if ("transB", "1") in kernel.attributes else 1
+    return {"MatMul": 1, "ConvTranspose": 1}.get(kernel.op, 0)
+
+
+def _quantize(model: MicroModel, tensor: str, scale: float, zero: NDArray[Any] | np.uint8) -> str:
+    return model.node("QuantizeLinear", [tensor, *_encoding(model, scale, zero)])[0]
+
+
+def _dequantize(
+    model: MicroModel,
+    tensor: str,
+    scale: float | NDArray[np.float32],
+    zero: NDArray[Any] | np.uint8,
+    **axis: int,
+) -> list[str]:
+    return model.node("DequantizeLinear", [tensor, *_encoding(model, scale, zero)], **axis)
+
+
+def _encoding(
+    model: MicroModel, scale: float | NDArray[np.float32], zero: NDArray[Any] | np.uint8
+) -> list[str]:
+    return [
+        model.constant(np.asarray(scale, dtype=np.float32)),
+        model.constant(np.asarray(zero)),
+    ]

@@ -1,0 +1,245 @@
+"""The child process that measures: one JSON request on stdin, one JSON answer on stdout.
+
+A crash or hang of the runtime ends here and never takes the compiler along. Times are taken with
+the garbage collector off and the inputs made beforehand; warm-up runs are fixed in number.
+"""
+
+import gc
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from hwprune.backends.cpu.cost import copies, expected_ns, size_bytes
+from hwprune.backends.cpu.micro import build, stand_in
+
+from hwprune.backend import Kernel
+
+_GROUP_KERNELS = 40
+_GROUP_BYTES = 64 << 20
+_WARM_UP = 4
+_LEAST_RUNS = 5
+_GROUP_SECONDS = 1.0  # a group that has used them stops after the least number of runs
+_NAME = re.compile(r"\bk(\d+)\.(\d+)/.*_kernel_time$")
+
+Timed = tuple[list[int], float]  # nanoseconds per run, CPU time over wall time
+
+
+def main() -> None:
+    """Answers the request on stdin; the runtime's own messages go to stderr."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    ort.set_default_logger_severity(3)
+    gc.disable()
+    task = {"kernels": time_kernels, "models": time_models}[request.pop("task")]
+    timed = task(**request)
+    json.dump([{"runs_ns": runs, "cpu_share": share} for runs, share in timed], answer)
+    answer.close()
+
+
+def time_kernels(
+    kernels: Sequence[Any], threads: int, runs: int, seed: int, folder: str
+) -> list[Timed]:
+    """Times kernels in groups, each group interleaved in one session, in random order."""
+    chosen = [kernel_from_json(k) for k in kernels]
+    order = random.Random(seed).sample(range(len(chosen)), len(chosen))
+    found: dict[int, Timed] = {}
+    for group in _groups(order, chosen):
+        found |= _time_group(group, chosen, threads, runs, Path(folder))
+    return [found[i] for i in range(len(chosen))]
+
+
+def kernel_from_json(fields: Any) -> Kernel:
+    """Reads what `Kernel.key` writes."""
+    op, precision, inputs, output, attributes, fused = fields
+    return Kernel(
+        op,
+        precision,
+        tuple(tuple(s) for s in inputs),
+        tuple(output),
+        tuple((k, v) for k, v in attributes),
+        tuple(fused),
+    )
+
+
+def _groups(order: Sequence[int], kernels: Sequence[Kernel]) -> Iterator[list[int]]:
+    """Cuts the order into groups of one session each; slow kernels are kept among themselves."""
+    slow = [i for i in order if expected_ns(kernels[i]) > 1e6]
+    for part in (slow, [i for i in order if i not in set(slow)]):
+        group: list[int] = []
+        used = 0
+        for index in part:
+            size = size_bytes(kernels[index]) * copies(kernels[index])
+            if group and (len(group) == _GROUP_KERNELS or used + size > _GROUP_BYTES):
+                yield group
+                group, used = [], 0
+            group.append(index)
+            used += size
+        if group:
+            yield group
+
+
+def _time_group(
+    group: Sequence[int], kernels: Sequence[Kernel], threads: int, runs: int, folder: Path
+) -> dict[int, Timed]:
+    """Times one group; if it cannot be built, its halves, and at last a stand-in."""
+    forms = {i: copies(kernels[i]) for i in group}
+    names = [(f"k{i}.{r}/", kernels[i]) for i, count in forms.items() for r in range(count)]
+    try:
+        session = _open(build(names).SerializeToString(), threads, folder)
+    except Exception:
+        # Whatever the runtime or the builder dislikes about one kernel must not cost the others.
+        if len(group) == 1:
+            return _time_stand_in(group[0], kernels, threads, runs, folder)
+        middle = len(group) // 2
+        return _time_group(group[:middle], kernels, threads, runs, folder) | _time_group(
+            group[middle:], kernels, threads, runs, folder
+        )
+    share, events = _profile(session, runs, threads)
+    found = {i: (_times(events, i, forms[i]), share) for i in group}
+    lost = [i for i in group if not found[i][0]]
+    if lost == list(group):
+        return {i: (_all_times(events, forms[i]), share) for i in group}
+    for i in lost:  # the optimiser renamed it: alone in a session, all that runs is this kernel
+        found |= _time_group([i], kernels, threads, runs, folder)
+    return found
+
+
+def _time_stand_in(
+    index: int, kernels: Sequence[Kernel], threads: int, runs: int, folder: Path
+) -> dict[int, Timed]:
+    replacement = stand_in(kernels[index])
+    if kernels[index] == replacement:
+        raise RuntimeError(f"onnxruntime refuses even {replacement.key()}")
+    return {index: _time_group([0], [replacement], threads, runs, folder)[0]}
+
+
+def _open(model: bytes | str, threads: int, folder: Path | None = None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if folder is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / "profile")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _profile(
+    session: ort.InferenceSession, runs: int, threads: int
+) -> tuple[float, dict[str, list[int]]]:
+    """Runs the session; (CPU share, event name -> microseconds in order of time)."""
+    outputs = [o.name for o in session.get_outputs()]
+    feeds = _feeds(session)
+    for _ in range(_WARM_UP):
+        session.run_with_ort_values(outputs, feeds)
+    wall, cpu, done = time.perf_counter(), time.process_time(), 0
+    while done < runs:
+        session.run_with_ort_values(outputs, feeds)
+        done += 1
+        if done >= _LEAST_RUNS and time.perf_counter() - wall > _GROUP_SECONDS:
+            break
+    share = (time.process_time() - cpu) / (time.perf_counter() - wall) / threads
+    return share, _events(Path(session.end_profiling()), done)
+
+
+def _events(path: Path, runs: int) -> dict[str, list[int]]:
+    """Microseconds of every node in each of the last `runs` runs."""
+    found: dict[str, list[int]] = {}
+    for event in json.loads(path.read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            found.setdefault(event["name"], []).append(int(event["dur"]))
+    path.unlink()
+    total = runs + _WARM_UP  # nodes of the same name follow each other within a run
+    in_turn = {n: np.reshape(d, (total, -1)).sum(axis=1) for n, d in found.items()}
+    return {name: durations[_WARM_UP:].tolist() for name, durations in in_turn.items()}
+
+
+def _times(events: dict[str, list[int]], index: int, count: int) -> list[int]:
+    """Nanoseconds per run of one kernel: its nodes summed, its copies averaged."""
+    named = ((_NAME.search(name), durations) for name, durations in events.items())
+    return _average([d for match, d in named if match and int(match[1]) == index], count)
+
+
+def _all_times(events: dict[str, list[int]], count: int) -> list[int]:
+    around = ("lead/", "ReorderInput", "ReorderOutput")
+    return _average([d for name, d in events.items() if not name.startswith(around)], count)
+
+
+def _average(nodes: Sequence[Sequence[int]], count: int) -> list[int]:
+    return [max(1, round(1000 * sum(run) / count)) for run in zip(*nodes, strict=True)]
+
+
+def _feeds(session: ort.InferenceSession) -> dict[str, ort.OrtValue]:
+    """Inputs of the session; all share one buffer, warm as a predecessor's output would be."""
+    rng = np.random.default_rng(0)
+    values = {i.name: (i.type, _static(i.shape)) for i in session.get_inputs()}
+    most = max(int(np.prod(s)) for _, s in values.values())
+    floats = rng.standard_normal(most, dtype=np.float32)
+    buffers = {
+        "tensor(float)": floats,
+        "tensor(uint8)": rng.integers(0, 256, most, dtype=np.uint8),
+    }
+    feeds = {}
+    for name, (kind, shape) in values.items():
+        flat = buffers.get(kind)
+        data = np.zeros(most, _numpy_type(kind)) if flat is None else flat
+        view = data[: int(np.prod(shape))].reshape(shape)
+        feeds[name] = ort.OrtValue.ortvalue_from_numpy(view)
+    return feeds
+
+
+def _static(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    return tuple(n if isinstance(n, int) else 1 for n in shape)
+
+
+def _numpy_type(kind: str) -> Any:
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"double": "float64", "float16": "float16"}.get(name, name))
+
+
+def time_models(
+    models: Sequence[str], threads: int, seconds: float, seed: int, folder: str
+) -> list[Timed]:
+    """Times whole files in turns, A B A B ..., starting with another one in every process."""
+    del folder
+    sessions = [_open(path, threads) for path in models]
+    feeds = [_feeds(s) for s in sessions]
+    outputs = [[o.name for o in s.get_outputs()] for s in sessions]
+    order = [(seed + i) % len(models) for i in range(len(models))]
+    for i in order:
+        _warm_up(sessions[i], outputs[i], feeds[i])
+    runs: list[list[int]] = [[] for _ in models]
+    cpu = [0.0] * len(models)
+    begin = time.perf_counter()
+    while not _enough(len(runs[order[-1]]), time.perf_counter() - begin, seconds):
+        for i in order:
+            used, start = time.process_time(), time.perf_counter_ns()
+            sessions[i].run_with_ort_values(outputs[i], feeds[i])
+            runs[i].append(time.perf_counter_ns() - start)
+            cpu[i] += time.process_time() - used
+    return [(r, c * 1e9 / sum(r) / threads) for r, c in zip(runs, cpu, strict=True)]
+
+
+def _warm_up(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> None:
+    begin, done = time.perf_counter(), 0
+    while done < 3 or (done < 10 and time.perf_counter() - begin < 0.5):
+        session.run_with_ort_values(outputs, feeds)
+        done += 1
+
+
+def _enough(runs: int, used: float, seconds: float) -> bool:
+    """The time is used and 30 runs are done, or three times the time is used."""
+    return (used >= seconds and runs >= 30) or (used >= 3 * seconds and runs >= _LEAST_RUNS)
+
+
+if __name__ == "__main__":
+    main()
