@@ -1,0 +1,239 @@
+"""From multipliers to an assignment that meets the budget: the search's knapsack.
+
+Minimises sum(loss) subject to sum(latency) <= budget. The Lagrangian loss + price * latency is
+minimised exactly for a row of prices at once; between the dearest price that breaks the budget and
+the cheapest that meets it the row is refined until no vertex of the convex hull lies between (as
+HALP, arXiv 2110.10811, but with both neighbours of a layer in its latency, as MDP, 2406.12079).
+Moves of one and two variables then use up the slack that the hull leaves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from hwprune.errors import InfeasibleError
+from hwprune.search.conditioned import Conditioned, Structure, conditioned_structure
+from hwprune.search.factors import Floats, Ints
+from hwprune.search.problem import Assignment, Problem
+from hwprune.units import format_ns
+
+_ROUNDS = 40
+_SPREAD = 64.0  # prices of the first round, around the slope between the two extremes
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A solution.
+
+    Attributes:
+        latency_ns: recomputed from the problem's factors.
+        loss: estimated, with the multipliers applied.
+        gap: (loss - lower bound) / |loss|; infinite where no bound is known.
+    """
+
+    assignment: dict[str, int]
+    latency_ns: float
+    loss: float
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A minimiser of the Lagrangian at `price` (infinite: of the latency alone)."""
+
+    price: float
+    options: Ints
+    latency: float
+    loss: float
+
+
+class Decoder:
+    """Solves one problem for any budget, multipliers and fixed variables; remembers structures."""
+
+    def __init__(self, problem: Problem, largest_table: int = 2_000_000) -> None:
+        self.problem = problem
+        self._largest = largest_table
+        self._structures: dict[frozenset[str], Structure] = {}
+        self._latest: tuple[dict[str, int], Conditioned] | None = None
+
+    def decode(
+        self,
+        budget_ns: float,
+        multipliers: Mapping[str, float] | None = None,
+        fixed: Assignment | None = None,
+    ) -> Decoded:
+        """The assignment of least loss within the budget.
+
+        Args:
+            budget_ns: bound on the whole latency, the problem's constant included.
+            multipliers: knob -> x; the knob's loss terms are scaled by 2 ** x.
+            fixed: variables that keep the given option.
+
+        Raises:
+            InfeasibleError: even the fastest assignment is over the budget.
+        """
+        powers = multipliers or {}
+        given = self._conditioned(fixed or {})
+        fastest = self._fastest(given)
+        least = self.problem.latency_ns(given.assignment(fastest.options))
+        if least > budget_ns:
+            raise InfeasibleError(
+                f"the budget of {format_ns(budget_ns)} cannot be met: "
+                f"the least reachable latency is {format_ns(least)} ({least:.0f} ns)"
+            )
+        found: list[Decoded] = []
+        room = budget_ns - self.problem.constant_ns
+        for rounding in (_ROUNDING, -_ROUNDING):  # a budget may be exactly what something costs
+            found = self._solve(given, powers, fastest, room * (1 + rounding))
+            if all(d.latency_ns <= budget_ns for d in found[:1]):
+                break
+        return min((d for d in found if d.latency_ns <= budget_ns), key=lambda d: d.loss)
+
+    def fastest(self, fixed: Assignment | None = None) -> Decoded:
+        """The assignment of least latency (its loss under no multipliers)."""
+        given = self._conditioned(fixed or {})
+        return self._decoded(given, self._fastest(given).options, {}, inf)
+
+    def exact(self, fixed: Assignment | None = None) -> bool:
+        """Whether the Lagrangian is minimised exactly, so that `gap` is a bound."""
+        return self._conditioned(fixed or {}).structure.exact
+
+    def _solve(
+        self,
+        given: Conditioned,
+        powers: Mapping[str, float],
+        fastest: _Point,
+        room: float,
+    ) -> list[Decoded]:
+        loss = given.loss(powers)
+        hull = _Hull(given, loss, fastest, room)
+        starts = hull.starts()
+        options = [_descend(given, loss, room, p.options) for p in starts]
+        options += [*(p.options for p in starts), fastest.options]
+        return [self._decoded(given, o, powers, hull.bound) for o in options]
+
+    def _decoded(
+        self, given: Conditioned, options: Ints, powers: Mapping[str, float], bound: float
+    ) -> Decoded:
+        assignment = given.assignment(options)
+        loss = self.problem.estimated_loss(assignment, powers)
+        gap = inf
+        if given.structure.exact and bound < inf:
+            gap = max(0.0, loss - bound) / max(abs(loss), 1e-300)
+        return Decoded(assignment, self.problem.latency_ns(assignment), loss, gap)
+
+    def _fastest(self, given: Conditioned) -> _Point:
+        options = given.structure.minimise(given.latency[None])
+        zero = given.loss({})
+        return _points(given, zero, np.array([inf]), options)[0]
+
+    def _conditioned(self, fixed: Assignment) -> Conditioned:
+        wanted = {v.name: int(fixed[v.name]) for v in self.problem.variables if v.name in fixed}
+        if self._latest is None or self._latest[0] != wanted:
+            key = frozenset(wanted)
+            if key not in self._structures:
+                self._structures[key] = conditioned_structure(self.problem, key, self._largest)
+            self._latest = wanted, Conditioned(self.problem, self._structures[key], wanted)
+        return self._latest[1]
+
+
+class _Hull:
+    """The two ends of the convex hull's edge that crosses the budget, and the bound it gives."""
+
+    def __init__(self, given: Conditioned, loss: Floats, fastest: _Point, room: float) -> None:
+        self._given, self._loss, self._room = given, loss, room
+        self.bound = -inf
+        self.over, self.under = self._ends(fastest)
+        for _ in range(_ROUNDS):
+            if self.over is None or not self._narrow(self.over):
+                break
+
+    def starts(self) -> list[_Point]:
+        """Where to start local moves: the two ends, feasible first."""
+        return [self.under] if self.over is None else [self.under, self.over]
+
+    def _ends(self, fastest: _Point) -> tuple[_Point | None, _Point]:
+        """The unconstrained minimum if over budget, and a feasible point."""
+        [free] = self._minimise(np.zeros(1))
+        [under] = _points(self._given, self._loss, np.array([inf]), fastest.options[None])
+        return (free, under) if free.latency > self._room else (None, free)
+
+    def _narrow(self, over: _Point) -> bool:
+        """One row of prices between the ends; False once the crossing edge is found."""
+        span = over.latency - self.under.latency
+        slope = (self.under.loss - over.loss) / span if span > 0 else 0.0
+        if not slope > 0:
+            return False
+        low = max(over.price, slope / _SPREAD)
+        high = min(self.under.price, slope * _SPREAD)
+        row = np.geomspace(low, high, self._given.structure.batch + 1)[1:-1]
+        points = self._minimise(np.unique([slope, *row]))
+        before = over.loss + slope * over.latency
+        middle = next(p for p in points if p.price == slope)
+        for point in points:
+            self._take(point)
+        return middle.loss + slope * middle.latency < before - _ROUNDING * abs(before)
+
+    def _take(self, point: _Point) -> None:
+        over = self.over
+        if point.latency <= self._room:
+            if point.price < self.under.price:
+                self.under = point
+        elif over is not None and point.price > over.price:
+            self.over = point
+
+    def _minimise(self, prices: Floats) -> list[_Point]:
+        flat = self._loss + prices[:, None] * self._given.latency
+        points = _points(self._given, self._loss, prices, self._given.structure.minimise(flat))
+        values = [p.loss + p.price * (p.latency - self._room) for p in points]
+        self.bound = max(self.bound, *values)
+        return points
+
+
+def _points(given: Conditioned, loss: Floats, prices: Floats, options: Ints) -> list[_Point]:
+    latencies = given.totals(given.latency, options)
+    losses = given.totals(loss, options)
+    rows = zip(prices, options, latencies, losses, strict=True)
+    return [_Point(float(p), o, float(t), float(q)) for p, o, t, q in rows]
+
+
+def _descend(given: Conditioned, loss: Floats, room: float, start: Ints) -> Ints:
+    """Best moves of one variable, then of two, until none helps; first into the budget."""
+    options = start.copy()
+    moves = given.structure.moves
+    latency = float(given.totals(given.latency, options[None])[0])
+    for _ in range(20 * len(options) + 20):
+        cost, gain = moves.single(given.latency, options), moves.single(loss, options)
+        chosen = _choose(gain, latency + cost, room, latency)
+        if chosen is not None:
+            picked, step = [chosen], cost[chosen]
+        else:
+            costs = moves.pairs(given.latency, options, cost)
+            gains = moves.pairs(loss, options, gain)
+            pair = _choose(gains.ravel(), latency + costs.ravel(), room, latency)
+            if pair is None:
+                break
+            picked, step = list(np.unravel_index(pair, gains.shape)), costs.flat[pair]
+        for move in picked:
+            options[moves.variable[move]] = moves.option[move]
+        latency += float(step)
+    return options
+
+
+def _choose(gains: Floats, latencies: Floats, room: float, latency: float) -> int | None:
+    """The move of largest gain within the budget; over it, the cheapest way towards it."""
+    fits = latencies <= room
+    if latency <= room:
+        fits &= gains < 0
+        best = int(np.argmin(np.where(fits, gains, inf)))
+        scale = np.abs(gains[np.isfinite(gains)]).max(initial=0.0)
+        return best if fits[best] and gains[best] < -_ROUNDING * scale else None
+    if fits.any():
+        return int(np.argmin(np.where(fits, gains, inf)))
+    saved = latency - latencies
+    rate = np.where(saved > 0, gains / np.where(saved > 0, saved, 1.0), inf)
+    best = int(np.argmin(rate))
+    return best if rate[best] < inf else None

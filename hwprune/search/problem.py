@@ -1,0 +1,125 @@
+"""What search is about: variables with a few options, and latency and loss as sums of small tables.
+
+Search knows numbers only: an assignment (variable -> option) has a latency and an estimated loss,
+each the sum of factors over a handful of variables. What the options stand for is known elsewhere.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Assignment = Mapping[str, int]  # variable -> index of its option
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One choice. Names begin with 'width:', 'branch:' or 'kernel:'.
+
+    Options of a width ascend (the last is the full width); a branch has 0 = dropped, 1 = kept; a
+    kernel has 0 = fp32.
+    """
+
+    name: str
+    size: int
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it chooses a precision rather than what is kept."""
+        return self.name.startswith("kernel:")
+
+    @property
+    def neutral(self) -> int:
+        """The option that changes nothing: full width, branch kept, fp32."""
+        return 0 if self.is_kernel else self.size - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factor:
+    """A term of a sum: `table` has one axis per variable of `scope`.
+
+    `knob` names the multiplier that scales the term, if any (loss only).
+    """
+
+    scope: tuple[str, ...]
+    table: NDArray[np.float64]
+    knob: str | None = None
+
+    def at(self, assignment: Assignment) -> float:
+        """The term's value."""
+        return float(self.table[tuple(assignment[v] for v in self.scope)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Minimise the sum of `loss` where the sum of `latency` and `constant_ns` meets a budget.
+
+    Raises:
+        ValueError: a factor names an unknown variable, has the wrong shape or is not finite.
+    """
+
+    variables: tuple[Variable, ...]
+    latency: tuple[Factor, ...]
+    loss: tuple[Factor, ...]
+    constant_ns: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.variables):
+            raise ValueError("two variables have the same name")
+        if any(v.size < 1 for v in self.variables):
+            raise ValueError("a variable has no options")
+        for factor in (*self.latency, *self.loss):
+            self._check(factor)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of options per variable."""
+        return {v.name: v.size for v in self.variables}
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """Names of all multipliers, in the order of the loss factors."""
+        return tuple(dict.fromkeys(f.knob for f in self.loss if f.knob is not None))
+
+    def latency_ns(self, assignment: Assignment) -> float:
+        """Predicted latency of a whole assignment, correctly rounded."""
+        return fsum([self.constant_ns, *(f.at(assignment) for f in self.latency)])
+
+    def estimated_loss(
+        self, assignment: Assignment, multipliers: Mapping[str, float] | None = None
+    ) -> float:
+        """Estimated loss of a whole assignment; a knob's terms are scaled by 2 ** multiplier."""
+        powers = {} if multipliers is None else multipliers
+        return fsum(2.0 ** powers.get(f.knob or "", 0.0) * f.at(assignment) for f in self.loss)
+
+    def digest(self, of_latency: bool = True) -> str:
+        """Identity of the numbers: two problems with one digest have the same solutions."""
+        found = hashlib.sha256()
+        for part in self._parts(of_latency):
+            found.update(part)
+        return found.hexdigest()[:16]
+
+    def _parts(self, of_latency: bool) -> Iterator[bytes]:
+        yield repr([(v.name, v.size) for v in self.variables]).encode()
+        if of_latency:
+            yield repr(self.constant_ns).encode()
+        for factor in (*(self.latency if of_latency else ()), *self.loss):
+            yield repr((factor.scope, factor.knob)).encode()
+            yield np.ascontiguousarray(factor.table, dtype=np.float64).tobytes()
+
+    def _check(self, factor: Factor) -> None:
+        sizes = self.sizes
+        if unknown := [v for v in factor.scope if v not in sizes]:
+            raise ValueError(f"factor over {factor.scope}: unknown variables {unknown}")
+        if len(set(factor.scope)) != len(factor.scope):
+            raise ValueError(f"factor over {factor.scope}: a variable is named twice")
+        expected = tuple(sizes[v] for v in factor.scope)
+        if factor.table.shape != expected:
+            raise ValueError(
+                f"factor over {factor.scope}: table is {factor.table.shape}, not {expected}"
+            )
+        if not np.all(np.isfinite(factor.table)):
+            raise ValueError(f"factor over {factor.scope}: not all values are finite")
