@@ -1,0 +1,61 @@
+"""From a plan to the written bytes: slim, repair, recover, quantise, lower."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx
+import onnx_graphsurgeon as gs
+import torch
+
+from hwprune.export.lower import lower
+from hwprune.graph.read import to_proto
+from hwprune.network.twin import to_module
+from hwprune.plan import Plan
+from hwprune.progress import Progress, Stage
+from hwprune.quantize.ptq import Quantized, quantize
+from hwprune.stages.candidates import Evaluator
+from hwprune.stages.sources import Job
+from hwprune.train.recover import qat, recover
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The result: the slim fp32 graph, the torch twin of what is deployed, and the ONNX model."""
+
+    plan: Plan
+    graph: gs.Graph
+    twin: torch.nn.Module
+    model: onnx.ModelProto
+
+
+def build(job: Job, evaluator: Evaluator, plan: Plan, progress: Progress) -> Built:
+    """Carries a plan out with everything the effort allows."""
+    with progress.stage("slim") as stage:
+        graph = evaluator.slim_and_repair(plan)
+    epochs = job.options.training_epochs
+    if epochs:
+        with progress.stage("recover", total=1) as stage:
+            data, seed = job.splits.train, job.options.seed
+            graph = recover(graph, job.graph, data, epochs, seed, _fraction(stage))
+    kernels = {n: k for n, k in plan.kernels.items() if k != "fp32" and n in _names(graph)}
+    if not kernels:
+        return Built(plan, graph, to_module(graph), to_proto(graph))
+    with progress.stage("quantize") as stage:
+        quantized = quantize(graph, kernels, job.capabilities, job.calibration())
+    if epochs:
+        with progress.stage("qat", total=1) as stage:
+            quantized = qat(quantized, job.graph, job.splits.train, job.options.seed, _fraction(stage))
+    return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
+
+
+def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:
+    return lower(quantized.graph, kernels, quantized.encodings, job.capabilities)
+
+
+def _names(graph: gs.Graph) -> set[str]:
+    return {node.name for node in graph.nodes}
+
+
+def _fraction(stage: Stage) -> Callable[[int, int, str], None]:
+    """A (done, total, text) callback for a stage of total 1."""
+    return lambda done, total, text: stage.update(done / max(1, total), text)

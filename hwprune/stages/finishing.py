@@ -1,0 +1,142 @@
+"""The last stages: time and judge the written file, and put the artefact together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hwprune.graph.cost import macs, params
+from hwprune.graph.read import to_proto
+from hwprune.network.run import outputs
+from hwprune.network.twin import to_module
+from hwprune.progress import Progress
+from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
+from hwprune.stages import describing as describe
+from hwprune.stages.building import Built
+from hwprune.stages.outcome import Outcome
+from hwprune.stages.profiling import Profile
+from hwprune.stages.quality import drop_points, report_quality
+from hwprune.stages.sources import Job
+from hwprune.stages.timing import Comparison, compare
+from hwprune.store.files import write_atomic
+from hwprune.units import Budget, format_bytes
+from hwprune.verify.outputs import file_outputs
+from hwprune.verify.parity import Parity, parity
+
+_PARITY_SAMPLES = 64
+_LEAST_SQNR_DB = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The written file as it was found."""
+
+    comparison: Comparison
+    parity: Parity
+    quality: Quality
+    size_bytes: int
+
+
+def check_file(job: Job, built: Built, work: Path, progress: Progress) -> Checked:
+    """Writes the result into the work folder, times it against the original and judges it."""
+    path, original = work / "model.onnx", work / "original.onnx"
+    with progress.stage("export"):
+        write_atomic(path, built.model.SerializeToString())
+        x = job.search_inputs(_PARITY_SAMPLES)
+        agreement = parity(built.twin, path, x)
+    with progress.stage("verify"):
+        seconds = job.options.limits.verify_seconds
+        comparison = compare(
+            job.backend, original, path, job.threads, seconds, job.options.percentile
+        )
+    with progress.stage("quality"):
+        quality = measure_quality(job, path)
+    return Checked(comparison, agreement, quality, path.stat().st_size)
+
+
+def measure_quality(job: Job, model: Path) -> Quality:
+    """The file's quality on the evaluation split, which nothing before has seen."""
+    data = job.splits.eval
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = data.batch(slice(0, len(data)))
+    before = outputs(to_module(job.graph), torch.from_numpy(x))
+    after = file_outputs(model, x, job.threads)
+    return report_quality(before, after, data.y, job.known)
+
+
+def verdict_of(job: Job, checked: Checked, budget: Budget, infeasible: bool) -> Verdict:
+    """Every bound that was asked for must hold."""
+    if infeasible:
+        return "infeasible"
+    timed = checked.comparison.verdict(budget)
+    return timed if timed != "met" or not broken_bounds(job, checked) else "missed"
+
+
+def broken_bounds(job: Job, checked: Checked) -> list[str]:
+    """What of --max-drop and --max-size does not hold, for people."""
+    found = []
+    drop, most = drop_points(checked.quality), job.options.max_drop
+    if most is not None and drop is None:
+        found.append(f"--max-drop {most:g}: quality is not known, so the bound cannot be checked")
+    if most is not None and drop is not None and drop > most:
+        found.append(f"{drop:.2f} points were lost, --max-drop allows {most:g}")
+    size, largest = checked.size_bytes, job.options.max_size
+    if largest is not None and size > largest:
+        found.append(f"the file has {format_bytes(size)}, --max-size allows {format_bytes(largest)}")
+    return found
+
+
+def make_report(
+    job: Job,
+    profile: Profile,
+    outcome: Outcome,
+    built: Built,
+    checked: Checked,
+    budget: Budget,
+    spent: tuple[Stage, ...],
+) -> Report:
+    """The evidence."""
+    c = built.plan.configuration
+    predicted = profile.estimator.latency_ns(c, outcome.calibration)
+    layers = profile.estimator.layer_ns(c, outcome.calibration)
+    original = checked.comparison.original
+    limit_ms = budget.resolve_ns(original.at(job.options.percentile)) / 1e6
+    original_bytes = len(to_proto(job.graph).SerializeToString())
+    return Report(
+        verdict=verdict_of(job, checked, budget, outcome.infeasible),
+        model=describe.model_section(job),
+        target=describe.target_section(job),
+        budget=Bounds(
+            limit_ms, job.options.percentile, job.options.max_drop, job.options.max_size
+        ),
+        latency_ms=Latency(
+            original.percentiles(),
+            checked.comparison.compiled.percentiles(),
+            predicted / 1e6,
+            outcome.reachable_ns / 1e6,
+        ),
+        quality=checked.quality,
+        size_bytes=Change(original_bytes, checked.size_bytes),
+        macs=Change(macs(job.graph), macs(built.graph)),
+        params=Change(params(job.graph), params(built.graph)),
+        layers=describe.layers_section(job, built.plan, built.graph, layers),
+        frozen=describe.frozen_section(job),
+        search=outcome.search,
+        stages=spent,
+        warnings=_warnings(job, outcome, checked),
+        versions=describe.versions(),
+    )
+
+
+def _warnings(job: Job, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
+    found = [*outcome.notes, *broken_bounds(job, checked)]
+    if not job.known:
+        found.append("no data were given: calibrated on noise, so the quality is not known")
+    if not job.coupling.prunable:
+        found.append("nothing in this network can be pruned: see `frozen` for the reasons")
+    weak = {o: db for o, db in checked.parity.sqnr_db.items() if db < _LEAST_SQNR_DB}
+    found += [f"output {o}: file and torch twin agree to {db:.1f} dB only" for o, db in weak.items()]
+    share = checked.comparison.compiled.cpu_share
+    if share < 0.9:
+        found.append(f"the machine was busy: the network had {share:.0%} of its processor time")
+    return tuple(found)

@@ -1,0 +1,148 @@
+"""The closed loop: search, time the very network that was found, correct the table, search again.
+
+What a file costs does not depend on the values of its weights, so a candidate is timed with
+made-up quantisation ranges before anything is spent on repairing or calibrating it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hwprune.errors import InfeasibleError
+from hwprune.export.lower import lower
+from hwprune.export.placeholder import placeholder_encodings
+from hwprune.graph.read import to_proto
+from hwprune.graph.slim import slim
+from hwprune.latency.estimate import Calibration
+from hwprune.plan import Plan
+from hwprune.progress import Progress
+from hwprune.search.problem import Assignment
+from hwprune.search.study import SearchResult
+from hwprune.stages.profiling import Profile
+from hwprune.stages.searching import Losses, run_search
+from hwprune.stages.sources import Job
+from hwprune.stages.timing import Comparison, compare
+from hwprune.store.files import write_atomic
+from hwprune.units import Budget
+
+AIM = 0.965  # of the budget: room for what differs between two measurements
+LEAST_USE = 0.90  # of the budget; below it quality was given away
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The configuration that the loop ended with, and how its untrained twin was timed."""
+
+    plan: Plan
+    assignment: Assignment
+    search: SearchResult
+    calibration: Calibration
+    predicted_ns: float
+    comparison: Comparison
+
+
+def fit_budget(
+    job: Job,
+    profile: Profile,
+    losses: Losses,
+    budget: Budget,
+    calibration: Calibration,
+    work: Path,
+    progress: Progress,
+) -> Fit:
+    """Repeats search and timing until the network uses 90 to 100 % of the budget.
+
+    Raises InfeasibleError if the corrected table says that nothing fits.
+    """
+    limit = planning_limit(profile, budget)
+    found: list[Fit] = []
+    for round_ in range(_ROUNDS):
+        try:
+            fit = _round(job, profile, losses, budget, calibration, limit, work, round_, progress)
+        except InfeasibleError:
+            if not found:
+                raise
+            break
+        found.append(fit)
+        used = fit.comparison.used(budget)
+        progress.note(f"round {round_ + 1}: {used:.3f} of the budget, loss {fit.search.best.loss:.4f}")
+        if LEAST_USE <= used <= 1 or (used < 1 and is_whole(profile, fit.assignment)):
+            break
+        calibration = corrected(fit, budget, limit)
+    return min(found, key=lambda f: _preference(f, budget))
+
+
+def planning_limit(profile: Profile, budget: Budget) -> float:
+    """The p50 to plan for, nanoseconds: the budget, less what other percentiles lie above p50."""
+    return budget.resolve_ns(profile.original.p50)
+
+
+def corrected(fit: Fit, budget: Budget, limit_ns: float) -> Calibration:
+    """The calibration under which the prediction would have been right."""
+    seen = fit.comparison.used(budget) * limit_ns
+    factor = fit.calibration.factor * seen / fit.predicted_ns
+    return replace(fit.calibration, factor=factor)
+
+
+def is_whole(profile: Profile, assignment: Assignment) -> bool:
+    """Whether nothing at all was pruned."""
+    sizes = profile.space.sizes
+    return all(o == sizes[v] - 1 for v, o in assignment.items() if not v.startswith("kernel:"))
+
+
+def time_plan(
+    job: Job, plan: Plan, work: Path, seconds: float, percentile: str = "p50"
+) -> Comparison:
+    """Times a plan's network against the original, with placeholder quantisation ranges."""
+    path = work / "candidate.onnx"
+    write_atomic(path, _untrained(job, plan))
+    return compare(
+        job.backend, work / "original.onnx", path, job.threads, seconds, percentile
+    )
+
+
+def _round(
+    job: Job,
+    profile: Profile,
+    losses: Losses,
+    budget: Budget,
+    calibration: Calibration,
+    limit: float,
+    work: Path,
+    round_: int,
+    progress: Progress,
+) -> Fit:
+    storage = work / f"trials-{round_}.db"
+    with progress.stage("search" if not round_ else "search again", total=1) as stage:
+        share = 1.0 if round_ == 0 else 0.25
+        result = run_search(
+            job, profile, losses, calibration, AIM * limit, storage, stage, share
+        )
+    c = profile.space.configuration(result.best.assignment)
+    plan = losses.plan(job, c)
+    with progress.stage("time"):
+        seconds = job.options.limits.verify_seconds
+        comparison = time_plan(job, plan, work, seconds, job.options.percentile)
+    predicted = profile.estimator.latency_ns(c, calibration)
+    return Fit(plan, result.best.assignment, result, calibration, predicted, comparison)
+
+
+def _preference(fit: Fit, budget: Budget) -> tuple[bool, float]:
+    """Those that fit come first, the least loss among them; else the nearest to the budget."""
+    used = fit.comparison.used(budget)
+    return used > 1, fit.search.best.loss if used <= 1 else used
+
+
+def _untrained(job: Job, plan: Plan) -> bytes:
+    graph = slim(job.graph, job.coupling, plan.keep, plan.dropped)
+    kernels = quantised_kernels(plan.kernels, {n.name for n in graph.nodes})
+    if not kernels:
+        return bytes(to_proto(graph).SerializeToString())
+    encodings = placeholder_encodings(graph, kernels, job.capabilities)
+    return bytes(lower(graph, kernels, encodings, job.capabilities).SerializeToString())
+
+
+def quantised_kernels(kernels: Mapping[str, str], nodes: set[str]) -> dict[str, str]:
+    """The nodes of a slim graph that do not run fp32."""
+    return {n: k for n, k in kernels.items() if k != "fp32" and n in nodes}

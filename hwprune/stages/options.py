@@ -1,0 +1,80 @@
+"""What a compile run is asked to do, and what each effort may spend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hwprune.errors import UsageError
+from hwprune.registry import unknown
+from hwprune.units import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Limits of one effort: search evaluations and seconds, training epochs, timing seconds."""
+
+    evaluations: int
+    search_seconds: float
+    epochs: int
+    verify_seconds: float
+
+
+EFFORTS = {
+    "quick": Effort(evaluations=40, search_seconds=45, epochs=0, verify_seconds=2.0),
+    "standard": Effort(evaluations=100, search_seconds=300, epochs=1, verify_seconds=4.0),
+    "thorough": Effort(evaluations=300, search_seconds=1800, epochs=5, verify_seconds=8.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """Options of `hwprune compile`; see `hwprune compile --help` for each."""
+
+    budget: Budget
+    model: str | None = None
+    weights: Path | None = None
+    data: str | None = None
+    train_data: str | None = None
+    eval_data: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    target: str = "cpu"
+    percentile: str = "p50"
+    max_drop: float | None = None
+    max_size: int | None = None
+    threads: int | None = None
+    batch: int = 1
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    effort: str = "quick"
+    epochs: int | None = None
+    search: str = "bo"
+    criterion: str = "obs"
+    out: Path | None = None
+    seed: int = 0
+    force: bool = False
+    evaluations: int | None = None
+
+    @property
+    def limits(self) -> Effort:
+        """The effort's limits. Raises UsageError for an unknown effort."""
+        if self.effort not in EFFORTS:
+            raise unknown("effort", self.effort, EFFORTS)
+        return EFFORTS[self.effort]
+
+    @property
+    def training_epochs(self) -> int:
+        """Epochs of recovery training: `--epochs`, or the effort's."""
+        return self.limits.epochs if self.epochs is None else self.epochs
+
+    def check(self) -> None:
+        """Raises UsageError for values no run could use."""
+        if self.percentile not in ("p50", "p90", "p99"):
+            raise unknown("percentile", self.percentile, ("p50", "p90", "p99"))
+        for name in ("threads", "batch", "evaluations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
+        if self.epochs is not None and self.epochs < 0:
+            raise UsageError(f"--epochs is {self.epochs}", "0 means no training")
+        _ = self.limits

@@ -1,0 +1,62 @@
+"""The search problem in plain numbers: latency factors from the table, loss factors from data."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hwprune.graph.channels import Coupling
+from hwprune.latency.estimate import Calibration, Estimator
+from hwprune.latency.space import SearchSpace
+from hwprune.prune.criteria import Ranking
+from hwprune.search.problem import Factor, Problem, Variable
+
+_TIE = 1e-6  # nats for a whole group: width is kept where it costs neither time nor loss
+
+
+def build_problem(
+    estimator: Estimator,
+    calibration: Calibration,
+    rankings: Mapping[str, Ranking],
+    branch_losses: Mapping[str, float],
+    kernel_losses: Mapping[str, float],
+) -> Problem:
+    """Joins what is known about time with what is estimated about loss (nats, additive)."""
+    space = estimator.space
+    variables = tuple(Variable(name, size) for name, size in space.sizes.items())
+    latency = tuple(Factor(f.scope, f.table) for f in estimator.factors(calibration))
+    loss = _width_losses(space, estimator.network.coupling, rankings)
+    loss += [
+        Factor((f"branch:{b}",), np.array([max(0.0, branch_losses[b]), 0.0]), f"branch:{b}")
+        for b in space.branches
+    ]
+    loss += [
+        Factor((f"kernel:{n}",), np.array([0.0, *[max(0.0, kernel_losses.get(n, 0.0))] * (len(o) - 1)]))
+        for n, o in space.kernels.items()
+    ]
+    return Problem(variables, latency, tuple(loss), 0.0)
+
+
+def _width_losses(
+    space: SearchSpace, coupling: Coupling, rankings: Mapping[str, Ranking]
+) -> list[Factor]:
+    found = []
+    for name, options in space.widths.items():
+        table = np.array(
+            [sum(_loss(rankings[g], coupling.full[g], w) for g, w in o.items()) for o in options]
+        )
+        inside = _branches_around(coupling, list(options[0]))
+        scope = (f"width:{name}", *(f"branch:{b}" for b in inside))
+        full = np.zeros([len(options)] + [2] * len(inside))
+        full[(..., *(1 for _ in inside))] = table  # a group in a dropped branch loses nothing more
+        found.append(Factor(scope, full, f"width:{name}"))
+    return found
+
+
+def _loss(ranking: Ranking, full: int, width: int) -> float:
+    return float(ranking.error[full - width]) + _TIE * (1 - width / full)
+
+
+def _branches_around(coupling: Coupling, groups: list[str]) -> list[str]:
+    """Branches that contain every producer and consumer of all the groups."""
+    nodes = {n for g in groups for n in (*coupling.group(g).producers, *coupling.group(g).consumers)}
+    return [b.name for b in coupling.branches if nodes and nodes <= set(b.nodes)]

@@ -1,0 +1,129 @@
+"""The search stage: which widths, branches and kernels keep the most quality in the time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from hwprune.latency.estimate import Calibration
+from hwprune.network.run import outputs
+from hwprune.network.twin import to_module
+from hwprune.plan import Configuration, Plan
+from hwprune.progress import Stage
+from hwprune.prune.criteria import Ranking, rank_channels
+from hwprune.prune.reconstruct import Reference
+from hwprune.quantize.sensitivity import sensitivity
+from hwprune.search.problem import Assignment, Problem
+from hwprune.search.study import SearchResult, search
+from hwprune.stages.candidates import Evaluator, plan_for
+from hwprune.stages.problem import build_problem
+from hwprune.stages.profiling import Profile
+from hwprune.stages.sources import Job
+
+_FORWARD_SECONDS = 1.0  # what evaluating the untouched network on the search inputs may take
+_FEWEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Everything the search knows about quality before it evaluates a candidate."""
+
+    evaluator: Evaluator
+    rankings: Mapping[str, Ranking]
+    branches: Mapping[str, float]
+    kernels: Mapping[str, float]
+
+    def plan(self, job: Job, c: Configuration) -> Plan:
+        """The plan that carries a configuration out, with the channels that matter least gone."""
+        return plan_for(c, job.coupling, self.rankings, job.capabilities.weight_bits)
+
+    def problem(self, profile: Profile, calibration: Calibration) -> Problem:
+        """The search problem under a calibration of the table."""
+        return build_problem(
+            profile.estimator, calibration, self.rankings, self.branches, self.kernels
+        )
+
+
+def measure_losses(job: Job, profile: Profile, stage: Stage) -> Losses:
+    """Channel rankings, and the loss of dropping each branch and quantising each node alone."""
+    count = affordable_samples(job)
+    calibration = job.calibration(count)
+    stage.update(0, "ranking channels")
+    rankings = rank_channels(
+        job.graph, job.coupling, calibration, job.options.criterion, job.options.seed
+    )
+    evaluator = make_evaluator(job, rankings, count)
+    branches = {}
+    for i, branch in enumerate(job.coupling.branches):
+        stage.update(0.2 + 0.5 * i / len(job.coupling.branches), f"without {branch.name}")
+        branches[branch.name] = evaluator.loss(Plan(dropped=frozenset([branch.name])))
+    stage.update(0.7, "sensitivity to int8")
+    kernels = dict.fromkeys(profile.space.kernels, "int8")
+    harm = sensitivity(job.graph, kernels, job.capabilities, calibration[:_FEWEST])
+    return Losses(evaluator, rankings, branches, harm)
+
+
+def affordable_samples(job: Job) -> int:
+    """How many samples an evaluation may use, from the time a few take."""
+    x = job.search_inputs(16)
+    module = to_module(job.graph)
+    outputs(module, x)
+    start = perf_counter()
+    outputs(module, x)
+    each = (perf_counter() - start) / len(x)
+    return int(min(1024, max(_FEWEST, _FORWARD_SECONDS / each)))
+
+
+def make_evaluator(job: Job, rankings: Mapping[str, Ranking], count: int) -> Evaluator:
+    """The evaluator on `count` calibration and `count` held-out samples."""
+    x = job.search_inputs(count)
+    reference = Reference(job.graph, job.calibration(count), seed=job.options.seed)
+    before: tuple[torch.Tensor, ...] = tuple(outputs(to_module(job.graph), x))
+    return Evaluator(job.graph, job.coupling, rankings, reference, x, before)
+
+
+def run_search(
+    job: Job,
+    profile: Profile,
+    losses: Losses,
+    calibration: Calibration,
+    budget_ns: float,
+    storage: Path | None,
+    stage: Stage,
+    share: float = 1.0,
+) -> SearchResult:
+    """Searches under `budget_ns`; `share` of the effort's evaluations and seconds are spent."""
+    options = job.options
+    evaluations = options.evaluations or options.limits.evaluations
+
+    def report(done: int, total: int, best: float) -> None:
+        stage.update(done / max(1, total), f"candidate {done} of {total}, best loss {best:.4f}")
+
+    return search(
+        losses.problem(profile, calibration),
+        budget_ns,
+        candidate_loss(job, profile, losses),
+        options.search,
+        max(1, round(evaluations * share)),
+        options.seed,
+        storage,
+        report,
+        options.limits.search_seconds * share,
+    )
+
+
+def candidate_loss(
+    job: Job, profile: Profile, losses: Losses
+) -> Callable[[Assignment], float]:
+    """The objective: measured divergence of the repaired network, plus what int8 adds."""
+
+    def evaluate(assignment: Assignment) -> float:
+        c = profile.space.configuration(assignment)
+        plan = losses.plan(job, c)
+        quantised = sum(losses.kernels.get(n, 0.0) for n, k in c.kernels.items() if k == "int8")
+        return losses.evaluator.loss(plan) + quantised
+
+    return evaluate
+

@@ -1,0 +1,106 @@
+"""The import stage: model, data and target as everything after them uses them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+
+from hwprune.backend import Backend, Capabilities
+from hwprune.errors import UnsupportedModelError, UsageError
+from hwprune.frontend.data import Splits, load_data, split, synthetic
+from hwprune.frontend.dataset import DataSet, Normalization
+from hwprune.frontend.models import LoadedModel, load_model
+from hwprune.graph.channels import Coupling
+from hwprune.graph.coupling import couple
+from hwprune.registry import get_backend
+from hwprune.stages.options import CompileOptions
+
+_SYNTHETIC = 256  # samples where there is no data at all
+_CALIBRATION = 512  # samples at most, for repair and for activation ranges
+_SEARCH = 1024  # samples at most, to compare candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run's inputs. `known` is False where the data are synthetic: quality cannot be told."""
+
+    options: CompileOptions
+    backend: Backend
+    capabilities: Capabilities
+    threads: int
+    model: LoadedModel
+    graph: gs.Graph
+    coupling: Coupling
+    splits: Splits
+    known: bool
+
+    def calibration(self, count: int = _CALIBRATION) -> torch.Tensor:
+        """`N x ...` training inputs for repair and ranges; labels are never looked at."""
+        return _tensor(self.splits.train.take(count, self.options.seed))
+
+    def search_inputs(self, count: int = _SEARCH) -> torch.Tensor:
+        """`N x ...` held-out training inputs on which candidates are compared."""
+        return _tensor(self.splits.search.take(count, self.options.seed + 1))
+
+
+def load_job(options: CompileOptions) -> Job:
+    """Reads everything the options name. Raises UsageError, ModelError, DataError, BackendError."""
+    options.check()
+    backend = get_backend(options.target)
+    model = load_model(options.model, options.weights, options.shapes, options.batch)
+    graph = model.graph
+    if len(graph.inputs) != 1:
+        names = ", ".join(i.name for i in graph.inputs)
+        raise UnsupportedModelError(
+            f"{model.name} has {len(graph.inputs)} inputs ({names}); one is supported so far",
+            "export the network with a single input",
+        )
+    splits, known = load_splits(options, model)
+    threads = options.threads or backend.default_threads()
+    return Job(
+        options, backend, backend.capabilities(), threads, model, graph, couple(graph), splits, known
+    )
+
+
+def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:
+    """Training, search and evaluation data, and whether they are real."""
+    spec = options.data or (model.data if not (options.train_data or options.eval_data) else None)
+    shape = tuple(int(d) for d in model.graph.inputs[0].shape)
+    normalization = _normalization(options, model)
+
+    def load(name: str | None) -> DataSet | None:
+        return None if name is None else load_data(name, shape, normalization, classes(model.graph))
+
+    data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
+    if data is None and train is None and evaluation is None:
+        made = synthetic(shape, _SYNTHETIC, options.seed)
+        return split(made, None, None, options.seed), False
+    return split(data, train, evaluation, options.seed), True
+
+
+def classes(graph: gs.Graph) -> int | None:
+    """How many classes the only output tells apart, or None if it is no classifier."""
+    shape = graph.outputs[0].shape
+    return int(shape[1]) if len(graph.outputs) == 1 and len(shape) == 2 else None
+
+
+def out_dir(options: CompileOptions, name: str) -> Path:
+    """Where the artefact goes."""
+    return options.out or Path("hwprune-out") / f"{name}-{options.target}"
+
+
+def _normalization(options: CompileOptions, model: LoadedModel) -> Normalization | None:
+    if options.mean is None and options.std is None and options.scale is None:
+        return model.normalization
+    base = Normalization()
+    if options.std is not None and np.any(np.asarray(options.std) <= 0):
+        raise UsageError(f"--std is {options.std}", "every standard deviation must be positive")
+    return Normalization(
+        options.mean or base.mean, options.std or base.std, options.scale or base.scale
+    )
+
+
+def _tensor(data: DataSet) -> torch.Tensor:
+    return torch.from_numpy(data.batch(slice(0, len(data))))
