@@ -15,7 +15,6 @@ _HOME = {
     "CompileOptions": "hwprune.compiler",
     "compile": "hwprune.compiler",
     "inspect": "hwprune.compiler",
-    "verify": "hwprune.compiler",
     "load": "hwprune.export.load",
     "Configuration": "hwprune.plan",
     "Plan": "hwprune.plan",
@@ -36,7 +35,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from hwprune.compiler import CompileOptions, compile, inspect, verify
+    from hwprune.compiler import CompileOptions, compile, inspect
     from hwprune.errors import (
         BackendError,
         DataError,
@@ -75,7 +74,6 @@ __all__ = [
     "load",
     "parse_budget",
     "parse_size",
-    "verify",
 ]
 
 

@@ -71,5 +71,6 @@ def command(ctx: click.Context, /, as_json: bool, verbose: bool, **values: Any) 
 
 def default_folder(model: str | None, target: str) -> Path:
     """hwprune-out/<model>-<target>, the model named as briefly as it can be."""
-    name = Path(model).stem.rpartition(":")[2] if model else "digits"
-    return Path("hwprune-out") / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{target}"
+    name = Path((model or "digits").rpartition(":")[2]).stem
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")
+    return Path("hwprune-out") / f"{safe or 'network'}-{target}"

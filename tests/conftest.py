@@ -1,0 +1,17 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of reference networks and images; HWPRUNE_SHARED names its parent folder."""
+    data = Path(os.environ.get("HWPRUNE_SHARED", BESIDE)) / "data"
+    if not data.is_dir():
+        pytest.skip(f"no reference data at {data}; set HWPRUNE_SHARED to the folder above it")
+    return data
