@@ -22,7 +22,8 @@ class Call:
     `inputs` are the node's inputs that stay tensors, by index, in the order of `target`'s
     arguments; everything else is static and stands in `kwargs`. A module's parameters and buffers
     come from the initializers in `weights`: attribute -> (input index, transform). `pad` and
-    `crop` are `torch.nn.functional.pad` lists for the first input and for the output.
+    `crop` are `torch.nn.functional.pad` lists for the first input and for the output. `many`
+    says that the result is a tuple, one tensor per output of the node.
     """
 
     target: Callable[..., Any] | nn.Module
@@ -31,6 +32,7 @@ class Call:
     weights: Mapping[str, tuple[int, Transform]] = field(default_factory=dict)
     pad: Shape = ()
     crop: Shape = ()
+    many: bool = False
 
 
 Operator = Callable[[gs.Node], Call]

@@ -105,7 +105,6 @@ ELEMENTWISE: dict[str, Operator] = {
     "Floor": _plain(torch.floor),
     "Ceil": _plain(torch.ceil),
     "Identity": _plain(torch.clone),
-    "Dropout": _plain(torch.clone),
     "Not": _plain(torch.logical_not),
     "PRelu": _plain(prelu, 2),
     "Add": _plain(torch.add, 2),

@@ -1,5 +1,7 @@
 """Operators with weights as the torch modules that trainers and quantisers know."""
 
+from collections.abc import Callable, Mapping
+
 import onnx_graphsurgeon as gs
 import torch
 import torch.nn.functional as F
@@ -19,9 +21,11 @@ from hwprune.network.call import (
     unsupported,
 )
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_BATCH_NORM = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_Modules = Mapping[int, Callable[..., nn.Module]]
+
+_CONV: _Modules = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONV_TRANSPOSE: _Modules = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORM: _Modules = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def gemm(
@@ -40,7 +44,7 @@ def layer_norm(
     return normalised if bias is None else normalised + bias
 
 
-def _spatial_dims(node: gs.Node, known: dict[int, type[nn.Module]]) -> int:
+def _spatial_dims(node: gs.Node, known: _Modules) -> int:
     if not is_constant(node, 1):
         raise unsupported(node, "its weight is not a constant")
     dims = len(node.inputs[1].shape) - 2
@@ -155,8 +159,11 @@ def _is_plain_weight(node: gs.Node) -> bool:
 
 def _is_bias(node: gs.Node, beta: float) -> bool:
     columns = shape(node.outputs[0])[-1]
-    return beta == 1 and is_constant(node, 2) and shape(node.inputs[2])[-1:] == (columns,) and (
-        node.inputs[2].values.size == columns
+    return (
+        beta == 1
+        and is_constant(node, 2)
+        and shape(node.inputs[2])[-1:] == (columns,)
+        and (node.inputs[2].values.size == columns)
     )
 
 

@@ -20,8 +20,8 @@ from hwprune.network.call import (
     unsupported,
 )
 
-_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_MAX: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def average_pool(
@@ -64,7 +64,7 @@ def reduce_min(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
 
 def reduce_l2(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
     """Euclidean norm over `axes`."""
-    return torch.linalg.vector_norm(x, 2, axes, keepdim)
+    return torch.sqrt(torch.sum(x * x, axes, keepdim))
 
 
 def argmax(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
@@ -99,8 +99,8 @@ def _average_pool(node: gs.Node) -> Call:
 
 def _max_pool(node: gs.Node) -> Call:
     kernel = tuple(node.attrs["kernel_shape"])
-    if len(node.outputs) > 1 or len(kernel) not in _MAX:
-        raise unsupported(node, "indices and more than three axes are not supported")
+    if len(kernel) not in _MAX:
+        raise unsupported(node, "more than three axes are not supported")
     stride, dilation = spatial_attributes(node, len(kernel))
     begin, end = spatial_pads(node, kernel)
     extra = _ceil_extra(node, kernel, begin, end)

@@ -36,7 +36,9 @@ def _resize(node: gs.Node) -> Call:
         axes = zip(before[2:], after[2:], scales[2:], strict=True)
         indices = tuple(_picks(node, *axis, coordinates, rounding) for axis in axes)
         return Call(nearest, kwargs={"indices": indices})
-    exact = all(round(b * s) == b * s for b, s in zip(before, scales, strict=True))
+    # torch has no special case for a single output position of pytorch_half_pixel.
+    single = coordinates == "pytorch_half_pixel" and 1 in after[2:]
+    exact = not single and all(round(b * s) == b * s for b, s in zip(before, scales, strict=True))
     if mode != "linear" or coordinates not in _ALIGN or not exact:
         raise unsupported(node, f"mode {mode!r} with {coordinates!r} is not supported")
     kwargs = {"size": after[2:], "mode": _LINEAR[len(after) - 2]}

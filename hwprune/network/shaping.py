@@ -45,12 +45,9 @@ def follow_batch(actual: Shape, before: Shape, after: Shape) -> Shape:
 def _batch_axis(before: Shape, after: Shape, axis: int) -> int:
     outer = math.prod(before[:axis])
     prefixes = [1, *accumulate(after, int.__mul__)][: len(after)]
-    places = [i for i, prefix in enumerate(prefixes) if prefix == outer] or [0]
-    alone = [i for i in places if after[i] == before[axis]]
-    if alone:
-        return alone[0]
-    merged_outwards = after[places[0] :] == before[axis + 1 :]
-    return max(places[0] - 1, 0) if merged_outwards else places[0]
+    place = prefixes.index(outer) if outer in prefixes else 0
+    merged_outwards = after[place:] == before[axis + 1 :]
+    return max(place - 1, 0) if merged_outwards else place
 
 
 def reshape(x: Tensor, before: Shape, after: Shape) -> Tensor:
@@ -61,7 +58,9 @@ def reshape(x: Tensor, before: Shape, after: Shape) -> Tensor:
 def expand(x: Tensor, before: Shape, after: Shape) -> Tensor:
     """Static broadcast; axes that it does not change follow the batch."""
     added = len(after) - len(before)
-    kept = [-1 if i >= added and before[i - added] == size else size for i, size in enumerate(after)]
+    kept = [
+        -1 if i >= added and before[i - added] == size else size for i, size in enumerate(after)
+    ]
     return x.expand(kept)
 
 
@@ -123,7 +122,8 @@ def _concat(node: gs.Node) -> Call:
 def _split(node: gs.Node) -> Call:
     axis = node.attrs.get("axis", 0)
     sizes = [shape(out)[axis] for out in node.outputs]
-    return Call(torch.split, kwargs={"split_size_or_sections": sizes, "dim": axis})
+    kwargs = {"split_size_or_sections": sizes, "dim": axis}
+    return Call(torch.split, kwargs=kwargs, many=True)
 
 
 def _slice(node: gs.Node) -> Call:
@@ -131,7 +131,9 @@ def _slice(node: gs.Node) -> Call:
     axes = integers(node, 3, "axes") or list(range(len(starts)))
     steps = integers(node, 4) or [1] * len(starts)
     names = ("starts", "ends", "axes", "steps")
-    return Call(slices, kwargs=dict(zip(names, map(tuple, (starts, ends, axes, steps)), strict=True)))
+    return Call(
+        slices, kwargs=dict(zip(names, map(tuple, (starts, ends, axes, steps)), strict=True))
+    )
 
 
 def _pad(node: gs.Node) -> Call:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from hwprune.network.call import Call, Transform, present
+from hwprune.network.call import Call, Transform, present, unsupported
 from hwprune.network.operators import translate
 
 Initializers = dict[str, tuple[str, Transform]]  # parameter path -> (initializer, transform)
@@ -37,7 +37,7 @@ def to_module(graph: gs.Graph) -> fx.GraphModule:
 
 def initializers(module: fx.GraphModule) -> Initializers:
     """Where each parameter and buffer of a twin came from."""
-    return cast(Initializers, module.meta["initializers"])
+    return cast("Initializers", module.meta["initializers"])
 
 
 def write_back(module: fx.GraphModule, graph: gs.Graph) -> None:
@@ -74,7 +74,7 @@ class _Builder:
         # `meta` survives copy.deepcopy, plain attributes do not.
         module.meta["initializers"] = self.initializers
         module.meta["_user_preserved_attributes"] = {"initializers": self.initializers}
-        module.initializers = self.initializers
+        module.initializers = self.initializers  # type: ignore[assignment]
         return module.eval()
 
     def _add(self, node: gs.Node) -> None:
@@ -86,13 +86,20 @@ class _Builder:
         if call.crop:
             result.meta |= {"tensor": "", "node": node.name}
             result = self._helper(result, call.crop, node)
-        if len(node.outputs) == 1:
+        if not call.many:
+            self._check_single(node)
             self._define(result, node.outputs[0].name, node.name)
             return
         result.meta |= {"tensor": "", "node": node.name}
         for i, tensor in enumerate(node.outputs):
             part = self.fx.call_function(operator.getitem, (result, i))
             self._define(part, tensor.name, node.name)
+
+    def _check_single(self, node: gs.Node) -> None:
+        outputs = {id(tensor) for tensor in self.source.outputs}
+        for tensor in node.outputs[1:]:
+            if tensor.outputs or id(tensor) in outputs:
+                raise unsupported(node, f"its extra output {tensor.name!r} is used")
 
     def _call(self, node: gs.Node, call: Call, args: list[fx.Node | None]) -> fx.Node:
         if not isinstance(call.target, nn.Module):
@@ -150,17 +157,15 @@ def _is_trained(value: Tensor) -> bool:
 
 
 def _attach(owner: nn.Module, name: str, value: Tensor) -> None:
-    """Sets a parameter or buffer, keeping the kind that the module declared."""
+    """Sets a parameter or buffer, of the kind and shape that the module declared, if it did."""
     declared = owner._parameters.get(name)
     if declared is not None:
-        value = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-        setattr(owner, name, nn.Parameter(value.reshape(declared.shape))
-                if value.shape != declared.shape else value)
+        fits = isinstance(value, nn.Parameter) and value.shape == declared.shape
+        setattr(owner, name, value if fits else nn.Parameter(value.detach().view_as(declared)))
     elif isinstance(value, nn.Parameter) and name not in owner._buffers:
         owner.register_parameter(name, value)
     else:
-        owner._buffers.pop(name, None)
-        owner.register_buffer(name, value.detach().clone())
+        owner.register_buffer(name, value.detach())
 
 
 def _materialize(module: nn.Module) -> None:
