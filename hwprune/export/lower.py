@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
@@ -109,14 +110,14 @@ class _Lowering:
         producer.outputs = [out]
 
     def _quantize_behind(self, tensor: gs.Variable) -> None:
-        """producer -> raw -> Q -> DQ -> tensor."""
+        """Splices in: producer -> raw -> Q -> DQ -> tensor."""
         producer = tensor.inputs[0]
         raw = gs.Variable(f"{tensor.name}/raw", tensor.dtype, tensor.shape)
         producer.outputs = [raw if out is tensor else out for out in producer.outputs]
         self._pair(raw, tensor, tensor.name)
 
     def _quantize_before(self, tensor: gs.Variable) -> None:
-        """tensor -> Q -> DQ -> the int8 readers; the others keep reading `tensor`."""
+        """Adds: tensor -> Q -> DQ -> the int8 readers; the others keep reading `tensor`."""
         readers = {n.name: n for n in tensor.outputs if n.name in self.placement.nodes}
         target = gs.Variable(f"{tensor.name}/dequantized", tensor.dtype, tensor.shape)
         for node in readers.values():
@@ -143,7 +144,7 @@ class _Lowering:
         return self.encodings.activations[self.placement.root(tensor)]
 
     def _dequantized(
-        self, name: str, constants: Sequence[Array], attributes: Mapping[str, Any]
+        self, name: str, constants: Sequence[NDArray[Any]], attributes: Mapping[str, Any]
     ) -> gs.Variable:
         parts = zip(("integers", "scale", "zero_point"), constants, strict=False)
         inputs = [gs.Constant(f"{name}/{part}", np.asarray(value)) for part, value in parts]

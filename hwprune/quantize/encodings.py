@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Integers = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +28,31 @@ class Encoding:
     @property
     def lowest(self) -> int:
         """The least integer."""
-        return 1 - 2 ** (self.bits - 1) if self.signed else 0
+        return 1 - (1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
         """The greatest integer."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - int(self.signed))) - 1
 
-    def quantize(self, values: Array) -> NDArray[np.int8] | NDArray[np.uint8]:
-        """The integers that stand for `values` (same shape)."""
-        steps = np.rint(values / self._along(self.scale, values.ndim))
-        integers = np.clip(
-            steps + self._along(self.zero_point, values.ndim), self.lowest, self.highest
-        )
-        return integers.astype(np.int8 if self.signed else np.uint8)
+    def quantize(self, values: Array) -> Integers:
+        """The integers that stand for `values` (same shape), as int8 or uint8."""
+        scale, zero_point = self._along(values.ndim)
+        steps = np.rint(values / scale) + zero_point
+        kind = np.int8 if self.signed else np.uint8
+        return np.clip(steps, self.lowest, self.highest).astype(kind)
 
-    def dequantize(self, integers: NDArray[np.integer]) -> Array:
+    def dequantize(self, integers: Integers) -> Array:
         """The values that `integers` stand for (same shape)."""
-        centred = integers.astype(np.int64) - self._along(self.zero_point, integers.ndim)
-        values: Array = (centred * self._along(self.scale, integers.ndim)).astype(np.float32)
-        return values
+        scale, zero_point = self._along(integers.ndim)
+        return np.asarray((integers.astype(np.int64) - zero_point) * scale, np.float32)
 
-    def _along(self, parameter: NDArray[np.generic], ndim: int) -> NDArray[np.generic]:
+    def _along(self, ndim: int) -> tuple[Array, NDArray[np.int64]]:
+        """Scale and zero point, ready to broadcast against an `ndim`-d array."""
         if self.axis is None:
-            return parameter
-        return parameter.reshape([-1 if i == self.axis else 1 for i in range(ndim)])
+            return self.scale, self.zero_point
+        shape = [-1 if i == self.axis else 1 for i in range(ndim)]
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""Post-training quantisation: calibrate, choose the range, correct the biases."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor, fx
+
+from hwprune.backend import Capabilities
+from hwprune.graph.read import clone
+from hwprune.network.run import outputs
+from hwprune.network.twin import to_module, write_back
+from hwprune.quantize.encodings import Encodings
+from hwprune.quantize.instrument import encodings_of, instrument
+from hwprune.quantize.noise import sqnr_db
+from hwprune.quantize.placement import place
+from hwprune.quantize.quantizers import calibrating, correcting_biases
+
+_PERCENTILES = (100.0, 99.99)
+_SAMPLES = 256  # ranges and biases settle well before that
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A fake-quantised, trainable twin with what the lowering needs to write the same function."""
+
+    module: fx.GraphModule
+    encodings: Encodings
+    graph: gs.Graph  # the network with the module's weights and corrected biases
+
+
+def quantize(
+    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Tensor
+) -> Quantized:
+    """Quantises the nodes that `kernels` runs in int8.
+
+    Activation ranges are whole or cut at the 99.99th percentile, bias correction is used or not:
+    whatever brings the outputs on the calibration data nearest to the fp32 network's (SQNR).
+
+    Args:
+        graph: Canonical graph; left unchanged.
+        kernels: "fp32" or "int8" per node name; nodes left out run fp32.
+        capabilities: Of the target.
+        x: Calibration data, `N x ...` as the network's input; the first 256 samples are used.
+    """
+    x = x[:_SAMPLES]
+    placement = place(graph, kernels, capabilities)
+    reference = outputs(to_module(graph), x, _BATCH)
+    ranges = (
+        _calibrated(instrument(graph, placement, capabilities, percentile), x)
+        for percentile in _PERCENTILES
+    )
+    best = _nearest(ranges, reference, x)
+    return _read(_nearest((best, _corrected(best, x)), reference, x), graph)
+
+
+def reread(quantized: Quantized) -> Quantized:
+    """The same module after training: new weights, scales and zero points."""
+    return _read(quantized.module, quantized.graph)
+
+
+def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
+    updated = clone(graph)
+    write_back(module, updated)
+    return Quantized(module, encodings_of(module), updated)
+
+
+def _calibrated(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
+    with torch.no_grad(), calibrating(module):
+        for batch in x.split(_BATCH):
+            module(batch)
+    return module.eval()
+
+
+def _corrected(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
+    corrected = copy.deepcopy(module)
+    with torch.no_grad(), correcting_biases(corrected):
+        for batch in x.split(_BATCH):
+            corrected(batch)
+    return corrected.eval()
+
+
+def _nearest(
+    candidates: Iterable[fx.GraphModule], reference: list[Tensor], x: Tensor
+) -> fx.GraphModule:
+    """The module whose outputs are nearest to the reference, by mean SQNR; ties: the first."""
+
+    def quality(module: fx.GraphModule) -> float:
+        pairs = zip(reference, outputs(module, x, _BATCH), strict=True)
+        return fmean(sqnr_db(exact, value) for exact, value in pairs)
+
+    return max(candidates, key=quality)
