@@ -1,22 +1,24 @@
-"""A problem with some variables fixed: fewer variables, smaller tables, everything in flat vectors."""
+"""A problem with some variables fixed: fewer variables, smaller tables, all in flat vectors."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hwprune.search.cutset import CutsetSearch
-from hwprune.search.factors import Elimination, Floats, Ints, Layout, Scope
+from hwprune.search.factors import Elimination, Floats, Ints, Layout, Scope, scatter_add
 from hwprune.search.moves import Moves
 from hwprune.search.problem import Assignment, Factor, Problem
 
-_LARGEST_TABLE = 2_000_000  # entries; above it the exact minimiser would need seconds a call
+LARGEST_TABLE = 2_000_000  # entries; above it the exact minimiser would need seconds a call
 _BATCH_ENTRIES = 4_000_000
 
 
 class Structure:
     """What depends on which variables are fixed, but not on the options they are fixed at."""
 
-    def __init__(self, problem: Problem, fixed: frozenset[str], largest: int) -> None:
+    def __init__(
+        self, problem: Problem, fixed: frozenset[str], largest: int = LARGEST_TABLE
+    ) -> None:
         self.free = tuple(v for v in problem.variables if v.name not in fixed)
         self._index = {v.name: i for i, v in enumerate(self.free)}
         sizes = [v.size for v in self.free]
@@ -54,7 +56,7 @@ class Conditioned:
     def __init__(self, problem: Problem, structure: Structure, fixed: Assignment) -> None:
         self.structure, self.fixed, self._problem = structure, dict(fixed), problem
         positions, values, _ = self._entries(problem.latency)
-        self.latency = np.bincount(positions, values, minlength=structure.layout.length)
+        self.latency = scatter_add(positions, values, structure.layout.length)
         self._positions, self._values, terms = self._entries(problem.loss)
         self._knobs = ["", *problem.knobs]
         number = {k: i for i, k in enumerate(self._knobs)}
@@ -65,7 +67,7 @@ class Conditioned:
         """The loss tables with every knob's terms scaled by 2 ** multiplier."""
         scale = np.exp2([multipliers.get(k, 0.0) if k else 0.0 for k in self._knobs])
         weights = self._values * scale[self._knob]
-        return np.bincount(self._positions, weights, minlength=self.structure.layout.length)
+        return scatter_add(self._positions, weights, self.structure.layout.length)
 
     def totals(self, flat: Floats, options: Ints) -> Floats:
         """Sum of the tables of `flat` at each row of `options`."""
@@ -98,10 +100,3 @@ class Conditioned:
             np.concatenate([np.zeros(0), *(v for _, v in found)]),
             np.concatenate([none, *numbers]),
         )
-
-
-def conditioned_structure(
-    problem: Problem, fixed: frozenset[str], largest: int = _LARGEST_TABLE
-) -> Structure:
-    """The structure with these variables fixed; elimination is exact up to `largest` entries."""
-    return Structure(problem, fixed, largest)

@@ -14,13 +14,15 @@ from math import inf
 import numpy as np
 
 from hwprune.errors import InfeasibleError
-from hwprune.search.conditioned import Conditioned, Structure, conditioned_structure
+from hwprune.search.conditioned import LARGEST_TABLE, Conditioned, Structure
+from hwprune.search.descent import descend
 from hwprune.search.factors import Floats, Ints
 from hwprune.search.problem import Assignment, Problem
 from hwprune.units import format_ns
 
 _ROUNDS = 40
 _SPREAD = 64.0  # prices of the first round, around the slope between the two extremes
+_STARTS = 2  # of the local moves, on either side of the budget
 _ROUNDING = 1e-12
 
 
@@ -53,7 +55,7 @@ class _Point:
 class Decoder:
     """Solves one problem for any budget, multipliers and fixed variables; remembers structures."""
 
-    def __init__(self, problem: Problem, largest_table: int = 2_000_000) -> None:
+    def __init__(self, problem: Problem, largest_table: int = LARGEST_TABLE) -> None:
         self.problem = problem
         self._largest = largest_table
         self._structures: dict[frozenset[str], Structure] = {}
@@ -88,7 +90,7 @@ class Decoder:
         room = budget_ns - self.problem.constant_ns
         for rounding in (_ROUNDING, -_ROUNDING):  # a budget may be exactly what something costs
             found = self._solve(given, powers, fastest, room * (1 + rounding))
-            if all(d.latency_ns <= budget_ns for d in found[:1]):
+            if found[0].latency_ns <= budget_ns:
                 break
         return min((d for d in found if d.latency_ns <= budget_ns), key=lambda d: d.loss)
 
@@ -111,7 +113,7 @@ class Decoder:
         loss = given.loss(powers)
         hull = _Hull(given, loss, fastest, room)
         starts = hull.starts()
-        options = [_descend(given, loss, room, p.options) for p in starts]
+        options = [descend(given, loss, room, p.options) for p in starts]
         options += [*(p.options for p in starts), fastest.options]
         return [self._decoded(given, o, powers, hull.bound) for o in options]
 
@@ -135,7 +137,7 @@ class Decoder:
         if self._latest is None or self._latest[0] != wanted:
             key = frozenset(wanted)
             if key not in self._structures:
-                self._structures[key] = conditioned_structure(self.problem, key, self._largest)
+                self._structures[key] = Structure(self.problem, key, self._largest)
             self._latest = wanted, Conditioned(self.problem, self._structures[key], wanted)
         return self._latest[1]
 
@@ -146,14 +148,19 @@ class _Hull:
     def __init__(self, given: Conditioned, loss: Floats, fastest: _Point, room: float) -> None:
         self._given, self._loss, self._room = given, loss, room
         self.bound = -inf
+        self._visited: list[_Point] = []
         self.over, self.under = self._ends(fastest)
         for _ in range(_ROUNDS):
             if self.over is None or not self._narrow(self.over):
                 break
 
     def starts(self) -> list[_Point]:
-        """Where to start local moves: the two ends, feasible first."""
-        return [self.under] if self.over is None else [self.under, self.over]
+        """Where to start local moves: the visited points nearest to the budget on either side."""
+        distinct = {p.options.tobytes(): p for p in [*self._visited, self.under]}
+        nearest = sorted(distinct.values(), key=lambda p: abs(p.latency - self._room))
+        under = [p for p in nearest if p.latency <= self._room]
+        over = [p for p in nearest if p.latency > self._room]
+        return [*under[:_STARTS], *over[:_STARTS]]
 
     def _ends(self, fastest: _Point) -> tuple[_Point | None, _Point]:
         """The unconstrained minimum if over budget, and a feasible point."""
@@ -190,6 +197,7 @@ class _Hull:
         points = _points(self._given, self._loss, prices, self._given.structure.minimise(flat))
         values = [p.loss + p.price * (p.latency - self._room) for p in points]
         self.bound = max(self.bound, *values)
+        self._visited += points
         return points
 
 
@@ -198,42 +206,3 @@ def _points(given: Conditioned, loss: Floats, prices: Floats, options: Ints) -> 
     losses = given.totals(loss, options)
     rows = zip(prices, options, latencies, losses, strict=True)
     return [_Point(float(p), o, float(t), float(q)) for p, o, t, q in rows]
-
-
-def _descend(given: Conditioned, loss: Floats, room: float, start: Ints) -> Ints:
-    """Best moves of one variable, then of two, until none helps; first into the budget."""
-    options = start.copy()
-    moves = given.structure.moves
-    latency = float(given.totals(given.latency, options[None])[0])
-    for _ in range(20 * len(options) + 20):
-        cost, gain = moves.single(given.latency, options), moves.single(loss, options)
-        chosen = _choose(gain, latency + cost, room, latency)
-        if chosen is not None:
-            picked, step = [chosen], cost[chosen]
-        else:
-            costs = moves.pairs(given.latency, options, cost)
-            gains = moves.pairs(loss, options, gain)
-            pair = _choose(gains.ravel(), latency + costs.ravel(), room, latency)
-            if pair is None:
-                break
-            picked, step = list(np.unravel_index(pair, gains.shape)), costs.flat[pair]
-        for move in picked:
-            options[moves.variable[move]] = moves.option[move]
-        latency += float(step)
-    return options
-
-
-def _choose(gains: Floats, latencies: Floats, room: float, latency: float) -> int | None:
-    """The move of largest gain within the budget; over it, the cheapest way towards it."""
-    fits = latencies <= room
-    if latency <= room:
-        fits &= gains < 0
-        best = int(np.argmin(np.where(fits, gains, inf)))
-        scale = np.abs(gains[np.isfinite(gains)]).max(initial=0.0)
-        return best if fits[best] and gains[best] < -_ROUNDING * scale else None
-    if fits.any():
-        return int(np.argmin(np.where(fits, gains, inf)))
-    saved = latency - latencies
-    rate = np.where(saved > 0, gains / np.where(saved > 0, saved, 1.0), inf)
-    best = int(np.argmin(rate))
-    return best if rate[best] < inf else None

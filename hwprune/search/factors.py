@@ -191,6 +191,11 @@ def eliminate(v: int, neighbours: dict[int, set[int]]) -> set[int]:
     return around
 
 
+def scatter_add(positions: Ints, values: Floats, length: int) -> Floats:
+    """A vector with every value added at its position."""
+    return np.asarray(np.bincount(positions, values, minlength=length), np.float64)
+
+
 def strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Steps through a flat C-ordered table, in entries, per axis."""
     return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from hwprune.search.factors import Floats, Ints, Layout
+from hwprune.search.factors import Floats, Ints, Layout, scatter_add
 
 
 class Moves:
@@ -17,6 +17,9 @@ class Moves:
 
     Attributes:
         variable, option: what each move sets (length: the sum of all sizes).
+        pair: 2 x n, the pairs of moves of two variables that share a table.
+        apart: moves x moves, whether they belong to two variables that share none, so that what
+            they change simply adds up.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -31,8 +34,9 @@ class Moves:
         self._single = _columns(
             [(t, self._first[v] + i, s) for t, v, s in slots for i in range(sizes[v])], 3
         )
-        self._pair = self._pair_entries(layout)
-        self._skip = self.variable[:, None] >= self.variable[None, :]
+        self._joint, self.pair = self._pair_entries(layout)
+        self.apart = self.variable[:, None] != self.variable[None, :]
+        self.apart[self.pair[0], self.pair[1]] = self.apart[self.pair[1], self.pair[0]] = False
 
     def single(self, flat: Floats, present: Ints) -> Floats:
         """Change of the sum by every move."""
@@ -40,40 +44,33 @@ class Moves:
         table, move, stride = self._single
         there = base[table] + self._shift(move, stride, present)
         count = len(self.variable)
-        return np.bincount(move, flat[there] - flat[base[table]], minlength=count)
+        return scatter_add(move, flat[there] - flat[base[table]], count)
 
     def pairs(self, flat: Floats, present: Ints, single: Floats) -> Floats:
-        """Change of the sum by every pair of moves (moves x moves).
-
-        Each pair stands once, in the upper triangle; everything else is infinite.
-
-        Args:
-            single: what `single` says for the same arguments.
-        """
+        """Change of the sum by every pair of moves in `pair`, given what `single` says."""
         base = self._base(present)
-        table, a, stride_a, b, stride_b = self._pair
+        table, a, stride_a, b, stride_b, number = self._joint
         here = base[table]
         to_a, to_b = self._shift(a, stride_a, present), self._shift(b, stride_b, present)
-        joint = flat[here + to_a + to_b] - flat[here + to_a] - flat[here + to_b] + flat[here]
-        count = len(self.variable)
-        found = np.bincount(a * count + b, joint, minlength=count * count).reshape(count, count)
-        found += single[:, None]
-        found += single[None, :]
-        found[self._skip] = np.inf
-        return found
+        excess = flat[here + to_a + to_b] - flat[here + to_a] - flat[here + to_b] + flat[here]
+        first, second = self.pair
+        joint: Floats = single[first] + single[second]
+        return joint + scatter_add(number, excess, len(first))
 
-    def _pair_entries(self, layout: Layout) -> Ints:
-        blocks: list[Ints] = []
+    def _pair_entries(self, layout: Layout) -> tuple[Ints, Ints]:
+        """Rows (table, move, stride, move, stride, pair) and the distinct pairs of moves."""
+        blocks: list[Ints] = [np.zeros((5, 0), np.int64)]
         for t, scope in enumerate(layout.scopes):
-            slots = list(zip(scope, layout.strides[t], strict=True))
+            slots = sorted(zip(scope, layout.strides[t], strict=True))
             for (v, stride_v), (u, stride_u) in combinations(slots, 2):
                 i, j = np.indices((layout.sizes[v], layout.sizes[u])).reshape(2, -1)
                 one = np.ones_like(i)
                 a, b = i + self._first[v], j + self._first[u]
-                if v > u:  # one corner of the symmetric matrix is enough
-                    a, b, stride_v, stride_u = b, a, stride_u, stride_v
                 blocks.append(np.stack([t * one, a, stride_v * one, b, stride_u * one]))
-        return np.concatenate(blocks, axis=1) if blocks else np.zeros((5, 0), np.int64)
+        rows = np.concatenate(blocks, axis=1)
+        count = len(self.variable)
+        keys, number = np.unique(rows[1] * count + rows[3], return_inverse=True)
+        return np.vstack([rows, number[None]]), np.stack(np.divmod(keys, max(count, 1)))
 
     def _base(self, present: Ints) -> Ints:
         """Where in the flat vector each table stands at present."""
