@@ -1,14 +1,19 @@
 """Runs the measuring child and reads its answer."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from hwprune.errors import BackendError
+from hwprune.store.lock import locked
 
 _MODULE = "hwprune.backends.cpu.worker"
+_WAIT_S = 3600.0
 
 
 def ask(request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
@@ -16,8 +21,9 @@ def ask(request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
 
     Raises:
         BackendError: The child crashed, hung or answered nonsense; with what it printed.
+        StoreError: Another measurement holds this machine for too long.
     """
-    with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
+    with _alone(), tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
         text = json.dumps(request | {"folder": folder}, allow_nan=False)
         try:
             done = subprocess.run(
@@ -41,5 +47,11 @@ def ask(request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
     return answer
 
 
+def _alone() -> AbstractContextManager[None]:
+    """Two measurements on one machine would slow each other down."""
+    return locked(Path(tempfile.gettempdir()) / f"hwprune-measuring-{os.getuid()}.lock", _WAIT_S)
+
+
 def _end(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-5:]) or "it printed nothing"
+    lines = text.strip().splitlines() or ["it printed nothing"]
+    return lines[-1] if "Traceback" in text else "\n".join(lines[-5:])

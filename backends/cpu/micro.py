@@ -205,7 +205,8 @@ def _apply(model: MicroModel, kernel: Kernel, operands: list[str]) -> list[str]:
 
 
 def _merge(model: MicroModel, operands: list[str], steering: dict[int, Any]) -> list[str]:
-    waiting, inputs = list(operands), []
+    waiting = list(operands)
+    inputs: list[str] = []
     while waiting or any(i >= len(inputs) for i in steering):
         index = len(inputs)
         if index in steering:
@@ -235,7 +236,8 @@ def _activate(model: MicroModel, kernel: Kernel, tensors: list[str]) -> list[str
 
 
 def _weights(kernel: Kernel, shape: Shape) -> NDArray[np.float32]:
-    return np.abs(_normal(shape)) + 0.1 if "Normalization" in kernel.op else _normal(shape)
+    values = _normal(shape)
+    return np.abs(values) + np.float32(0.1) if "Normalization" in kernel.op else values
 
 
 def _normal(shape: Shape) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from hwprune.backends.cpu.cost import copies, expected_ns, size_bytes
 from hwprune.backends.cpu.micro import build, stand_in
+from numpy.typing import NDArray
 
 from hwprune.backend import Kernel
 
@@ -39,8 +40,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     ort.set_default_logger_severity(3)
     gc.disable()
-    task = {"kernels": time_kernels, "models": time_models}[request.pop("task")]
-    timed = task(**request)
+    task = request.pop("task")
+    timed = time_kernels(**request) if task == "kernels" else time_models(**request)
     json.dump([{"runs_ns": runs, "cpu_share": share} for runs, share in timed], answer)
     answer.close()
 
@@ -184,7 +185,7 @@ def _feeds(session: ort.InferenceSession) -> dict[str, ort.OrtValue]:
     values = {i.name: (i.type, _static(i.shape)) for i in session.get_inputs()}
     most = max(int(np.prod(s)) for _, s in values.values())
     floats = rng.standard_normal(most, dtype=np.float32)
-    buffers = {
+    buffers: dict[str, NDArray[Any]] = {
         "tensor(float)": floats,
         "tensor(uint8)": rng.integers(0, 256, most, dtype=np.uint8),
     }

@@ -1,0 +1,102 @@
+"""The null target: prices by rule, samples from a fake clock, the same on every machine."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from hwprune.backends.null.model import model_ns
+from hwprune.backends.null.rules import kernel_ns
+
+from hwprune.backend import Capabilities, Identity, Kernel, Samples
+
+_INT8 = frozenset({"int8"})
+_QUANTISED = (
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool",
+    "MaxPool", "Reshape", "Transpose", "Flatten",
+)  # fmt: skip
+_RUNS_PER_SECOND = 30
+
+
+class FakeClock:
+    """Nanoseconds that pass only when something is timed."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def advance(self, ns: int) -> None:
+        """Lets time pass."""
+        self.now_ns += ns
+
+
+class NullBackend:
+    """Deterministic prices; `noise` and `drift` make it behave like a real machine in tests.
+
+    Args:
+        noise: Relative deviation of single samples, at most; the seed is fixed.
+        drift: Relative slow-down per second of fake time.
+        clock: Shared with a test that wants to see the time used.
+    """
+
+    name = "null"
+
+    def __init__(
+        self, noise: float = 0.0, drift: float = 0.0, clock: FakeClock | None = None
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self._noise = noise
+        self._drift = drift
+        self._random = random.Random(0)
+
+    def missing(self) -> str | None:
+        """Nothing ever is."""
+        return None
+
+    def default_threads(self) -> int:
+        """One."""
+        return 1
+
+    def identity(self) -> Identity:
+        """The same everywhere."""
+        return Identity("null", "rules", "null 1", {"clock": "fake"})
+
+    def capabilities(self) -> Capabilities:
+        """A plain machine: activations fold behind weights, residuals do not."""
+        return Capabilities(
+            precisions=dict.fromkeys(_QUANTISED, _INT8),
+            activations={
+                "fp32": frozenset({"Relu", "Clip"}),
+                "int8": frozenset({"Relu", "Clip"}),
+            },
+            residual_fused=frozenset(),
+            passthrough=frozenset({"MaxPool", "Reshape", "Transpose", "Flatten"}),
+        )
+
+    def time_kernels(
+        self, kernels: Sequence[Kernel], threads: int, runs: int, processes: int
+    ) -> list[Samples]:
+        """The rule's price of each kernel, `runs` times per process."""
+        prices = [kernel_ns(k) / threads for k in kernels]
+        return self._samples(prices, runs, processes)
+
+    def time_models(
+        self, models: Sequence[Path], threads: int, seconds: float, processes: int
+    ) -> list[Samples]:
+        """The price of all kernels of each file. Raises ModelError if one cannot be read."""
+        prices = [model_ns(path) / threads for path in models]
+        return self._samples(prices, max(30, int(seconds * _RUNS_PER_SECOND)), processes)
+
+    def _samples(self, prices: Sequence[float], runs: int, processes: int) -> list[Samples]:
+        """Takes turns, as real backends do, so that drift meets all alike."""
+        found: list[list[tuple[int, ...]]] = [[] for _ in prices]
+        for _ in range(processes):
+            turns = [[self._run(p) for p in prices] for _ in range(runs)]
+            for times, column in zip(found, zip(*turns, strict=True), strict=True):
+                times.append(column)
+        return [Samples(tuple(times), (1.0,) * processes) for times in found]
+
+    def _run(self, price_ns: float) -> int:
+        slower = 1 + self._drift * self.clock.now_ns * 1e-9
+        spread = 1 + self._noise * self._random.uniform(-1, 1)
+        ns = max(1, round(price_ns * slower * spread))
+        self.clock.advance(ns)
+        return ns

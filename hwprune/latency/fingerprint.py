@@ -1,0 +1,30 @@
+"""What a stored latency belongs to: the same target in the same set-up, or it is not used."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from hwprune.backend import Identity
+
+
+def fingerprint(identity: Identity, threads: int) -> str:
+    """SHA-256 of everything that must match."""
+    return hashlib.sha256(describe(identity, threads).encode()).hexdigest()
+
+
+def describe(identity: Identity, threads: int) -> str:
+    """Canonical JSON of the same, for people and for comparing field by field."""
+    fields = asdict(identity) | {"details": dict(identity.details), "threads": threads}
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def differences(ours: str, theirs: str) -> list[str]:
+    """Fields in which two descriptions differ: "runtime: onnxruntime 1.31.1, not 1.30.0"."""
+    left, right = (_flat(json.loads(text)) for text in (ours, theirs))
+    names = sorted(left.keys() | right.keys())
+    return [f"{n}: {left.get(n)}, not {right.get(n)}" for n in names if left.get(n) != right.get(n)]
+
+
+def _flat(fields: dict[str, object]) -> dict[str, object]:
+    details = fields.get("details")
+    return fields | (details if isinstance(details, dict) else {}) | {"details": None}

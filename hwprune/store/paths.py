@@ -1,0 +1,51 @@
+"""Where hwprune keeps what outlives a run."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+from hwprune.errors import StoreError
+
+_TABLE = "latency.db"
+
+
+def cache_folder() -> Path:
+    """$HWPRUNE_CACHE, else $XDG_CACHE_HOME/hwprune, else ~/.cache/hwprune; created if absent.
+
+    Raises:
+        StoreError: It cannot be written; the latency table can then be kept in memory.
+    """
+    folder = _wanted()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the cache folder {folder} cannot be written: {error.strerror}",
+            "set HWPRUNE_CACHE to a folder that can",
+        ) from error
+    return folder
+
+
+def table_path() -> Path | None:
+    """The latency table of this user; None (keep it in memory) with a warning where no cache is."""
+    try:
+        return cache_folder() / _TABLE
+    except StoreError as error:
+        warnings.warn(f"{error}; latencies are not kept for the next run", stacklevel=2)
+        return None
+
+
+def _wanted() -> Path:
+    if chosen := os.environ.get("HWPRUNE_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "hwprune"
+    try:
+        return Path.home() / ".cache" / "hwprune"
+    except RuntimeError as error:
+        raise StoreError(
+            "there is no home folder to keep a cache in", "set HWPRUNE_CACHE to a folder"
+        ) from error
