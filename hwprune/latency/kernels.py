@@ -176,7 +176,7 @@ class KernelGraph:
         if made and plain:
             return [Kernel("ReorderOutput", "fp32", (shape,), shape)]
         convs = [c for c in reads if self.by_node[c].op == "Conv"]
-        if not made and convs and shape[1] >= 4:
+        if not made and convs and self.coupling.shape(link.tensor, {})[1] >= 4:
             return [Kernel("ReorderInput", "fp32", (shape,), shape)]
         return []
 

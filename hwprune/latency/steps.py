@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from hwprune.backend import Kernel
 
-_CANDIDATES = (32, 16, 8, 4, 2)
-_SPAN = 33  # channel counts probed: two steps of the largest block but one
+_CANDIDATES = (16, 8, 4, 2)
+_SPAN = 33  # channel counts probed: two steps of the largest block and one more
 _TOLERANCE = 1.03
 _SHARE = 0.8  # of the counts between steps that must gain nothing
 
@@ -61,7 +61,7 @@ def find_step(times: Mapping[int, float]) -> int:
 def _rises(times: Mapping[int, float], step: int) -> bool:
     """Whether the price does go up from one multiple to the next (else nothing was learnt)."""
     ends = sorted(c for c in times if c % step == 0)
-    return len(ends) < 2 or times[ends[-1]] > times[ends[0]] * _TOLERANCE
+    return len(ends) > 1 and times[ends[-1]] > times[ends[0]] * _TOLERANCE
 
 
 def _ceil(count: int, step: int) -> int:

@@ -1,0 +1,42 @@
+"""Offered widths and the configurations that assignments stand for."""
+
+import pytest
+
+from hwprune.graph.coupling import couple
+from hwprune.latency.kernels import KernelGraph
+from hwprune.latency.space import build_space, offered_widths
+from hwprune.testing.networks import build, dense, residual
+
+
+@pytest.mark.parametrize(
+    ("width", "step", "coarse"), [(16, 4, 16), (64, 4, 16), (7, 4, 16), (3, 1, 1), (640, 4, 32)]
+)
+def test_offered_widths(width, step, coarse):
+    offered = offered_widths(width, step, coarse, 8)
+    assert offered == tuple(sorted(set(offered)))
+    assert offered[-1] == width
+    assert len(offered) <= 8
+    assert all(w % step == 0 for w in offered[:-1])
+
+
+def test_assignments_become_configurations(capabilities):
+    graph = build(residual)
+    network = KernelGraph(graph, couple(graph), capabilities)
+    space = build_space(network, 2, 2)
+    c = space.configuration({v: 0 for v in space.sizes})
+    assert set(c.widths) == {g.name for g in network.coupling.prunable}
+    assert all(w == min(2, network.coupling.full[g]) for g, w in c.widths.items())
+    assert c.dropped == {b.name for b in network.coupling.branches}
+    full = space.configuration({})
+    assert all(w == network.coupling.full[g] for g, w in full.widths.items())
+    assert not full.dropped
+
+
+def test_groups_that_meet_in_one_kernel_share_a_ratio(capabilities):
+    """A dense concat feeds one convolution from many groups: no table has an axis for each."""
+    graph = build(*[dense] * 6)
+    network = KernelGraph(graph, couple(graph), capabilities)
+    space = build_space(network, 2, 2)
+    assert len(space.widths) < len(network.coupling.prunable)
+    covered = [g for options in space.widths.values() for g in options[0]]
+    assert sorted(covered) == sorted(g.name for g in network.coupling.prunable)
