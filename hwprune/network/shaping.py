@@ -43,11 +43,17 @@ def follow_batch(actual: Shape, before: Shape, after: Shape) -> Shape:
 
 
 def _batch_axis(before: Shape, after: Shape, axis: int) -> int:
+    """Where the batch of a graph of batch 1 goes, told by the memory order."""
     outer = math.prod(before[:axis])
-    prefixes = [1, *accumulate(after, int.__mul__)][: len(after)]
-    place = prefixes.index(outer) if outer in prefixes else 0
-    merged_outwards = after[place:] == before[axis + 1 :]
-    return max(place - 1, 0) if merged_outwards else place
+    prefixes = [1, *accumulate(after, int.__mul__)]
+    place = prefixes.index(outer) if outer in prefixes[:-1] else 0
+    for own in range(place, len(after)):  # an axis of length 1 within what `axis` becomes
+        if prefixes[own] > outer * before[axis]:
+            break
+        if after[own] == 1:
+            return own
+    split = len(after) - place > len(before) - axis - 1  # the batch goes in front of heads, say
+    return place if split or place == 0 else place - 1
 
 
 def reshape(x: Tensor, before: Shape, after: Shape) -> Tensor:

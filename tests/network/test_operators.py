@@ -62,7 +62,7 @@ def _judge(case):
     results = result if isinstance(result, tuple) else (result,)
     for got, want in zip(results, expected, strict=True):
         got = got.numpy()
-        close = np.allclose(got, want, rtol=1e-4, atol=1e-5, equal_nan=True)
+        close = np.allclose(got, want, rtol=1e-4, atol=1e-4, equal_nan=True)
         if got.shape != want.shape or not close:
             return f"wrong: {got.shape} {want.shape}"
     return "equal"
