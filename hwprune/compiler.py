@@ -1,30 +1,28 @@
 """The whole product: `compile`, and `verify` and `inspect` that open two of its stages up."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from hwprune.errors import StoreError
-from hwprune.export.load import load
 from hwprune.export.write import write_artifact
+from hwprune.frontend.data import synthetic
 from hwprune.frontend.models import load_model
 from hwprune.graph.cost import macs, node_macs, params
 from hwprune.graph.coupling import couple
 from hwprune.progress import Progress, Silent
-from hwprune.registry import get_backend
 from hwprune.report.html import write_html
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
-from hwprune.report.schema import Latency, Report
+from hwprune.report.schema import Report
 from hwprune.stages.building import Built, build
-from hwprune.stages.finishing import Checked, check_file, make_report
+from hwprune.stages.candidates import Evaluator
+from hwprune.stages.checkpoints import Checkpoints, open_run
+from hwprune.stages.finishing import check_file, make_report
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.outcome import Outcome, decide
-from hwprune.stages.profiling import Profile, profile
+from hwprune.stages.profiling import profile
 from hwprune.stages.recording import Recorder
+from hwprune.stages.run import Run
 from hwprune.stages.searching import affordable_samples, make_evaluator
 from hwprune.stages.sources import Job, load_job, out_dir
-from hwprune.stages.timing import compare
-from hwprune.units import Budget
 
 __all__ = ["CompileOptions", "compile", "inspect", "verify"]
 
@@ -38,22 +36,29 @@ def compile(options: CompileOptions, progress: Progress | None = None) -> Report
     with recorder.stage("import"):
         job = load_job(options)
     out = out_dir(options, job.model.name)
-    work = out / "run"
-    work.mkdir(parents=True, exist_ok=True)
+    with open_run(out, options) as checkpoints:
+        if (kept := checkpoints.take("report")) is not None:
+            recorder.note(f"{out} holds the finished result of this very run")
+            return Report.from_json(kept)
+        return _compile(job, out, checkpoints, recorder)
+
+
+def _compile(job: Job, out: Path, checkpoints: Checkpoints, recorder: Recorder) -> Report:
     with recorder.stage("profile", total=1) as stage:
-        known = profile(job, work, stage)
-    outcome = decide(job, known, options.budget, work, recorder)
-    built = _build(job, outcome, recorder)
-    checked = check_file(job, built, work, recorder)
-    report = make_report(job, known, outcome, built, checked, options.budget, recorder.spent)
-    _write(out, work, built, report)
+        run = Run(job, profile(job, checkpoints, stage), checkpoints, recorder)
+    outcome = decide(run)
+    built = build(job, _evaluator(job, outcome), outcome.plan, recorder)
+    checked = check_file(job, built, run.work, recorder)
+    report = make_report(run, outcome, built, checked, recorder.spent(checkpoints.resumed))
+    _write(out, run.work, built, report)
+    checkpoints.keep("report", report.to_json())
     return report
 
 
-def _build(job: Job, outcome: Outcome, progress: Progress) -> Built:
+def _evaluator(job: Job, outcome: Outcome) -> Evaluator:
     if outcome.losses is not None:
-        return build(job, outcome.losses.evaluator, outcome.plan, progress)
-    return build(job, make_evaluator(job, {}, affordable_samples(job)), outcome.plan, progress)
+        return outcome.losses.evaluator
+    return make_evaluator(job, {}, affordable_samples(job))
 
 
 def _write(out: Path, work: Path, built: Built, report: Report) -> None:
@@ -70,8 +75,39 @@ def _write(out: Path, work: Path, built: Built, report: Report) -> None:
 
 
 def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
-    """Times a finished artefact against its original again, and checks its parity."""
-    raise NotImplementedError
+    """Times a finished artefact against its original again, and checks its parity.
+
+    Raises StoreError if the folder holds no finished artefact.
+    """
+    watch = progress or Silent()
+    report = read_report(out_dir)
+    original, compiled = out_dir / "run" / "original.onnx", out_dir / "model.onnx"
+    for path in (original, compiled):
+        if not path.is_file():
+            raise StoreError(f"{path} is missing", "compile again, with --force")
+    budget = Budget(latency_ns=report.budget.latency_ms * 1e6)
+    with watch.stage("verify"):
+        backend = get_backend(report.target.name)
+        found = compare(
+            backend, original, compiled, report.target.threads, 4.0, report.budget.percentile
+        )
+    with watch.stage("parity"):
+        x = synthetic(next(iter(report.model.inputs.values())), 64, 0)
+        agreement = parity(load(out_dir), compiled, torch.from_numpy(x.x))
+    latency = Latency(
+        found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted
+    )
+    return VerifyResult(
+        found.verdict(budget), report.budget, latency, agreement.max_abs, agreement.sqnr_db
+    )
+
+
+def read_report(out_dir: Path) -> Report:
+    """The report of a finished run. Raises StoreError if there is none."""
+    path = out_dir / "report.json"
+    if not path.is_file():
+        raise StoreError(f"{out_dir} holds no report.json", "name the folder of a finished compile")
+    return Report.from_json(path.read_text())
 
 
 def inspect(
@@ -90,12 +126,24 @@ def inspect(
 
     groups = tuple(
         GroupInfo(
-            g.name, g.width, 1, share((*g.producers, *g.consumers)), g.producers, g.consumers, g.frozen
+            g.name,
+            g.width,
+            1,
+            share((*g.producers, *g.consumers)),
+            g.producers,
+            g.consumers,
+            g.frozen,
         )
         for g in coupling.groups
     )
     branches = tuple(BranchInfo(b.name, b.nodes, share(b.nodes)) for b in coupling.branches)
     inputs = {i.name: tuple(int(d) for d in i.shape) for i in loaded.graph.inputs}
     return Inspection(
-        loaded.name, loaded.source, inputs, macs(loaded.graph), params(loaded.graph), groups, branches
+        loaded.name,
+        loaded.source,
+        inputs,
+        macs(loaded.graph),
+        params(loaded.graph),
+        groups,
+        branches,
     )

@@ -14,6 +14,7 @@ from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.stages.candidates import Evaluator
+from hwprune.stages.fitting import quantised_kernels
 from hwprune.stages.sources import Job
 from hwprune.train.recover import qat, recover
 
@@ -37,23 +38,21 @@ def build(job: Job, evaluator: Evaluator, plan: Plan, progress: Progress) -> Bui
         with progress.stage("recover", total=1) as stage:
             data, seed = job.splits.train, job.options.seed
             graph = recover(graph, job.graph, data, epochs, seed, _fraction(stage))
-    kernels = {n: k for n, k in plan.kernels.items() if k != "fp32" and n in _names(graph)}
+    kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
     if not kernels:
         return Built(plan, graph, to_module(graph), to_proto(graph))
     with progress.stage("quantize") as stage:
         quantized = quantize(graph, kernels, job.capabilities, job.calibration())
     if epochs:
         with progress.stage("qat", total=1) as stage:
-            quantized = qat(quantized, job.graph, job.splits.train, job.options.seed, _fraction(stage))
+            quantized = qat(
+                quantized, job.graph, job.splits.train, job.options.seed, _fraction(stage)
+            )
     return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
 
 
 def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:
     return lower(quantized.graph, kernels, quantized.encodings, job.capabilities)
-
-
-def _names(graph: gs.Graph) -> set[str]:
-    return {node.name for node in graph.nodes}
 
 
 def _fraction(stage: Stage) -> Callable[[int, int, str], None]:

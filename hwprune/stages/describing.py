@@ -36,7 +36,9 @@ def layers_section(
 ) -> tuple[Layer, ...]:
     """Each node with weights, before and after."""
     after = {node.name: node for node in slimmed.nodes}
-    return tuple(_layer(n, after.get(n.name), plan, predicted_ns) for n in weighted_nodes(job.graph))
+    return tuple(
+        _layer(n, after.get(n.name), plan, predicted_ns) for n in weighted_nodes(job.graph)
+    )
 
 
 def _layer(

@@ -15,8 +15,8 @@ from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stag
 from hwprune.stages import describing as describe
 from hwprune.stages.building import Built
 from hwprune.stages.outcome import Outcome
-from hwprune.stages.profiling import Profile
 from hwprune.stages.quality import drop_points, report_quality
+from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
@@ -82,20 +82,17 @@ def broken_bounds(job: Job, checked: Checked) -> list[str]:
         found.append(f"{drop:.2f} points were lost, --max-drop allows {most:g}")
     size, largest = checked.size_bytes, job.options.max_size
     if largest is not None and size > largest:
-        found.append(f"the file has {format_bytes(size)}, --max-size allows {format_bytes(largest)}")
+        found.append(
+            f"the file has {format_bytes(size)}, --max-size allows {format_bytes(largest)}"
+        )
     return found
 
 
 def make_report(
-    job: Job,
-    profile: Profile,
-    outcome: Outcome,
-    built: Built,
-    checked: Checked,
-    budget: Budget,
-    spent: tuple[Stage, ...],
+    run: Run, outcome: Outcome, built: Built, checked: Checked, spent: tuple[Stage, ...]
 ) -> Report:
     """The evidence."""
+    job, profile, budget = run.job, run.profile, run.budget
     c = built.plan.configuration
     predicted = profile.estimator.latency_ns(c, outcome.calibration)
     layers = profile.estimator.layer_ns(c, outcome.calibration)
@@ -106,9 +103,7 @@ def make_report(
         verdict=verdict_of(job, checked, budget, outcome.infeasible),
         model=describe.model_section(job),
         target=describe.target_section(job),
-        budget=Bounds(
-            limit_ms, job.options.percentile, job.options.max_drop, job.options.max_size
-        ),
+        budget=Bounds(limit_ms, job.options.percentile, job.options.max_drop, job.options.max_size),
         latency_ms=Latency(
             original.percentiles(),
             checked.comparison.compiled.percentiles(),
@@ -135,7 +130,9 @@ def _warnings(job: Job, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
     if not job.coupling.prunable:
         found.append("nothing in this network can be pruned: see `frozen` for the reasons")
     weak = {o: db for o, db in checked.parity.sqnr_db.items() if db < _LEAST_SQNR_DB}
-    found += [f"output {o}: file and torch twin agree to {db:.1f} dB only" for o, db in weak.items()]
+    found += [
+        f"output {o}: file and torch twin agree to {db:.1f} dB only" for o, db in weak.items()
+    ]
     share = checked.comparison.compiled.cpu_share
     if share < 0.9:
         found.append(f"the machine was busy: the network had {share:.0%} of its processor time")

@@ -6,7 +6,6 @@ made-up quantisation ranges before anything is spent on repairing or calibrating
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from hwprune.errors import InfeasibleError
 from hwprune.export.lower import lower
@@ -15,10 +14,10 @@ from hwprune.graph.read import to_proto
 from hwprune.graph.slim import slim
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Plan
-from hwprune.progress import Progress
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.profiling import Profile
+from hwprune.stages.run import Run
 from hwprune.stages.searching import Losses, run_search
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
@@ -42,47 +41,35 @@ class Fit:
     comparison: Comparison
 
 
-def fit_budget(
-    job: Job,
-    profile: Profile,
-    losses: Losses,
-    budget: Budget,
-    calibration: Calibration,
-    work: Path,
-    progress: Progress,
-) -> Fit:
+def fit_budget(run: Run, losses: Losses) -> Fit:
     """Repeats search and timing until the network uses 90 to 100 % of the budget.
 
-    Raises InfeasibleError if the corrected table says that nothing fits.
+    Raises InfeasibleError if the table says from the start that nothing fits.
     """
-    limit = planning_limit(profile, budget)
+    calibration = run.profile.calibration
     found: list[Fit] = []
-    for round_ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         try:
-            fit = _round(job, profile, losses, budget, calibration, limit, work, round_, progress)
+            fit = _round(run, losses, calibration, number)
         except InfeasibleError:
             if not found:
                 raise
             break
         found.append(fit)
-        used = fit.comparison.used(budget)
-        progress.note(f"round {round_ + 1}: {used:.3f} of the budget, loss {fit.search.best.loss:.4f}")
-        if LEAST_USE <= used <= 1 or (used < 1 and is_whole(profile, fit.assignment)):
+        used = fit.comparison.used(run.budget)
+        run.progress.note(
+            f"round {number + 1}: {used:.3f} of the budget, loss {fit.search.best.loss:.4f}"
+        )
+        if LEAST_USE <= used <= 1 or (used < 1 and is_whole(run.profile, fit.assignment)):
             break
-        calibration = corrected(fit, budget, limit)
-    return min(found, key=lambda f: _preference(f, budget))
+        calibration = corrected(fit, run)
+    return min(found, key=lambda f: _preference(f, run.budget))
 
 
-def planning_limit(profile: Profile, budget: Budget) -> float:
-    """The p50 to plan for, nanoseconds: the budget, less what other percentiles lie above p50."""
-    return budget.resolve_ns(profile.original.p50)
-
-
-def corrected(fit: Fit, budget: Budget, limit_ns: float) -> Calibration:
+def corrected(fit: Fit, run: Run) -> Calibration:
     """The calibration under which the prediction would have been right."""
-    seen = fit.comparison.used(budget) * limit_ns
-    factor = fit.calibration.factor * seen / fit.predicted_ns
-    return replace(fit.calibration, factor=factor)
+    seen = fit.comparison.used(run.budget) * run.limit_ns
+    return replace(fit.calibration, factor=fit.calibration.factor * seen / fit.predicted_ns)
 
 
 def is_whole(profile: Profile, assignment: Assignment) -> bool:
@@ -91,40 +78,30 @@ def is_whole(profile: Profile, assignment: Assignment) -> bool:
     return all(o == sizes[v] - 1 for v, o in assignment.items() if not v.startswith("kernel:"))
 
 
-def time_plan(
-    job: Job, plan: Plan, work: Path, seconds: float, percentile: str = "p50"
-) -> Comparison:
+def time_plan(run: Run, plan: Plan) -> Comparison:
     """Times a plan's network against the original, with placeholder quantisation ranges."""
-    path = work / "candidate.onnx"
-    write_atomic(path, _untrained(job, plan))
-    return compare(
-        job.backend, work / "original.onnx", path, job.threads, seconds, percentile
-    )
-
-
-def _round(
-    job: Job,
-    profile: Profile,
-    losses: Losses,
-    budget: Budget,
-    calibration: Calibration,
-    limit: float,
-    work: Path,
-    round_: int,
-    progress: Progress,
-) -> Fit:
-    storage = work / f"trials-{round_}.db"
-    with progress.stage("search" if not round_ else "search again", total=1) as stage:
-        share = 1.0 if round_ == 0 else 0.25
-        result = run_search(
-            job, profile, losses, calibration, AIM * limit, storage, stage, share
+    options, path = run.job.options, run.work / "candidate.onnx"
+    write_atomic(path, _untrained(run.job, plan))
+    with run.progress.stage("time"):
+        return compare(
+            run.job.backend,
+            run.work / "original.onnx",
+            path,
+            run.job.threads,
+            options.limits.verify_seconds,
+            options.percentile,
         )
-    c = profile.space.configuration(result.best.assignment)
-    plan = losses.plan(job, c)
-    with progress.stage("time"):
-        seconds = job.options.limits.verify_seconds
-        comparison = time_plan(job, plan, work, seconds, job.options.percentile)
-    predicted = profile.estimator.latency_ns(c, calibration)
+
+
+def _round(run: Run, losses: Losses, calibration: Calibration, number: int) -> Fit:
+    storage = run.work / f"trials-{number}.db"
+    share = 1.0 if number == 0 else 0.25  # later rounds know where to look
+    with run.progress.stage("search", total=1) as stage:
+        result = run_search(run, losses, calibration, AIM * run.limit_ns, storage, share, stage)
+    c = run.profile.space.configuration(result.best.assignment)
+    plan = losses.plan(run.job, c)
+    comparison = time_plan(run, plan)
+    predicted = run.profile.estimator.latency_ns(c, calibration)
     return Fit(plan, result.best.assignment, result, calibration, predicted, comparison)
 
 

@@ -30,7 +30,9 @@ def build_problem(
         for b in space.branches
     ]
     loss += [
-        Factor((f"kernel:{n}",), np.array([0.0, *[max(0.0, kernel_losses.get(n, 0.0))] * (len(o) - 1)]))
+        Factor(
+            (f"kernel:{n}",), np.array([0.0, *[max(0.0, kernel_losses.get(n, 0.0))] * (len(o) - 1)])
+        )
         for n, o in space.kernels.items()
     ]
     return Problem(variables, latency, tuple(loss), 0.0)
@@ -58,5 +60,7 @@ def _loss(ranking: Ranking, full: int, width: int) -> float:
 
 def _branches_around(coupling: Coupling, groups: list[str]) -> list[str]:
     """Branches that contain every producer and consumer of all the groups."""
-    nodes = {n for g in groups for n in (*coupling.group(g).producers, *coupling.group(g).consumers)}
+    nodes = {
+        n for g in groups for n in (*coupling.group(g).producers, *coupling.group(g).consumers)
+    }
     return [b.name for b in coupling.branches if nodes and nodes <= set(b.nodes)]

@@ -1,7 +1,7 @@
 """The profile stage: the search space of this network on this target, priced by measured rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
@@ -18,6 +18,7 @@ from hwprune.latency.steps import Steps, find_step, probes
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.progress import Stage
+from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Timing, time_each
 from hwprune.store.files import write_atomic
@@ -39,19 +40,32 @@ class Profile:
     rows_measured: int
 
 
-def profile(job: Job, work: Path, stage: Stage) -> Profile:
+def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and two anchors to calibrate it."""
-    table = LatencyTable(table_path(), job.backend.identity(), job.threads)
-    steps, probed = find_steps(job, table, stage)
-    network = KernelGraph(job.graph, job.coupling, job.capabilities)
-    space = build_space(network, steps.fine, steps.coarse)
-    estimator = Estimator(network, space, steps.block)
-    wanted = estimator.wanted()
-    rows = _fill(job, table, wanted, stage)
-    estimator.load(table.get_many(wanted).get)
+    with LatencyTable(table_path(), job.backend.identity(), job.threads) as table:
+        steps, probed = find_steps(job, table, stage)
+        network = KernelGraph(job.graph, job.coupling, job.capabilities)
+        space = build_space(network, steps.fine, steps.coarse)
+        estimator = Estimator(network, space, steps.block)
+        wanted = estimator.wanted()
+        rows = _fill(job, table, wanted, stage)
+        estimator.load(table.get_many(wanted).get)
     stage.update(1, "timing the original")
-    calibration, original = _anchor(job, estimator, space, work)
+    calibration, original = _calibrated(job, estimator, space, checkpoints)
     return Profile(estimator, space, steps, calibration, original, probed + rows)
+
+
+def _calibrated(
+    job: Job, estimator: Estimator, space: SearchSpace, checkpoints: Checkpoints
+) -> tuple[Calibration, Timing]:
+    """The anchors, or what they were when this run was started."""
+    kept = checkpoints.take("profile")
+    if kept is not None:
+        return Calibration(**kept["calibration"]), Timing(**kept["original"])
+    calibration, original = _anchor(job, estimator, space, checkpoints.folder)
+    document = {"calibration": asdict(calibration), "original": asdict(original)}
+    checkpoints.keep("profile", document, "original.onnx")
+    return calibration, original
 
 
 def find_steps(job: Job, table: LatencyTable, stage: Stage) -> tuple[Steps, int]:

@@ -44,7 +44,10 @@ def report_quality(
     if not known:
         return Quality("unknown", None, None, count, "synthetic")
     if not is_classifier(reference):
-        noise = {str(i): _sqnr_db(r, c) for i, (r, c) in enumerate(zip(reference, candidate, strict=True))}
+        noise = {
+            str(i): _sqnr_db(r, c)
+            for i, (r, c) in enumerate(zip(reference, candidate, strict=True))
+        }
         return Quality("sqnr_db", None, min(noise.values()), count, outputs=noise)
     before, after = reference[0].argmax(1), candidate[0].argmax(1)
     kl = kl_nats(reference[0], candidate[0])

@@ -1,6 +1,6 @@
 """A progress that also remembers how long each stage took."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -29,7 +29,6 @@ class Recorder:
         """See `Progress`."""
         self._inner.note(text)
 
-    @property
-    def spent(self) -> tuple[Spent, ...]:
+    def spent(self, resumed: Collection[str] = ()) -> tuple[Spent, ...]:
         """Seconds by stage, in the order they first ran."""
-        return tuple(Spent(name, round(s, 3)) for name, s in self._seconds.items())
+        return tuple(Spent(n, round(s, 3), n in resumed) for n, s in self._seconds.items())

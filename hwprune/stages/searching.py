@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import numpy as np
 import torch
 
 from hwprune.latency.estimate import Calibration
@@ -18,8 +20,10 @@ from hwprune.quantize.sensitivity import sensitivity
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.study import SearchResult, search
 from hwprune.stages.candidates import Evaluator, plan_for
+from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.problem import build_problem
 from hwprune.stages.profiling import Profile
+from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 
 _FORWARD_SECONDS = 1.0  # what evaluating the untouched network on the search inputs may take
@@ -46,9 +50,35 @@ class Losses:
         )
 
 
-def measure_losses(job: Job, profile: Profile, stage: Stage) -> Losses:
+def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: Stage) -> Losses:
+    """As `measure_losses`, or what it found when this run was started."""
+    kept = checkpoints.take("sensitivity")
+    if kept is None:
+        losses = measure_losses(job, profile, affordable_samples(job), stage)
+        checkpoints.keep("sensitivity", _document(losses))
+        return losses
+    rankings = {
+        g: Ranking(tuple(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
+    }
+    evaluator = make_evaluator(job, rankings, kept["samples"])
+    return Losses(evaluator, rankings, kept["branches"], kept["kernels"])
+
+
+def _document(losses: Losses) -> dict[str, Any]:
+    rankings = {
+        g: {"order": [int(i) for i in r.order], "error": [float(e) for e in r.error]}
+        for g, r in losses.rankings.items()
+    }
+    return {
+        "rankings": rankings,
+        "branches": dict(losses.branches),
+        "kernels": dict(losses.kernels),
+        "samples": len(losses.evaluator.search_x),
+    }
+
+
+def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
     """Channel rankings, and the loss of dropping each branch and quantising each node alone."""
-    count = affordable_samples(job)
     calibration = job.calibration(count)
     stage.update(0, "ranking channels")
     rankings = rank_channels(
@@ -85,26 +115,25 @@ def make_evaluator(job: Job, rankings: Mapping[str, Ranking], count: int) -> Eva
 
 
 def run_search(
-    job: Job,
-    profile: Profile,
+    run: Run,
     losses: Losses,
     calibration: Calibration,
     budget_ns: float,
     storage: Path | None,
+    share: float,
     stage: Stage,
-    share: float = 1.0,
 ) -> SearchResult:
     """Searches under `budget_ns`; `share` of the effort's evaluations and seconds are spent."""
-    options = job.options
+    options = run.job.options
     evaluations = options.evaluations or options.limits.evaluations
 
     def report(done: int, total: int, best: float) -> None:
         stage.update(done / max(1, total), f"candidate {done} of {total}, best loss {best:.4f}")
 
     return search(
-        losses.problem(profile, calibration),
+        losses.problem(run.profile, calibration),
         budget_ns,
-        candidate_loss(job, profile, losses),
+        candidate_loss(run.job, run.profile, losses),
         options.search,
         max(1, round(evaluations * share)),
         options.seed,
@@ -114,9 +143,7 @@ def run_search(
     )
 
 
-def candidate_loss(
-    job: Job, profile: Profile, losses: Losses
-) -> Callable[[Assignment], float]:
+def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assignment], float]:
     """The objective: measured divergence of the repaired network, plus what int8 adds."""
 
     def evaluate(assignment: Assignment) -> float:
@@ -126,4 +153,3 @@ def candidate_loss(
         return losses.evaluator.loss(plan) + quantised
 
     return evaluate
-

@@ -60,7 +60,15 @@ def load_job(options: CompileOptions) -> Job:
     splits, known = load_splits(options, model)
     threads = options.threads or backend.default_threads()
     return Job(
-        options, backend, backend.capabilities(), threads, model, graph, couple(graph), splits, known
+        options,
+        backend,
+        backend.capabilities(),
+        threads,
+        model,
+        graph,
+        couple(graph),
+        splits,
+        known,
     )
 
 
@@ -71,7 +79,11 @@ def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bo
     normalization = _normalization(options, model)
 
     def load(name: str | None) -> DataSet | None:
-        return None if name is None else load_data(name, shape, normalization, classes(model.graph))
+        return (
+            None
+            if name is None
+            else load_data(name, shape, normalization, None, classes(model.graph))
+        )
 
     data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
     if data is None and train is None and evaluation is None:
