@@ -40,7 +40,7 @@ class Encoding:
         scale, zero_point = self._along(values.ndim)
         steps = np.rint(values / scale) + zero_point
         kind = np.int8 if self.signed else np.uint8
-        return np.clip(steps, self.lowest, self.highest).astype(kind)
+        return np.asarray(np.clip(steps, self.lowest, self.highest), kind)
 
     def dequantize(self, integers: Integers) -> Array:
         """The values that `integers` stand for (same shape)."""

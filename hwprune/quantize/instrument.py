@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import cast
 
 import onnx_graphsurgeon as gs
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
@@ -14,9 +15,12 @@ from hwprune.quantize.placement import Placement, nonnegative, products
 from hwprune.quantize.quantizers import (
     activation_encoding,
     activation_quantizer,
+    calibrating,
     quantized_layer,
     weight_encoding,
 )
+
+BATCH = 64  # samples a forward pass; ranges are averaged over the passes
 
 
 def instrument(
@@ -32,6 +36,21 @@ def instrument(
     _quantize_tensors(module, graph, placement, percentile)
     module.recompile()
     return module
+
+
+def calibrated(
+    graph: gs.Graph,
+    placement: Placement,
+    capabilities: Capabilities,
+    x: Tensor,
+    percentile: float = 100,
+) -> fx.GraphModule:
+    """The instrumented twin with ranges that cover `percentile` per cent of what `x` causes."""
+    module = instrument(graph, placement, capabilities, percentile)
+    with torch.no_grad(), calibrating(module):
+        for batch in torch.split(x, BATCH):
+            module(batch)
+    return module.eval()
 
 
 def encodings_of(module: fx.GraphModule) -> Encodings:

@@ -14,14 +14,14 @@ from hwprune.graph.read import clone
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module, write_back
 from hwprune.quantize.encodings import Encodings
-from hwprune.quantize.instrument import encodings_of, instrument
+from hwprune.quantize.instrument import BATCH, calibrated, encodings_of
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import place
-from hwprune.quantize.quantizers import calibrating, correcting_biases
+from hwprune.quantize.quantizers import correcting_biases
+from hwprune.quantize.samples import affordable
 
 _PERCENTILES = (100.0, 99.99)
-_SAMPLES = 256  # ranges and biases settle well before that
-_BATCH = 64
+_VALUES = 3e8  # activations of one pass; ranges and biases settle well before that
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ def quantize(
         graph: Canonical graph; left unchanged.
         kernels: "fp32" or "int8" per node name; nodes left out run fp32.
         capabilities: Of the target.
-        x: Calibration data, `N x ...` as the network's input; the first 256 samples are used.
+        x: Calibration data, `N x ...` as the network's input; of it the first 256
+            samples are used, fewer (but 32) for a large network.
     """
-    x = x[:_SAMPLES]
+    x = affordable(graph, x, _VALUES, least=32, most=256)
     placement = place(graph, kernels, capabilities)
-    reference = outputs(to_module(graph), x, _BATCH)
+    reference = outputs(to_module(graph), x, BATCH)
     ranges = (
-        _calibrated(instrument(graph, placement, capabilities, percentile), x)
-        for percentile in _PERCENTILES
+        calibrated(graph, placement, capabilities, x, percentile) for percentile in _PERCENTILES
     )
     best = _nearest(ranges, reference, x)
     return _read(_nearest((best, _corrected(best, x)), reference, x), graph)
@@ -69,17 +69,10 @@ def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
     return Quantized(module, encodings_of(module), updated)
 
 
-def _calibrated(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
-    with torch.no_grad(), calibrating(module):
-        for batch in x.split(_BATCH):
-            module(batch)
-    return module.eval()
-
-
 def _corrected(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
     corrected = copy.deepcopy(module)
     with torch.no_grad(), correcting_biases(corrected):
-        for batch in x.split(_BATCH):
+        for batch in torch.split(x, BATCH):
             corrected(batch)
     return corrected.eval()
 
@@ -90,7 +83,7 @@ def _nearest(
     """The module whose outputs are nearest to the reference, by mean SQNR; ties: the first."""
 
     def quality(module: fx.GraphModule) -> float:
-        pairs = zip(reference, outputs(module, x, _BATCH), strict=True)
+        pairs = zip(reference, outputs(module, x, BATCH), strict=True)
         return fmean(sqnr_db(exact, value) for exact, value in pairs)
 
     return max(candidates, key=quality)

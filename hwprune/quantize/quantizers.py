@@ -43,9 +43,9 @@ _LAYERS: dict[type[nn.Module], Any] = {
     nn.Linear: qnn.QuantLinear,
 }
 _GEOMETRY = (
-    ("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding")
-    + ("dilation", "groups", "in_features", "out_features")
-)  # fmt: skip
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
+    *("dilation", "groups", "in_features", "out_features"),
+)
 
 
 def quantized_layer(layer: nn.Module, bits: int, per_channel: bool) -> nn.Module:

@@ -1,0 +1,108 @@
+"""What each int8 kernel costs in quality, alone: the search's estimate, made in seconds."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor, fx
+
+from hwprune.backend import Capabilities
+from hwprune.network.run import kl
+from hwprune.network.twin import to_module
+from hwprune.quantize.instrument import calibrated
+from hwprune.quantize.placement import Placement, place
+from hwprune.quantize.samples import affordable
+
+_RUNS = 60  # forward passes spent; larger networks are estimated in blocks of nodes
+_VALUES = 6e7  # activations of one pass
+
+
+@torch.inference_mode()
+def sensitivity(
+    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Tensor
+) -> dict[str, float]:
+    """The loss when one node computes in int8 and all others in fp32.
+
+    Args:
+        graph: Canonical graph.
+        kernels: The nodes with "int8" are tried; those that cannot run in int8 lose nothing.
+        capabilities: Of the target.
+        x: `N x ...`; of it the first 64 samples are used, fewer (but 8) for a large network.
+
+    Returns:
+        Per node: mean KL divergence in nats for a classifier (one `N x classes` output), else
+        noise power over signal power. A block of nodes shares its loss evenly.
+    """
+    x = affordable(graph, x, _VALUES, least=8, most=64)
+    everything = place(graph, kernels, capabilities)
+    quantized = calibrated(graph, everything, capabilities, x)
+    twin = to_module(graph)
+    reference = _tuple(twin(x))
+    found = {name: 0.0 for name, kernel in kernels.items() if kernel == "int8"}
+    names = [node.name for node in graph.nodes if node.name in everything.nodes]
+    for block in _blocks(names):
+        alone = place(graph, dict.fromkeys(block, "int8"), capabilities)
+        answer = _tuple(_Alone(twin, quantized, alone, everything).run(x))
+        found |= dict.fromkeys(block, _loss(reference, answer) / len(block))
+    return found
+
+
+class _Alone(fx.Interpreter):
+    """Runs the fp32 twin with the quantisers of a few nodes, taken from an instrumented twin."""
+
+    def __init__(
+        self, twin: fx.GraphModule, quantized: fx.GraphModule, alone: Placement, full: Placement
+    ) -> None:
+        super().__init__(twin)
+        self.quantized = quantized
+        self.alone = alone
+        self.full = full
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.meta["node"] not in self.alone.nodes:
+            return self._output(n, super().run_node(n))
+        exact = {i: self.env[i] for i in n.all_input_nodes if i.meta["tensor"] in self.alone.read}
+        self.env |= {i: self._rounded(i.meta["tensor"], value) for i, value in exact.items()}
+        value = self._layer(n) if n.op == "call_module" else super().run_node(n)
+        self.env |= exact
+        return self._output(n, value)
+
+    def _layer(self, n: fx.Node) -> Any:
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        return self.quantized.get_submodule(str(n.target))(*args, **kwargs)
+
+    def _output(self, n: fx.Node, value: Any) -> Any:
+        tensor = n.meta["tensor"]
+        return self._rounded(tensor, value) if self.alone.made.get(tensor) == tensor else value
+
+    def _rounded(self, tensor: str, value: Tensor) -> Tensor:
+        path = self.quantized.meta["quantizers"][self.full.root(tensor)]
+        rounded: Tensor = self.quantized.get_submodule(path)(value)
+        return rounded
+
+
+def _blocks(names: list[str]) -> Iterator[list[str]]:
+    size = -(-len(names) // _RUNS)
+    return (names[start : start + size] for start in range(0, len(names), size or 1))
+
+
+def _loss(reference: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> float:
+    first = reference[0]
+    if len(reference) == 1 and first.ndim == 2 and first.shape[1] > 1:
+        return max(0.0, kl(*map(_logits, (first, answer[0]))))
+    ratios = [
+        float((a - r).square().sum() / r.square().sum().clamp_min(1e-30))
+        for r, a in zip(reference, answer, strict=True)
+    ]
+    return sum(ratios) / len(ratios)
+
+
+def _logits(outputs: Tensor) -> Tensor:
+    """Probabilities become their logarithms; logits stay."""
+    probabilities = outputs.min() >= 0 and (outputs.sum(-1) - 1).abs().max() < 1e-3
+    return outputs.clamp_min(1e-12).log() if probabilities else outputs
+
+
+def _tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
