@@ -5,67 +5,18 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.flow import Flow, Line, label, rule
 
-_UNARY = [
-    "Abs",
-    "Cast",
-    "Ceil",
-    "Celu",
-    "Clip",
-    "Cos",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "Not",
-    "Reciprocal",
-    "Relu",
-    "Round",
-    "Selu",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-    "ThresholdedRelu",
-    "Identity",
-    "Dropout",
-]
-_BROADCASTING = [
-    "Add",
-    "And",
-    "BitShift",
-    "Div",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Max",
-    "Mean",
-    "Min",
-    "Mod",
-    "Mul",
-    "Or",
-    "PRelu",
-    "Pow",
-    "Sub",
-    "Sum",
-    "Where",
-    "Xor",
-]
+_UNARY = (
+    "Abs Cast Ceil Celu Clip Cos Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity "
+    "LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign "
+    "Sqrt Swish Tanh ThresholdedRelu"
+)
+_BROADCASTING = (
+    "Add And BitShift Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or "
+    "PRelu Pow Sub Sum Where Xor"
+)
 
 
-@rule(*_UNARY)
+@rule(_UNARY)
 def unary(flow: Flow, node: gs.Node) -> None:
     """Channels pass."""
     line = flow.line(node.inputs[0])
@@ -73,7 +24,7 @@ def unary(flow: Flow, node: gs.Node) -> None:
         flow.put(node.outputs[0], *line)
 
 
-@rule(*_BROADCASTING)
+@rule(_BROADCASTING)
 def broadcasting(flow: Flow, node: gs.Node) -> None:
     """Channels that meet are united; per-channel constants become members."""
     result = node.outputs[0]

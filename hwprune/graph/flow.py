@@ -60,11 +60,11 @@ Rule = Callable[[Flow, gs.Node], None]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers the rule of one or several operators."""
+def rule(ops: str) -> Callable[[Rule], Rule]:
+    """Registers the rule of one or several operators, separated by spaces."""
 
     def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(ops, function))
+        RULES.update(dict.fromkeys(ops.split(), function))
         return function
 
     return register

@@ -10,7 +10,7 @@ from hwprune.graph.ids import NONE, Ids
 _BLOCKS = "needs equal blocks, and one of them is fixed"
 
 
-@rule("Conv", "ConvTranspose")
+@rule("Conv ConvTranspose")
 def convolution(flow: Flow, node: gs.Node) -> None:
     """Fresh ids for the outputs; groups tie their blocks, depthwise ties outputs to inputs."""
     data, weight = node.inputs[:2]
@@ -68,7 +68,7 @@ def matmul(flow: Flow, node: gs.Node) -> None:
     return flow.put(result, axis, outputs)
 
 
-@rule("BatchNormalization", "InstanceNormalization")
+@rule("BatchNormalization InstanceNormalization")
 def normalization(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself; the parameters run along."""
     ids = _along(flow, node, node.inputs[0], 1)

@@ -8,7 +8,7 @@ from hwprune.graph.flow import Flow, Line, constant, label, rule
 from hwprune.graph.ids import NONE, Ids
 
 
-@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+@rule("Reshape Flatten Squeeze Unsqueeze")
 def reshape(flow: Flow, node: gs.Node) -> None:
     """Carries the grid of ids. An axis cut in two is tied along its leading factor, so that what
     is left stays rectangular.
@@ -38,7 +38,7 @@ def transpose(flow: Flow, node: gs.Node) -> None:
         flow.put(node.outputs[0], list(order).index(line.axis), line.ids)
 
 
-@rule("Expand", "Tile", "Resize", "Upsample")
+@rule("Expand Tile Resize Upsample")
 def enlarge(flow: Flow, node: gs.Node) -> None:
     """Channels pass as long as their own axis keeps its length."""
     line, result = flow.line(node.inputs[0]), node.outputs[0]
@@ -125,7 +125,7 @@ def pad(flow: Flow, node: gs.Node) -> None:
     return flow.put(node.outputs[0], line.axis, np.concatenate([front, line.ids, back]))
 
 
-@rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+@rule("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
 def pool(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself."""
     line = flow.line(node.inputs[0])
@@ -137,15 +137,8 @@ def pool(flow: Flow, node: gs.Node) -> None:
 
 
 @rule(
-    "ReduceMean",
-    "ReduceSum",
-    "ReduceMax",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSumExp",
-    "ReduceSumSquare",
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSumExp "
+    "ReduceSumSquare"
 )
 def reduce(flow: Flow, node: gs.Node) -> None:
     """Other axes are reduced; the channels' own axis must stay."""
@@ -160,7 +153,7 @@ def reduce(flow: Flow, node: gs.Node) -> None:
     return flow.put(node.outputs[0], line.axis - gone, line.ids)
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax", "LpNormalization")
+@rule("Softmax LogSoftmax Hardmax LpNormalization")
 def softmax(flow: Flow, node: gs.Node) -> None:
     """Passes unless it normalises over the channels."""
     line = flow.line(node.inputs[0])

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.fold import fold_constants, upgrade
-from hwprune.graph.safety import check_content, check_rules, load_checked
+from hwprune.graph.safety import check_content, check_rules, guarded, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
 
@@ -47,13 +47,15 @@ def canonical(
 def _canonical(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> gs.Graph:
     bind_inputs(model, shapes, batch)
     name_nodes(model)
-    model = fold_constants(upgrade(model))
+    with guarded("folding constants"):
+        model = fold_constants(upgrade(model))
     name_nodes(model)
     check_static(model)
-    graph = gs.import_onnx(model)
-    tidy(graph)
-    fold_batchnorm(graph)
-    return graph.toposort()
+    with guarded("simplifying the model"):
+        graph = gs.import_onnx(model)
+        tidy(graph)
+        fold_batchnorm(graph)
+        return graph.toposort()
 
 
 def to_proto(graph: gs.Graph) -> onnx.ModelProto:

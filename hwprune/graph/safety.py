@@ -9,6 +9,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model
 
-from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
 
 MAX_BYTES = 4 << 30
 MAX_NODES = 20_000
@@ -70,13 +71,26 @@ def check_rules(model: onnx.ModelProto) -> None:
 
 def check_content(model: onnx.ModelProto) -> None:
     """The checker of onnx, and finite weights. Raises ModelError or UnsafeModelError."""
-    try:
-        if model.ByteSize() <= _PROTOBUF_LIMIT:
+    if model.ByteSize() <= _PROTOBUF_LIMIT:
+        with guarded("checking the model"):
             onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"the model is inconsistent: {_first_line(error)}") from error
     for tensor in _tensors(model):
         _check_finite(tensor)
+
+
+@contextmanager
+def guarded(step: str) -> Iterator[None]:
+    """Turns whatever a library raises on a damaged model into a ModelError that names the step.
+
+    Fuzzing finds exceptions of many types here (even UnicodeDecodeError from inside an error
+    message of onnx), so a list of types would never be complete.
+    """
+    try:
+        yield
+    except HwpruneError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{step} failed: {_first_line(error)}") from error
 
 
 def _check_file(path: Path, max_bytes: int) -> None:
@@ -139,7 +153,8 @@ def _check_external(tensor: onnx.TensorProto, folder: Path) -> None:
 def _check_finite(tensor: onnx.TensorProto) -> None:
     if any(dim < 0 for dim in tensor.dims) or np.prod(tensor.dims, dtype=float) > MAX_ELEMENTS:
         raise UnsafeModelError(f"tensor {tensor.name!r} has the shape {list(tensor.dims)}")
-    values = onnx.numpy_helper.to_array(tensor)
+    with guarded(f"reading weight {tensor.name!r}"):
+        values = onnx.numpy_helper.to_array(tensor)
     if not np.issubdtype(values.dtype, np.floating):
         return
     bad = int(np.count_nonzero(~np.isfinite(values)))
@@ -175,4 +190,6 @@ def _external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Library messages quote names from the file: only printable text, and not much of it."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text[:300].encode("ascii", "backslashreplace").decode()

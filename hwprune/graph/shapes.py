@@ -60,12 +60,15 @@ def _static(value: onnx.ValueInfoProto, given: Shape | None, batch: int) -> Shap
 
 
 def infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Shapes of all tensors, from the inputs alone. Raises ModelError when they contradict."""
+    """Shapes of all tensors, from the inputs alone. Raises ModelError when they contradict.
+
+    Without data propagation: it would fill a ConstantOfShape of any size a file asks for.
+    """
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"shapes contradict each other: {str(error).splitlines()[0]}") from error
 

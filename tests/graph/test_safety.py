@@ -1,0 +1,157 @@
+"""Files nobody should trust."""
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.graph.read import read_graph
+from hwprune.testing.networks import build_model, plain
+
+
+@pytest.fixture
+def model():
+    return build_model(plain)
+
+
+def _external(model, folder, location="weights.bin", **changes):
+    """Stores one weight outside the file and returns the model's path."""
+    tensor = model.graph.initializer[0]
+    raw = numpy_helper.to_array(tensor).tobytes()
+    (folder / "weights.bin").write_bytes(raw)
+    external_data_helper.set_external_data(tensor, location, 0, len(raw))
+    tensor.ClearField("raw_data")
+    for entry in tensor.external_data:
+        entry.value = str(changes.get(entry.key, entry.value))
+    return _save(model, folder)
+
+
+def _save(model, folder):
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_missing_folder_and_empty_files(tmp_path):
+    with pytest.raises(ModelError, match="No such file"):
+        read_graph(tmp_path / "nothing.onnx")
+    with pytest.raises(UnsafeModelError, match="regular file"):
+        read_graph(tmp_path)
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(ModelError, match="is empty"):
+        read_graph(tmp_path / "empty.onnx")
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 100, b"not a model", b"\x00"])
+def test_other_content(tmp_path, content):
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(ModelError):
+        read_graph(tmp_path / "bad.onnx")
+
+
+@given(st.data())
+@settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+def test_damaged_files_give_typed_errors_only(tmp_path_factory, data):
+    """Cut anywhere, or any few bytes changed: read or refused, never another exception."""
+    raw = bytearray(build_model(plain).SerializeToString())
+    cut = data.draw(st.integers(1, len(raw)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("fuzz") / "model.onnx"
+    path.write_bytes(bytes(raw if data.draw(st.booleans()) else raw[:cut]))
+    try:
+        read_graph(path)
+    except Exception as error:  # noqa: BLE001
+        assert type(error).__module__ == "hwprune.errors", repr(error)
+
+
+def test_external_data_in_the_folder_is_read(model, tmp_path):
+    expected = numpy_helper.to_array(model.graph.initializer[0])
+    graph = read_graph(_external(model, tmp_path))
+    np.testing.assert_array_equal(graph.tensors()["c0"].values, expected)
+
+
+@pytest.mark.parametrize("location", ["../secret", "a/../../secret", "/etc/passwd", ""])
+def test_external_data_outside_is_refused(model, tmp_path, location):
+    inside = tmp_path / "model"
+    inside.mkdir()
+    (tmp_path / "secret").write_bytes(b"0" * 10_000)
+    with pytest.raises(UnsafeModelError, match="leaves the model's folder"):
+        read_graph(_external(model, inside, location))
+
+
+@pytest.mark.parametrize("kind", ["symlink", "folder link", "hard link", "fifo"])
+def test_external_data_behind_links_is_refused(model, tmp_path, kind):
+    inside, outside = tmp_path / "model", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"0" * 10_000)
+    location = "link/secret" if kind == "folder link" else "link"
+    if kind == "symlink":
+        (inside / "link").symlink_to(outside / "secret")
+    elif kind == "folder link":
+        (inside / "link").symlink_to(outside)
+    elif kind == "hard link":
+        os.link(outside / "secret", inside / "link")
+    else:
+        os.mkfifo(inside / "link")
+    with pytest.raises(UnsafeModelError, match="link|regular file"):
+        read_graph(_external(model, inside, location))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"offset": -1}, {"offset": 1 << 40}, {"length": 1 << 50}, {"offset": "x"}]
+)
+def test_external_ranges_must_lie_in_the_file(model, tmp_path, changes):
+    with pytest.raises(ModelError, match="reaches beyond|cannot be read"):
+        read_graph(_external(model, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_must_be_finite(model, tmp_path, value):
+    weight = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    weight.flat[:3] = value
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "c0"))
+    with pytest.raises(UnsafeModelError, match="'c0' has 3 of 162"):
+        read_graph(_save(model, tmp_path))
+
+
+def test_control_flow_is_refused(model, tmp_path):
+    empty = helper.make_graph([], "then", [], [])
+    node = helper.make_node("If", ["c0"], ["out"], "if", then_branch=empty, else_branch=empty)
+    model.graph.node.append(node)
+    with pytest.raises(UnsupportedModelError, match="control flow"):
+        read_graph(_save(model, tmp_path))
+
+
+def test_size_limit(model, tmp_path):
+    from hwprune.graph.safety import load_checked
+
+    path = _save(model, tmp_path)
+    assert isinstance(load_checked(path), onnx.ModelProto)
+    with pytest.raises(UnsafeModelError, match="the limit is 100"):
+        load_checked(path, max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: g.node[0].input.__setitem__(0, "dangling"),
+        lambda g: g.node[1].output.__setitem__(0, g.node[0].output[0]),
+        lambda g: g.node[0].__setattr__("op_type", "Nonsense"),
+        lambda g: g.initializer[0].dims.__setitem__(0, -6),
+        lambda g: g.initializer[0].dims.__setitem__(0, 1 << 40),
+        lambda g: g.input[0].type.tensor_type.__setattr__("elem_type", TensorProto.INT8),
+    ],
+)
+def test_inconsistent_graphs_are_refused(model, tmp_path, change):
+    change(model.graph)
+    with pytest.raises(ModelError):
+        read_graph(_save(model, tmp_path))
