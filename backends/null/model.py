@@ -83,9 +83,18 @@ class _Walk:
             return False
         if self._absorbed(node):
             return self._is_int8(self._producer[node.input[0]])
-        data = [t for t in node.input[:1] + self._others(node) if t not in self._constant]
+        if node.op_type not in _WEIGHTED and not self._is_quantised(node):
+            return False
+        data = [t for t in [node.input[0], *self._others(node)] if t not in self._constant]
         sources = [self._producer.get(t) for t in data]
         return bool(sources) and all(s is not None and s.op_type == _DEQUANTIZE for s in sources)
+
+    def _is_quantised(self, node: onnx.NodeProto) -> bool:
+        """Whether QuantizeLinear alone reads the result, behind an activation or not."""
+        readers = self._readers.get(node.output[0], [])
+        if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):
+            return self._is_quantised(readers[0])
+        return bool(readers) and all(r.op_type == _QUANTIZE for r in readers)
 
     def _others(self, node: onnx.NodeProto) -> list[str]:
         return [] if node.op_type in _WEIGHTED else list(node.input[1:])

@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+from hwprune.backends.cpu import CpuBackend, child, host
+from hwprune.backends.cpu.cost import copies
+from hwprune.backends.cpu.micro import build
+from hwprune.backends.cpu.worker import kernel_from_json
+
+from hwprune.backend import Backend, Kernel
+from hwprune.errors import BackendError
+from hwprune.testing.backend_contract import BackendContract
+from hwprune.testing.kernels import conv, example
+
+CLAIMS = CpuBackend().capabilities()
+FUSED = {
+    "Conv": "QLinearConv",
+    "Gemm": "QGemm",
+    "MatMul": "QLinearMatMul",
+    "Add": "QLinearAdd",
+    "Mul": "QLinearMul",
+    "Concat": "QLinearConcat",
+    "GlobalAveragePool": "QLinearGlobalAveragePool",
+    "AveragePool": "QLinearAveragePool",
+}
+QUANTISATION = {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.ort
+class TestContract(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return CpuBackend()
+
+
+def optimised(kernel: Kernel, tmp_path) -> list[onnx.NodeProto]:
+    """The nodes onnxruntime makes of a kernel's micro-model."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    model = build([("k0.0/", kernel)]).SerializeToString()
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    read = onnx.load_model_from_string((tmp_path / "optimised.onnx").read_bytes())
+    return list(read.graph.node)
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("op", sorted(CLAIMS.precisions.keys() - {"Reshape", "Flatten"}))
+def test_what_is_claimed_as_int8_runs_as_one_quantised_kernel(op, tmp_path):
+    if op in {"Squeeze", "Unsqueeze"}:
+        pytest.skip("priced as the Reshape it is; fuses nothing of its own")
+    nodes = optimised(example(op, "int8"), tmp_path)
+    kept = [n.op_type for n in nodes if op == "Transpose" or n.op_type != "Transpose"]
+    assert kept == [FUSED.get(op, op)]
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("activation", sorted(CLAIMS.activations["int8"]))
+@pytest.mark.parametrize("op", ["Conv", "Gemm", "MatMul", "Add"])
+def test_int8_activations_vanish(op, activation, tmp_path):
+    plain = example(op, "int8")
+    kernel = Kernel(op, "int8", plain.inputs, plain.output, plain.attributes, (activation,))
+    ops = {n.op_type for n in optimised(kernel, tmp_path)} - {"Transpose"}
+    assert ops == {FUSED[op]}
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("activation", sorted(CLAIMS.activations["fp32"]))
+def test_fp32_activations_fold_into_the_convolution(activation, tmp_path):
+    ops = [n.op_type for n in optimised(conv(fused=(activation,)), tmp_path)]
+    assert sorted(ops) == ["Conv", "ReorderInput", "ReorderOutput"]
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("width", [16, 20, 24, 30])
+def test_fp32_residual_folds_into_the_convolution(width, tmp_path):
+    nodes = optimised(conv(channels=(16, width), fused=("Add", "Relu")), tmp_path)
+    mine = [n.op_type for n in nodes if n.name.startswith("k0.0/")]
+    assert mine == ["Conv"]
+    assert not {n.op_type for n in nodes} & {"Add", "Relu"}
+
+
+@pytest.mark.ort
+def test_kernels_the_optimiser_renames_are_still_found():
+    whole, apart = example("HardSwish"), conv()
+    swish, _ = CpuBackend().time_kernels([whole, apart], threads=1, runs=5, processes=1)
+    assert len(swish.runs_ns[0]) == 5
+
+
+@pytest.mark.ort
+def test_every_example_can_be_built(tmp_path):
+    from hwprune.testing.kernels import _EXAMPLES
+
+    for op in _EXAMPLES:
+        assert optimised(example(op), tmp_path), op
+
+
+def test_a_crashing_child_is_reported_with_what_it_printed(monkeypatch):
+    code = "import sys, os; print('the runtime said no', file=sys.stderr, flush=True); os.abort()"
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _, **k: real([sys.executable, "-c", code], **k))
+    with pytest.raises(BackendError, match="the runtime said no"):
+        child.ask({}, timeout_s=10)
+
+
+def test_a_hanging_child_is_killed(monkeypatch):
+    real = subprocess.run
+    hang = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(subprocess, "run", lambda _, **k: real(hang, **k))
+    with pytest.raises(BackendError, match="did not answer within 1 s"):
+        child.ask({}, timeout_s=1)
+
+
+def test_short_kernels_are_repeated_and_long_ones_not():
+    assert copies(example("Softmax")) > 1
+    assert copies(conv(channels=(256, 256), size=28)) == 1
+
+
+def test_kernels_survive_the_way_to_the_child():
+    for kernel in (conv("int8", fused=("Add", "Relu")), example("Slice")):
+        assert kernel_from_json(json.loads(kernel.key())) == kernel
+
+
+def test_this_machine_has_cores_and_a_name():
+    assert 1 <= host.physical_cores() <= len(host.allowed_cpus())
+    assert len(host.isa_digest()) == 12
+    assert CpuBackend().identity().device
