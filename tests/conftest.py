@@ -15,3 +15,10 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip(f"no reference data at {data}; set HWPRUNE_SHARED to the folder above it")
     return data
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests share a latency table among themselves and leave the user's alone."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("HWPRUNE_CACHE", str(cache))

@@ -16,9 +16,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def hwprune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`hwprune("compile", path, ...)`, in an empty folder with a table and caches of its own."""
+    """`hwprune("compile", path, ...)`, run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
