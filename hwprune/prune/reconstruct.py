@@ -1,0 +1,219 @@
+"""Repair without training: least squares, layer by layer, against the original's own outputs.
+
+He et al. 2017 (Channel Pruning, section 3.2), fed by the network as it is already slim, so that
+every layer also absorbs what earlier cuts did. A layer whose output is only added to something
+aims at the sum: the original's sum minus the slim network's other term.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor, fx, nn
+
+from hwprune.graph.channels import Coupling, Keep
+from hwprune.network.twin import initializers, to_module, write_back
+from hwprune.prune import linear
+from hwprune.prune.damage import additions, damaged, give_biases, largest_tensor_bytes
+from hwprune.prune.leastsquares import refit
+
+RIDGE = 1e-3
+_LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 2000, 16384, 4
+_ACTIVATION_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the original says about one layer: rows x channels of its output and of the sums it
+    is a term of (by the name of the Add), at flat positions `index`.
+    """
+
+    index: Tensor
+    output: Tensor
+    sums: dict[str, Tensor]
+
+
+class Reference:
+    """The original's sampled outputs: computed once, used for every candidate."""
+
+    def __init__(
+        self, graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int = 0
+    ) -> None:
+        """Runs the original over `x`, unlabelled samples.
+
+        As many samples are used as keep the largest activation under 256 MiB; `seed` decides the
+        positions.
+        """
+        self.coupling = coupling
+        self.nodes = {node.name: node for node in graph.nodes}
+        count = max(1, _ACTIVATION_BYTES // largest_tensor_bytes(graph))
+        self.x = _channels_last(torch.as_tensor(x)[:count])
+        sampler = _Sampler(graph, seed)
+        with torch.inference_mode():
+            sampler.run(self.x)
+        self.targets: Mapping[str, Target] = sampler.targets
+
+    def reconstruct(self, slimmed: gs.Graph, keep: Keep, ridge: float = RIDGE) -> None:
+        """Refits the weights of a slim version of the original, in place.
+
+        Layers whose input is untouched stay as they are; a layer keeps its old weights if new
+        ones are no better on held-back rows.
+        """
+        todo = damaged(self.nodes, slimmed) & self.targets.keys()
+        if not todo:
+            return
+        give_biases(slimmed, todo)
+        twin = to_module(slimmed)
+        with torch.no_grad():
+            _Repair(twin, slimmed, self, todo, keep, ridge).run(self.x)
+        write_back(twin, slimmed)
+
+
+def reconstruct(
+    original: gs.Graph,
+    slimmed: gs.Graph,
+    keep: Keep,
+    coupling: Coupling,
+    x: Tensor,
+    ridge: float = RIDGE,
+) -> None:
+    """Refits the weights of `slimmed` in place; `Reference` is cheaper for many candidates."""
+    Reference(original, coupling, x).reconstruct(slimmed, keep, ridge)
+
+
+class _Sampler(fx.Interpreter):
+    """Runs the original once and keeps sampled rows of every layer's output and sums."""
+
+    def __init__(self, graph: gs.Graph, seed: int) -> None:
+        super().__init__(to_module(graph))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.targets: dict[str, Target] = {}
+        nodes = {node.name: node for node in graph.nodes}
+        self.layers = _layers(self.module)
+        self.terms: dict[str, list[str]] = {}  # Add -> layers
+        for name in self.layers:
+            for add in additions(nodes[name]):
+                self.terms.setdefault(add.name, []).append(name)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        name = n.meta["node"]
+        if n.op == "call_module" and name in self.layers:
+            self._begin(name, value)
+        elif n.meta["tensor"]:
+            for term in self.terms.get(name, ()):
+                self._add_sum(term, name, value)
+        return value
+
+    def _begin(self, name: str, output: Tensor) -> None:
+        layer = self.layers[name]
+        count = linear.positions(layer, output)
+        rows = max(_ROWS_PER_COLUMN * linear.columns(layer), _LEAST_ROWS)
+        index = torch.randperm(count, generator=self.generator)[: min(rows, _MOST_ROWS)]
+        self.targets[name] = Target(index, linear.output_rows(layer, output, index), {})
+
+    def _add_sum(self, name: str, add: str, value: Tensor) -> None:
+        target, layer = self.targets[name], self.layers[name]
+        if value.shape[linear.channel_axis(layer)] == target.output.shape[1]:
+            target.sums[add] = linear.output_rows(layer, value, target.index)
+
+
+class _Repair(fx.Interpreter):
+    """Runs the slim twin; each damaged layer is refitted just before it computes."""
+
+    def __init__(
+        self,
+        twin: fx.GraphModule,
+        graph: gs.Graph,
+        reference: Reference,
+        todo: set[str],
+        keep: Keep,
+        ridge: float,
+    ) -> None:
+        super().__init__(twin)
+        self.reference, self.todo, self.keep, self.ridge = reference, todo, keep, ridge
+        self.layers = _layers(twin)
+        self.nodes = {node.name: node for node in graph.nodes}
+        self.makers = {n.meta["tensor"]: n for n in twin.graph.nodes if n.meta["tensor"]}
+        self.constants = {name: path for path, (name, _) in initializers(twin).items()}
+
+    def run_node(self, n: fx.Node) -> Any:
+        name = n.meta["node"]
+        if n.op == "call_module" and name in self.todo and name in self.layers:
+            (x, *_), _ = self.fetch_args_kwargs_from_env(n)
+            self._refit(name, self.layers[name], x)
+        return super().run_node(n)
+
+    def _refit(self, name: str, layer: linear.Layer, x: Tensor) -> None:
+        target = self.reference.targets[name]
+        output = self.reference.nodes[name].outputs[0].name
+        kept = self.reference.coupling.kept(output, self.keep)
+        stays = np.arange(target.output.shape[1]) if kept is None else kept
+        if len(stays) != layer.weight.shape[0]:
+            return
+        wanted, bias = self._aim(name, layer, target, torch.as_tensor(stays))
+        split = linear.groups(layer)
+        rows = linear.input_rows(layer, x, target.index)
+        found = refit(
+            rows,
+            wanted.unflatten(1, (split, -1)).movedim(1, 0),
+            linear.weight_matrix(layer),
+            None if bias is None else bias.detach().reshape(split, -1),
+            self.ridge,
+        )
+        if found is None:
+            return
+        layer.weight.copy_(found[0].reshape(layer.weight.shape))
+        if bias is not None and found[1] is not None:
+            bias.copy_(found[1].reshape(bias.shape))
+
+    def _aim(
+        self, name: str, layer: linear.Layer, target: Target, stays: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the layer should yield, rows x outputs, and the bias that belongs to it."""
+        wanted, bias = target.output[:, stays], layer.bias
+        taken = torch.zeros(())
+        tensor = self.nodes[name].outputs[0]
+        for add in additions(self.nodes[name]):
+            other = next((t for t in add.inputs if t is not tensor), tensor)
+            rows = self._rows(layer, other, target.index)
+            if add.name not in target.sums or rows is None:
+                break
+            if bias is None and isinstance(other, gs.Constant) and len(other.outputs) == 1:
+                bias = self._constant(other)  # MatMul and its Add are one layer
+            else:
+                taken = taken + rows
+            wanted = target.sums[add.name][:, stays]
+            tensor = add.outputs[0]
+        return wanted - taken, bias
+
+    def _rows(self, layer: linear.Layer, tensor: gs.Tensor, index: Tensor) -> Tensor | None:
+        """The other term of a sum at these positions; None while it is not known."""
+        outputs = layer.weight.shape[0]
+        if isinstance(tensor, gs.Constant):
+            value = self._constant(tensor)
+            along = value.shape[linear.channel_axis(layer) :] if value.ndim > 1 else value.shape
+            fits = value.numel() == outputs == along[0]
+            return value.detach().reshape(1, -1) if fits else None
+        value = self.env.get(self.makers[tensor.name])
+        if value is None or value.shape[linear.channel_axis(layer)] != outputs:
+            return None
+        return linear.output_rows(layer, value, index)
+
+    def _constant(self, tensor: gs.Constant) -> Tensor:
+        value: Tensor = self.module.state_dict(keep_vars=True)[self.constants[tensor.name]]
+        return value
+
+
+def _layers(twin: nn.Module) -> dict[str, linear.Layer]:
+    """The layers that least squares can treat, by ONNX node."""
+    assert isinstance(twin, fx.GraphModule)
+    calls = {n.meta["node"]: twin.get_submodule(n.target) for n in twin.graph.nodes if n.op == "call_module"}
+    return {name: m for name, m in calls.items() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)}
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
