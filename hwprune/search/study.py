@@ -1,0 +1,172 @@
+"""One search: a strategy proposes, the caller evaluates, Optuna keeps the trials.
+
+Every proposal meets the budget before it is evaluated. With a storage the trials survive the
+process: the same call again continues where it stopped, and nothing is evaluated twice.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwprune.errors import HwpruneError, UsageError
+from hwprune.registry import unknown
+from hwprune.search.catalogue import STRATEGIES
+from hwprune.search.decode import Decoder
+from hwprune.search.problem import Assignment, Problem
+from hwprune.search.strategy import Evaluated, Proposal, Task
+
+if TYPE_CHECKING:
+    import optuna
+
+Evaluate = Callable[[Assignment], float]
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found; `best_so_far` is the least loss after each evaluation."""
+
+    best: Evaluated
+    evaluated: tuple[Evaluated, ...]
+    best_so_far: tuple[float, ...]
+
+
+def search(
+    problem: Problem,
+    budget_ns: float,
+    evaluate: Evaluate,
+    strategy: str = "bo",
+    evaluations: int = 100,
+    seed: int = 0,
+    storage: Path | None = None,
+    progress: Progress | None = None,
+    seconds: float | None = None,
+) -> SearchResult:
+    """Looks for the assignment of least `evaluate` within the budget.
+
+    Args:
+        problem: the variables, and latency and estimated loss as sums of tables.
+        budget_ns: bound on the latency of everything that is evaluated.
+        evaluate: measured loss of an assignment, lower is better.
+        strategy: a name in `STRATEGIES`.
+        evaluations: most evaluations, those of earlier calls with this storage included.
+        seed: of everything random; the same call gives the same search.
+        storage: SQLite file of the trials; None keeps them in memory.
+        progress: called with (done, evaluations, least loss) after every evaluation.
+        seconds: no evaluation starts later than this; at least one always does.
+
+    Raises:
+        UsageError: there is no such strategy, or nothing is to be evaluated.
+        InfeasibleError: nothing meets the budget.
+    """
+    if strategy not in STRATEGIES:
+        raise unknown("search strategy", strategy, STRATEGIES)
+    if evaluations < 1:
+        raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
+    deadline = inf if seconds is None else time.monotonic() + seconds
+    task = Task(problem, Decoder(problem), budget_ns, seed)
+    proposer = STRATEGIES[strategy].create(task)
+    trials = _Trials(task, strategy, storage)
+    while len(trials.history) < evaluations:
+        if trials.history and time.monotonic() > deadline:
+            break
+        proposal = proposer.propose(trials.history)
+        if proposal is None:
+            break
+        trials.add(proposal, evaluate)
+        if progress:
+            progress(len(trials.history), evaluations, min(e.loss for e in trials.history))
+    return _result(trials.history)
+
+
+def _result(history: list[Evaluated]) -> SearchResult:
+    best = min(history, key=lambda e: e.loss)
+    return SearchResult(best, tuple(history), tuple(accumulate((e.loss for e in history), min)))
+
+
+class _Trials:
+    """The evaluations of one search in order, backed by an Optuna study."""
+
+    def __init__(self, task: Task, strategy: str, storage: Path | None) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._task = task
+        self._of_loss = task.problem.digest(of_latency=False)
+        backing = _open(storage)
+        name = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed}"
+        self._known = _known_losses(backing, self._of_loss)
+        self._study = optuna.create_study(storage=backing, study_name=name, load_if_exists=True)
+        self._study.set_user_attr("losses", self._of_loss)
+        self.history: list[Evaluated] = []
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state == optuna.trial.TrialState.COMPLETE:
+                self.history.append(_read(trial))
+            elif trial.state == optuna.trial.TrialState.RUNNING:  # of a process that was killed
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    def add(self, proposal: Proposal, evaluate: Evaluate) -> None:
+        """Evaluates a proposal, unless its loss is known, and records it."""
+        latency = self._task.problem.latency_ns(proposal.assignment)
+        if latency > self._task.budget_ns:
+            raise HwpruneError(f"a proposal of {latency:.0f} ns is over the budget")
+        text = _text(proposal.assignment)
+        trial = self._study.ask()
+        if text not in self._known:
+            self._known[text] = float(evaluate(proposal.assignment))
+        loss = self._known[text]
+        trial.set_user_attr("assignment", text)
+        trial.set_user_attr("multipliers", json.dumps(dict(proposal.multipliers)))
+        trial.set_user_attr("latency_ns", latency)
+        trial.set_user_attr("loss", loss if isfinite(loss) else None)
+        self._study.tell(trial, loss if isfinite(loss) else inf)
+        self.history.append(
+            Evaluated(proposal.assignment, loss, latency, dict(proposal.multipliers))
+        )
+
+
+def _open(storage: Path | None) -> "optuna.storages.BaseStorage":
+    import optuna
+
+    if storage is None:
+        return optuna.storages.InMemoryStorage()
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.RDBStorage(f"sqlite:///{storage}")
+
+
+def _known_losses(backing: "optuna.storages.BaseStorage", of_loss: str) -> dict[str, float]:
+    """Losses evaluated by any search over the same variables and estimates in this storage.
+
+    A loss does not depend on the latency tables or the budget.
+    """
+    found: dict[str, float] = {}
+    for study in backing.get_all_studies():
+        if study.user_attrs.get("losses") == of_loss:
+            for trial in backing.get_all_trials(study._study_id, deepcopy=False):
+                if trial.state.name == "COMPLETE":
+                    found[trial.user_attrs["assignment"]] = _loss(trial)
+    return found
+
+
+def _read(trial: "optuna.trial.FrozenTrial") -> Evaluated:
+    attrs: Mapping[str, str] = trial.user_attrs
+    return Evaluated(
+        json.loads(attrs["assignment"]),
+        _loss(trial),
+        float(attrs["latency_ns"]),
+        json.loads(attrs["multipliers"]),
+    )
+
+
+def _loss(trial: "optuna.trial.FrozenTrial") -> float:
+    loss = trial.user_attrs["loss"]
+    return inf if loss is None else float(loss)
+
+
+def _text(assignment: Assignment) -> str:
+    return json.dumps(dict(assignment))
