@@ -59,5 +59,5 @@ def _internal(error: Exception) -> HwpruneError:
         traceback.print_exception(error, file=log)
     return HwpruneError(
         f"internal error: {type(error).__name__}: {error}",
-        f"this is a fault of hwprune; the traceback is in {log.name}",
+        f"the traceback is in {log.name}; unless it ends in code of yours, this is our fault",
     )

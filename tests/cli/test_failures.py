@@ -68,7 +68,7 @@ def test_a_fault_of_ours_writes_its_traceback_to_a_file(monkeypatch: pytest.Monk
     assert result.exit_code == 1
     assert "internal error: RuntimeError: oops" in result.stderr
     assert "Traceback" not in result.stderr
-    found = re.search(r"traceback is in (\S+)", result.stderr)
+    found = re.search(r"traceback is in (\S+);", result.stderr)
     assert found
     log = Path(found[1])
     assert "RuntimeError: oops" in log.read_text()
