@@ -1,7 +1,7 @@
 """Post-training quantisation: calibrate, choose the range, correct the biases."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -21,7 +21,7 @@ from hwprune.quantize.quantizers import correcting_biases
 from hwprune.quantize.samples import affordable
 
 _PERCENTILES = (100.0, 99.99)
-_VALUES = 3e8  # activations of one pass; ranges and biases settle well before that
+_VALUES = 1e8  # activations of one pass; ranges and biases settle well before that
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,15 @@ def quantize(
     x = affordable(graph, x, _VALUES, least=32, most=256)
     placement = place(graph, kernels, capabilities)
     reference = outputs(to_module(graph), x, BATCH)
-    ranges = (
-        calibrated(graph, placement, capabilities, x, percentile) for percentile in _PERCENTILES
-    )
-    best = _nearest(ranges, reference, x)
-    return _read(_nearest((best, _corrected(best, x)), reference, x), graph)
+
+    def quality(module: fx.GraphModule) -> float:
+        pairs = zip(reference, outputs(module, x, BATCH), strict=True)
+        return fmean(sqnr_db(exact, value) for exact, value in pairs)
+
+    ranges = (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)
+    plain, score = _best(ranges, quality)
+    corrected = _corrected(plain, x)
+    return _read(corrected if quality(corrected) > score else plain, graph)
 
 
 def reread(quantized: Quantized) -> Quantized:
@@ -77,13 +81,8 @@ def _corrected(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
     return corrected.eval()
 
 
-def _nearest(
-    candidates: Iterable[fx.GraphModule], reference: list[Tensor], x: Tensor
-) -> fx.GraphModule:
-    """The module whose outputs are nearest to the reference, by mean SQNR; ties: the first."""
-
-    def quality(module: fx.GraphModule) -> float:
-        pairs = zip(reference, outputs(module, x, BATCH), strict=True)
-        return fmean(sqnr_db(exact, value) for exact, value in pairs)
-
-    return max(candidates, key=quality)
+def _best(
+    candidates: Iterable[fx.GraphModule], quality: Callable[[fx.GraphModule], float]
+) -> tuple[fx.GraphModule, float]:
+    scored = [(module, quality(module)) for module in candidates]
+    return max(scored, key=lambda pair: pair[1])
