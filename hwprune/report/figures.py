@@ -43,7 +43,11 @@ def verdict(report: Report) -> str:
         return f"infeasible: {_bounds(report)}; the least reachable latency is {_ms(least)}"
     if report.verdict == "noisy":
         return f"noisy: the times spread too widely to say whether {budget} is met"
-    return f"{report.verdict}: {_ms(measured)} of {budget}"
+    line = f"{report.verdict}: {_ms(measured)} of {budget}"
+    in_time = measured is not None and measured <= report.budget.latency_ms
+    return (
+        f"{line}, but another bound is broken" if report.verdict == "missed" and in_time else line
+    )
 
 
 def quality_note(report: Report) -> str:

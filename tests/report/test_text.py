@@ -55,12 +55,18 @@ def test_infeasible_names_the_bound_and_the_slowest_layers(report: Report) -> No
 @pytest.mark.parametrize(
     ("verdict_name", "expected"),
     [
-        ("missed", "missed: 9.6 ms of 10 ms"),
+        ("missed", "missed: 9.6 ms of 10 ms, but another bound is broken"),
         ("noisy", "noisy: the times spread too widely to say whether 10 ms is met"),
     ],
 )
 def test_other_verdicts(report: Report, verdict_name: str, expected: str) -> None:
     assert verdict(dataclasses.replace(report, verdict=verdict_name)) == expected
+
+
+def test_missed_for_time_says_nothing_else(report: Report) -> None:
+    late = Latency(Percentiles(35.0, 41.5), Percentiles(10.7, 11.0), None)
+    missed = dataclasses.replace(report, verdict="missed", latency_ms=late)
+    assert verdict(missed) == "missed: 10.7 ms of 10 ms"
 
 
 def test_the_other_bounds_are_named_too(report: Report) -> None:
