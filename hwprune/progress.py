@@ -147,18 +147,18 @@ def _bars(console: "Console") -> "Bars":
     from rich import progress
     from rich.table import Column
 
+    shown = Column(no_wrap=True, ratio=1, overflow="ellipsis")  # takes what the others leave
     return progress.Progress(
         progress.TextColumn("{task.description:<10}", markup=False),
-        progress.BarColumn(bar_width=24),
+        progress.BarColumn(bar_width=16),
         progress.TaskProgressColumn(),
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
-        progress.TextColumn(
-            "{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
-        ),
+        progress.TextColumn("{task.fields[text]}", markup=False, table_column=shown),
         console=console,
         transient=True,
+        expand=True,
     )
 
 
