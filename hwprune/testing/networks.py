@@ -28,12 +28,12 @@ class Builder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
-    def add(self, op: str, inputs: Sequence[str], size: Chw, **attributes: Any) -> str:
+    def add(self, op: str, inputs: Sequence[str], size: Chw, /, **attributes: Any) -> str:
         """Appends a node with one output of `size`."""
         return self.add_many(op, inputs, [size], **attributes)[0]
 
     def add_many(
-        self, op: str, inputs: Sequence[str], sizes: Sequence[Chw], **attributes: Any
+        self, op: str, inputs: Sequence[str], sizes: Sequence[Chw], /, **attributes: Any
     ) -> list[str]:
         """Appends a node with an output for each of `sizes`."""
         name = f"{op.lower()}{len(self._nodes)}"

@@ -1,5 +1,6 @@
 """Files nobody should trust."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
 from hwprune.graph.read import read_graph
+from hwprune.graph.safety import load_checked
 from hwprune.testing.networks import build_model, plain
 
 
@@ -55,9 +57,7 @@ def test_other_content(tmp_path, content):
 
 
 @given(st.data())
-@settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_damaged_files_give_typed_errors_only(tmp_path_factory, data):
     """Cut anywhere, or any few bytes changed: read or refused, never another exception."""
     raw = bytearray(build_model(plain).SerializeToString())
@@ -66,10 +66,8 @@ def test_damaged_files_give_typed_errors_only(tmp_path_factory, data):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("fuzz") / "model.onnx"
     path.write_bytes(bytes(raw if data.draw(st.booleans()) else raw[:cut]))
-    try:
+    with contextlib.suppress(HwpruneError):
         read_graph(path)
-    except Exception as error:  # noqa: BLE001
-        assert type(error).__module__ == "hwprune.errors", repr(error)
 
 
 def test_external_data_in_the_folder_is_read(model, tmp_path):
@@ -102,7 +100,7 @@ def test_external_data_behind_links_is_refused(model, tmp_path, kind):
         os.link(outside / "secret", inside / "link")
     else:
         os.mkfifo(inside / "link")
-    with pytest.raises(UnsafeModelError, match="link|regular file"):
+    with pytest.raises(UnsafeModelError, match=r"link|regular file"):
         read_graph(_external(model, inside, location))
 
 
@@ -110,7 +108,7 @@ def test_external_data_behind_links_is_refused(model, tmp_path, kind):
     "changes", [{"offset": -1}, {"offset": 1 << 40}, {"length": 1 << 50}, {"offset": "x"}]
 )
 def test_external_ranges_must_lie_in_the_file(model, tmp_path, changes):
-    with pytest.raises(ModelError, match="reaches beyond|cannot be read"):
+    with pytest.raises(ModelError, match=r"reaches beyond|cannot be read"):
         read_graph(_external(model, tmp_path, **changes))
 
 
@@ -132,8 +130,6 @@ def test_control_flow_is_refused(model, tmp_path):
 
 
 def test_size_limit(model, tmp_path):
-    from hwprune.graph.safety import load_checked
-
     path = _save(model, tmp_path)
     assert isinstance(load_checked(path), onnx.ModelProto)
     with pytest.raises(UnsafeModelError, match="the limit is 100"):
