@@ -41,7 +41,7 @@ def test_it_is_kept(path):
 
 def test_a_failed_transaction_leaves_no_trace(path):
     database = Database(path, SCHEMA, 1)
-    statements = ["DELETE FROM note", "DELETE FROM nothing"]
+    statements = ["DELETE FROM note", "DELETE FROM absent"]
     with pytest.raises(StoreError, match="no such table"), database.transaction() as connection:
         list(map(connection.execute, statements))
     database.close()
