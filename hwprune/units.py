@@ -10,6 +10,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)")
 _NANOSECONDS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_ROUNDS_UP = 0.9995  # three digits of 999.6 us are 1 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def parse_size(text: str) -> int:
 def format_ns(ns: float) -> str:
     """'10 ms', '812 us': three significant digits in the unit people would use."""
     for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if ns >= scale:
+        if ns >= _ROUNDS_UP * scale:
             return f"{ns / scale:.3g} {unit}" if ns < 1000 * scale else f"{ns / scale:.0f} {unit}"
     return f"{ns:.0f} ns"
 
@@ -58,7 +59,7 @@ def format_ns(ns: float) -> str:
 def format_bytes(count: float) -> str:
     """'1.5 MB', '312 kB'."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
+        if count >= _ROUNDS_UP * scale:
             scaled = count / scale
             return f"{scaled:.3g} {unit}" if scaled < 100 else f"{scaled:.0f} {unit}"
     return f"{count:.0f} B"
@@ -67,6 +68,6 @@ def format_bytes(count: float) -> str:
 def format_count(count: float) -> str:
     """'1.24 G', '38.4 M'."""
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= scale:
+        if count >= _ROUNDS_UP * scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count:.0f}"

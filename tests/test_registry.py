@@ -1,0 +1,56 @@
+"""Names: the nearest match for an unknown one, and one list for all who take names."""
+
+import pytest
+
+from hwprune.errors import BackendError, UsageError
+from hwprune.registry import METHODS, backend_names, get_backend, known_method, unknown
+
+
+def test_the_nearest_name_is_offered_with_the_whole_list() -> None:
+    error = unknown("target", "cpuu", ["null", "cpu"])
+    assert error.message == "there is no target 'cpuu'"
+    assert error.hint == "did you mean 'cpu'? known: cpu, null"
+
+
+def test_a_name_like_no_other_gets_the_list_alone() -> None:
+    assert unknown("target", "zzz", ["cpu"]).hint == "known: cpu"
+
+
+def test_known_methods_pass_and_others_are_refused() -> None:
+    assert known_method("search", "bo") == "bo"
+    with pytest.raises(UsageError, match="no search 'bohb'"):
+        known_method("search", "bohb")
+
+
+def test_searches_are_those_that_search_knows() -> None:
+    from hwprune.search.catalogue import STRATEGIES
+
+    assert set(METHODS["search"]) == set(STRATEGIES)
+
+
+def test_efforts_are_those_that_the_compiler_knows() -> None:
+    from hwprune.stages.options import EFFORTS
+
+    assert set(METHODS["effort"]) == set(EFFORTS)
+
+
+def test_targets_come_from_entry_points() -> None:
+    assert {"cpu", "null"} <= set(backend_names())
+    assert get_backend("null").name == "null"
+    with pytest.raises(UsageError, match="no target 'nul'"):
+        get_backend("nul")
+
+
+def test_two_packages_with_one_target_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    twice = [EntryPoint("npu", f"{package}:Npu", "hwprune.backends") for package in ("a", "b")]
+    monkeypatch.setattr("hwprune.registry.entry_points", lambda group: twice)
+    with pytest.raises(BackendError, match="a:Npu and b:Npu"):
+        backend_names()
+
+
+def test_a_target_that_misses_something_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwprune.backends.null.NullBackend.missing", lambda _self: "no clock")
+    with pytest.raises(BackendError, match="cannot be used here: no clock"):
+        get_backend("null")
