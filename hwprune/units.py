@@ -52,7 +52,8 @@ def format_ns(ns: float) -> str:
     """'10 ms', '812 us': three significant digits in the unit people would use."""
     for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if ns >= _ROUNDS_UP * scale:
-            return f"{ns / scale:.3g} {unit}" if ns < 1000 * scale else f"{ns / scale:.0f} {unit}"
+            digits = ".3g" if ns < 1000 * _ROUNDS_UP * scale else ".0f"
+            return f"{ns / scale:{digits}} {unit}"
     return f"{ns:.0f} ns"
 
 
