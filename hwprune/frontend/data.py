@@ -20,8 +20,8 @@ def load_data(
     spec: str,
     graph_input_shape: Sequence[int],
     normalization: Normalization | None = None,
-    limit: int | None = None,
     classes: int | None = None,
+    limit: int | None = None,
 ) -> DataSet:
     """Loads and checks a data set.
 
@@ -30,8 +30,8 @@ def load_data(
             class, package.module:factory of a torch Dataset, or "digits".
         graph_input_shape: of the network, batch first.
         normalization: of uint8 images; None is pixel / 255 (for digits: their own).
-        limit: most samples to keep, drawn with a fixed seed.
         classes: outputs of the network that labels must stay below.
+        limit: most samples to keep, drawn with a fixed seed.
 
     Raises:
         DataError: what, where, why, and what to do.

@@ -39,37 +39,42 @@ class LoadedModel:
     data: str | None = None
 
 
-def load_model(model: str | None, weights: Path | None, shapes: Shapes | None) -> LoadedModel:
+def load_model(
+    model: str | None, weights: Path | None, shapes: Shapes | None = None, batch: int = 1
+) -> LoadedModel:
     """Loads a `.onnx` file, calls `package.module:factory`, or builds a bundled network.
 
     Args:
         model: None is the bundled digits network.
         weights: state dict for a factory or a bundled network.
         shapes: input shapes by name, batch included, where the model leaves them open.
+        batch: leading dimension where the shapes leave it open, or at 1.
 
     Raises:
         UsageError, ModelError, DataError.
     """
     name = model or DEFAULT
     if name.endswith(".onnx"):
-        return _from_file(Path(name), weights, shapes)
+        return _from_file(Path(name), weights, shapes, batch)
     if is_factory(name):
-        return _from_factory(name, weights, shapes)
+        return _from_factory(name, weights, shapes, batch)
     if Path(name).is_file():
         raise UsageError(
             f"model {name!r} is not an .onnx file",
             "for weights, name the network as package.module:factory and add --weights FILE",
         )
-    return _bundled(name, weights, shapes)
+    return _bundled(name, weights, shapes, batch)
 
 
-def _from_file(path: Path, weights: Path | None, shapes: Shapes | None) -> LoadedModel:
+def _from_file(path: Path, weights: Path | None, shapes: Shapes | None, batch: int) -> LoadedModel:
     if weights is not None:
         raise UsageError(f"{path} carries its own weights", "leave --weights out")
-    return LoadedModel(path.stem, str(path), read_graph(path, shapes))
+    return LoadedModel(path.stem, str(path), read_graph(path, shapes, batch))
 
 
-def _from_factory(spec: str, weights: Path | None, shapes: Shapes | None) -> LoadedModel:
+def _from_factory(
+    spec: str, weights: Path | None, shapes: Shapes | None, batch: int
+) -> LoadedModel:
     module = call_factory(spec)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{spec!r} returned a {type(module).__name__}, not an nn.Module")
@@ -80,10 +85,10 @@ def _from_factory(spec: str, weights: Path | None, shapes: Shapes | None) -> Loa
     if weights is not None:
         assign(module, load_state_dict(weights), weights)
     name = spec.partition(":")[2]
-    return LoadedModel(name, _described(spec, weights), _export(module, shapes))
+    return LoadedModel(name, _described(spec, weights), _export(module, shapes, batch))
 
 
-def _bundled(name: str, weights: Path | None, shapes: Shapes | None) -> LoadedModel:
+def _bundled(name: str, weights: Path | None, shapes: Shapes | None, batch: int) -> LoadedModel:
     from hwprune.models import MODELS
 
     if name not in MODELS:
@@ -96,7 +101,7 @@ def _bundled(name: str, weights: Path | None, shapes: Shapes | None) -> LoadedMo
     source = _described(f"bundled {name}", weights)
     if not path:
         source += ", untrained"
-    graph = _export(module, shapes or {"x": entry.input_shape})
+    graph = _export(module, shapes or {"x": entry.input_shape}, batch)
     data = entry.data if entry.data == "digits" else None
     return LoadedModel(name, source, graph, entry.normalization, data)
 
@@ -105,5 +110,6 @@ def _described(source: str, weights: Path | None) -> str:
     return source if weights is None else f"{source}, weights {weights}"
 
 
-def _export(module: nn.Module, shapes: Shapes) -> gs.Graph:
-    return graph_from_module(module, tuple(torch.zeros(shape) for shape in shapes.values()))
+def _export(module: nn.Module, shapes: Shapes, batch: int) -> gs.Graph:
+    sizes = [(batch, *shape[1:]) if shape[0] == 1 else shape for shape in shapes.values()]
+    return graph_from_module(module, tuple(torch.zeros(size) for size in sizes))

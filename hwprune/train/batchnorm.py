@@ -1,0 +1,139 @@
+"""BatchNorm behind convolutions: in without changing the function, and folded away again.
+
+Canonical graphs hold no BatchNorm behind a convolution, whether the network was trained with it or
+not. Training does far better with it, so it comes back for that time.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+_NORMS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+_Norm = nn.modules.batchnorm._BatchNorm
+_TINY = 1e-12
+
+
+@dataclass(slots=True)
+class _Statistics:
+    """Sums per channel of what a convolution puts out."""
+
+    count: int
+    total: Tensor
+    squares: Tensor
+
+
+def insert_batchnorm(module: fx.GraphModule, x: Tensor, batch: int) -> int:
+    """Puts BatchNorm behind every convolution that has a bias and weights of its own, in place.
+
+    Statistics come from `x` (N x ...), so that in evaluation mode nothing changes. Each filter is
+    scaled to length 1: the learning rate then means the same for every network.
+
+    Returns:
+        How many were put in.
+    """
+    places = [node for node in module.graph.nodes if _takes_norm(module, node)]
+    statistics = _measure(module, [str(node.target) for node in places], x, batch)
+    for node in places:
+        path = str(node.target)
+        conv = cast("nn.Conv2d", module.get_submodule(path))
+        norm = _identity_norm(conv, statistics[path])
+        module.add_submodule(_norm_path(path), norm)
+        with module.graph.inserting_after(node):
+            placed = module.graph.call_module(_norm_path(path), (node,))
+        node.replace_all_uses_with(placed, lambda user, own=placed: user is not own)
+        placed.meta |= node.meta
+        node.meta["tensor"] = ""
+    module.recompile()
+    return len(places)
+
+
+@torch.no_grad()
+def fold_batchnorm(module: fx.GraphModule) -> None:
+    """Takes what `insert_batchnorm` put in out again, folded into the convolutions, in place."""
+    for node in list(module.graph.nodes):
+        norm = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        source = node.args[0] if node.args else None
+        if not isinstance(norm, _Norm) or not isinstance(source, fx.Node):
+            continue
+        if node.target != _norm_path(str(source.target)):
+            continue
+        _fold(cast("nn.Conv2d", module.get_submodule(str(source.target))), norm)
+        node.replace_all_uses_with(source)
+        source.meta |= node.meta
+        module.graph.erase_node(node)
+        module.delete_submodule(str(node.target))
+    module.recompile()
+
+
+def _norm_path(path: str) -> str:
+    return f"{path}_batchnorm"
+
+
+def _takes_norm(module: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op != "call_module":
+        return False
+    conv = module.get_submodule(str(node.target))
+    if type(conv) not in _NORMS or conv.bias is None:
+        return False
+    owners = Counter(id(p) for m in module.modules() for p in m.parameters(recurse=False))
+    calls = sum(other.target == node.target for other in module.graph.nodes)
+    return calls == 1 and all(owners[id(p)] == 1 for p in conv.parameters())
+
+
+@torch.no_grad()
+def _measure(
+    module: fx.GraphModule, paths: list[str], x: Tensor, batch: int
+) -> dict[str, _Statistics]:
+    found: dict[str, _Statistics] = {}
+
+    def hook(path: str, out: Tensor) -> None:
+        channels = out.double().transpose(0, 1).flatten(1)
+        sums = _Statistics(channels.shape[1], channels.sum(1), channels.square().sum(1))
+        if path in found:
+            sums.count += found[path].count
+            sums.total += found[path].total
+            sums.squares += found[path].squares
+        found[path] = sums
+
+    handles = [
+        module.get_submodule(path).register_forward_hook(
+            lambda _module, _args, out, path=path: hook(path, out)
+        )
+        for path in paths
+    ]
+    try:
+        for start in range(0, len(x), batch):
+            module(x[start : start + batch])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@torch.no_grad()
+def _identity_norm(conv: nn.Conv2d, statistics: _Statistics) -> _Norm:
+    """A norm that undoes itself: weight sqrt(var + eps), bias mean. Rescales the filters."""
+    mean = statistics.total / statistics.count
+    variance = (statistics.squares / statistics.count - mean.square()).clamp_min(0)
+    length = conv.weight.double().flatten(1).norm(dim=1)
+    length = torch.where(length > _TINY, length, 1.0)
+    norm: _Norm = _NORMS[type(conv)](conv.out_channels).eval()
+    cast("Tensor", norm.running_mean).copy_(mean / length)
+    cast("Tensor", norm.running_var).copy_(variance / length.square())
+    norm.weight.copy_((variance / length.square() + norm.eps).sqrt() * length)
+    norm.bias.copy_(mean)
+    conv.weight.div_(length.float().view(-1, *[1] * (conv.weight.ndim - 1)))
+    cast("Tensor", conv.bias).div_(length.float())
+    return norm
+
+
+def _fold(conv: nn.Conv2d, norm: _Norm) -> None:
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    bias = cast("Tensor", conv.bias)
+    shifted = (bias.double() - mean.double()) * scale + norm.bias.double()
+    conv.weight.copy_(conv.weight.double() * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
+    bias.copy_(shifted)
