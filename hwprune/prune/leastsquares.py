@@ -34,18 +34,17 @@ def refit(
 
 def _solve(x: Tensor, y: Tensor, intercept: bool, ridge: float) -> tuple[Tensor, Tensor]:
     """Weight change (groups x outputs x columns) and bias change (groups x 1 x outputs)."""
-    x, y = x.double(), y.double()
     mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     if not intercept:
         mean_x, mean_y = torch.zeros_like(mean_x), torch.zeros_like(mean_y)
     x, y = x - mean_x, y - mean_y
-    gram = x.mT @ x / x.shape[1]
+    gram = (x.mT @ x / x.shape[1]).double()
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     scale = diagonal.mean(-1, keepdim=True).clamp_min(1e-12)
     diagonal.add_(ridge * scale)
     factor, failed = torch.linalg.cholesky_ex(gram)
-    delta = torch.cholesky_solve(x.mT @ y / x.shape[1], factor).mT
+    delta = torch.cholesky_solve((x.mT @ y / x.shape[1]).double(), factor).mT.float()
     if failed.any():
         delta = torch.zeros_like(delta)
     shift = mean_y - mean_x @ delta.mT
-    return delta.float(), shift.float()
+    return delta, shift

@@ -1,10 +1,20 @@
 """Convolutions and linear layers as what they are: one matrix product over sampled positions."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Linear
+
+
+def layers(twin: nn.Module) -> dict[str, Layer]:
+    """The layers of a twin that are one matrix product per group, by ONNX node."""
+    graph = cast("fx.GraphModule", twin).graph
+    calls = {n.meta["node"]: n.target for n in graph.nodes if n.op == "call_module"}
+    modules = {name: twin.get_submodule(str(path)) for name, path in calls.items()}
+    return {name: m for name, m in modules.items() if isinstance(m, Layer)}
 
 
 def groups(layer: Layer) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.network.twin import initializers, to_module, write_back
@@ -20,8 +20,8 @@ from hwprune.prune import linear
 from hwprune.prune.damage import additions, damaged, give_biases, largest_tensor_bytes
 from hwprune.prune.leastsquares import refit
 
-RIDGE = 1e-3
-_LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 2000, 16384, 4
+RIDGE = 0.05
+_LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
 _ACTIVATION_BYTES = 256 << 20
 
 
@@ -92,7 +92,7 @@ class _Sampler(fx.Interpreter):
         self.generator = torch.Generator().manual_seed(seed)
         self.targets: dict[str, Target] = {}
         nodes = {node.name: node for node in graph.nodes}
-        self.layers = _layers(self.module)
+        self.layers = linear.layers(self.module)
         self.terms: dict[str, list[str]] = {}  # Add -> layers
         for name in self.layers:
             for add in additions(nodes[name]):
@@ -135,7 +135,7 @@ class _Repair(fx.Interpreter):
     ) -> None:
         super().__init__(twin)
         self.reference, self.todo, self.keep, self.ridge = reference, todo, keep, ridge
-        self.layers = _layers(twin)
+        self.layers = linear.layers(twin)
         self.nodes = {node.name: node for node in graph.nodes}
         self.makers = {n.meta["tensor"]: n for n in twin.graph.nodes if n.meta["tensor"]}
         self.constants = {name: path for path, (name, _) in initializers(twin).items()}
@@ -206,13 +206,6 @@ class _Repair(fx.Interpreter):
     def _constant(self, tensor: gs.Constant) -> Tensor:
         value: Tensor = self.module.state_dict(keep_vars=True)[self.constants[tensor.name]]
         return value
-
-
-def _layers(twin: nn.Module) -> dict[str, linear.Layer]:
-    """The layers that least squares can treat, by ONNX node."""
-    assert isinstance(twin, fx.GraphModule)
-    calls = {n.meta["node"]: twin.get_submodule(n.target) for n in twin.graph.nodes if n.op == "call_module"}
-    return {name: m for name, m in calls.items() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)}
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -1,0 +1,141 @@
+"""What the criteria know about a network: second moments of inputs, sensitivity of outputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_graphsurgeon as gs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from hwprune.network.twin import to_module
+from hwprune.prune import linear
+
+_LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
+_BATCH = 64
+
+
+@dataclass(slots=True)
+class LayerStatistics:
+    """One layer on calibration data; float64.
+
+    Attributes:
+        count: Sampled rows so far.
+        total: Sum of the input rows, groups x columns.
+        moment: Sum of their outer products, groups x columns x columns.
+        fisher: Per output channel, the sum over all positions of the squared loss gradient.
+        variance: Per output channel, the variance over all positions, summed batch by batch.
+        samples: Samples seen.
+        positions: Output positions per sample.
+    """
+
+    layer: linear.Layer
+    total: Tensor
+    moment: Tensor
+    fisher: Tensor
+    variance: Tensor
+    count: int = 0
+    samples: int = 0
+    positions: int = 0
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the input columns, groups x columns x columns."""
+        mean = self.total / self.count
+        return self.moment / self.count - mean[:, :, None] * mean[:, None, :]
+
+    @property
+    def sensitivity(self) -> Tensor:
+        """Per output channel: loss (nats per sample) per mean squared error of the channel.
+
+        Half the diagonal of the Fisher matrix, summed over the positions of a sample.
+        """
+        return 0.5 * self.fisher / self.samples
+
+    @property
+    def silencing(self) -> Tensor:
+        """Per output channel: loss when the channel is replaced by its mean."""
+        return self.sensitivity * self.variance / self.samples
+
+
+def collect(graph: gs.Graph, x: Tensor, seed: int) -> dict[str, LayerStatistics]:
+    """Statistics of every convolution and linear layer, by node name.
+
+    The loss is the cross-entropy with labels drawn from the network's own softmax, so that its
+    squared gradient estimates the Fisher information (no labels are needed); for a network that
+    is no classifier, half the squared error relative to the spread of the outputs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    collector = _Collector(graph, generator, len(x))
+    for batch in torch.split(torch.as_tensor(x), _BATCH):
+        collector.add(batch)
+    return collector.found
+
+
+class _Collector(fx.Interpreter):
+    def __init__(self, graph: gs.Graph, generator: torch.Generator, samples: int) -> None:
+        super().__init__(to_module(graph).requires_grad_(False))
+        self.generator, self.samples = generator, samples
+        self.layers = linear.layers(self.module)
+        self.is_probability = [t.inputs and t.inputs[0].op == "Softmax" for t in graph.outputs]
+        self.found: dict[str, LayerStatistics] = {}
+        self.live: list[tuple[LayerStatistics, Tensor]] = []
+
+    def add(self, x: Tensor) -> None:
+        self.live.clear()
+        result = self.run(x.detach().clone().requires_grad_())
+        outputs = result if isinstance(result, tuple) else (result,)
+        self._loss(outputs).backward()
+        for statistics, output in self.live:
+            channels = output.grad.movedim(linear.channel_axis(statistics.layer), -1).flatten(0, -2)
+            statistics.fisher += channels.double().square().sum(0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        name = n.meta["node"]
+        if n.op == "call_module" and name in self.layers:
+            value.retain_grad()
+            (x, *_), _ = self.fetch_args_kwargs_from_env(n)
+            statistics = self._record(name, x.detach(), value.detach(), len(x))
+            self.live.append((statistics, value))
+        return value
+
+    def _record(self, name: str, x: Tensor, output: Tensor, batch: int) -> LayerStatistics:
+        layer = self.layers[name]
+        if name not in self.found:
+            split, columns, outputs = linear.groups(layer), linear.columns(layer), layer.weight.shape[0]
+            self.found[name] = LayerStatistics(
+                layer,
+                torch.zeros(split, columns, dtype=torch.float64),
+                torch.zeros(split, columns, columns, dtype=torch.float64),
+                torch.zeros(outputs, dtype=torch.float64),
+                torch.zeros(outputs, dtype=torch.float64),
+            )
+        found, count = self.found[name], linear.positions(layer, output)
+        most = min(max(_ROWS_PER_COLUMN * linear.columns(layer), _LEAST_ROWS), _MOST_ROWS)
+        share = -(-most * batch // self.samples)
+        rows = linear.input_rows(layer, x, torch.randperm(count, generator=self.generator)[:share])
+        found.total += rows.sum(1).double()
+        found.moment += (rows.mT @ rows).double()
+        found.count += rows.shape[1]
+        spread = output.movedim(linear.channel_axis(layer), -1).flatten(0, -2).var(0, correction=0)
+        found.variance += batch * spread.double()
+        found.samples += batch
+        found.positions = count // batch
+        return found
+
+    def _loss(self, outputs: tuple[Tensor, ...]) -> Tensor:
+        """Summed over the samples: gradients stay those of single samples."""
+        if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1:
+            logits = outputs[0].clamp_min(1e-12).log() if self.is_probability[0] else outputs[0]
+            labels = torch.multinomial(logits.detach().softmax(1), 1, generator=self.generator)
+            return F.cross_entropy(logits, labels.squeeze(1), reduction="sum")
+        return torch.stack(list(self._gaussian(outputs))).sum()
+
+    def _gaussian(self, outputs: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Scores of targets drawn around the outputs: their squared gradient is the Fisher."""
+        for output in (o for o in outputs if o.requires_grad):
+            noise = torch.randn(output.shape, generator=self.generator)
+            size = output[0].numel() ** 0.5 * output.detach().std().clamp_min(1e-6)
+            yield (output * noise).sum() / size
