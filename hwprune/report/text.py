@@ -37,7 +37,7 @@ def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
         slowest = (f"{x.name} {figures.microseconds(x.predicted_us)}" for x in report.dominating())
         yield f"most of it: {', '.join(slowest)}"
     if report.frozen:
-        yield f"{len(report.frozen)} groups keep their width; report.json says why"
+        yield f"groups kept at full width: {len(report.frozen)} (report.json says why)"
     yield from (f"warning: {text}" for text in report.warnings)
     if folder is not None:
         yield f"files: {', '.join(str(folder / name) for name in report.artifacts.values())}"

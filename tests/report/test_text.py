@@ -23,7 +23,7 @@ parameters      380 k         95 k         0.25x
 
 met: 9.6 ms of 10 ms
 top1 on 360 samples of the eval split, mean KL 0.012
-1 groups keep their width; report.json says why
+groups kept at full width: 1 (report.json says why)
 warning: no <governor> access
 files: out/model.onnx, out/report.html
 """
