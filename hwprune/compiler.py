@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
+from hwprune.errors import StoreError
+from hwprune.export.load import load
 from hwprune.export.write import write_artifact
 from hwprune.frontend.data import synthetic
 from hwprune.frontend.models import load_model
 from hwprune.graph.cost import macs, node_macs, params
 from hwprune.graph.coupling import couple
 from hwprune.progress import Progress, Silent
+from hwprune.registry import get_backend
 from hwprune.report.html import write_html
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
-from hwprune.report.schema import Report
+from hwprune.report.schema import Latency, Report
 from hwprune.stages.building import Built, build
 from hwprune.stages.candidates import Evaluator
 from hwprune.stages.checkpoints import Checkpoints, open_run
@@ -23,6 +28,9 @@ from hwprune.stages.recording import Recorder
 from hwprune.stages.run import Run
 from hwprune.stages.searching import affordable_samples, make_evaluator
 from hwprune.stages.sources import Job, load_job, out_dir
+from hwprune.stages.timing import compare
+from hwprune.units import Budget
+from hwprune.verify.parity import parity
 
 __all__ = ["CompileOptions", "compile", "inspect", "verify"]
 
@@ -106,7 +114,7 @@ def read_report(out_dir: Path) -> Report:
     """The report of a finished run. Raises StoreError if there is none."""
     path = out_dir / "report.json"
     if not path.is_file():
-        raise StoreError(f"{out_dir} holds no report.json", "name the folder of a finished compile")
+        raise StoreError(f"{out_dir} holds no report.json", "name a finished compile's folder")
     return Report.from_json(path.read_text())
 
 

@@ -204,7 +204,8 @@ class Estimator:
             return self.network.coupling.full[group]
         at = variables.index(variable)
         widths: NDArray[np.int64] = np.array([o[group] for o in options[at]])
-        return widths[choices[at]]
+        chosen: NDArray[np.int64] = widths[choices[at]]
+        return chosen
 
 
 def _members(part: _Part) -> list[tuple[str, Kernel]]:

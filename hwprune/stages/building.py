@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_graphsurgeon as gs
-import torch
+from torch import fx
 
 from hwprune.export.lower import lower
 from hwprune.graph.read import to_proto
@@ -25,7 +25,7 @@ class Built:
 
     plan: Plan
     graph: gs.Graph
-    twin: torch.nn.Module
+    twin: fx.GraphModule
     model: onnx.ModelProto
 
 

@@ -12,7 +12,7 @@ from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.prune.criteria import Ranking
-from hwprune.prune.reconstruct import Reference, reconstruct
+from hwprune.prune.reconstruct import Reference
 from hwprune.stages.quality import divergence
 
 _BITS = {"int8": 8}
@@ -51,7 +51,7 @@ class Evaluator:
     def slim_and_repair(self, plan: Plan) -> gs.Graph:
         """The smaller network with least-squares repaired weights."""
         slimmed = slim(self.graph, self.coupling, plan.keep, plan.dropped)
-        reconstruct(self.reference, slimmed, plan.keep, self.coupling)
+        self.reference.reconstruct(slimmed, plan.keep)
         return slimmed
 
     def loss(self, plan: Plan) -> float:

@@ -1,6 +1,7 @@
 """The search problem in plain numbers: latency factors from the table, loss factors from data."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def _width_losses(
         inside = _branches_around(coupling, list(options[0]))
         scope = (f"width:{name}", *(f"branch:{b}" for b in inside))
         full = np.zeros([len(options)] + [2] * len(inside))
-        full[(..., *(1 for _ in inside))] = table  # a group in a dropped branch loses nothing more
+        kept: tuple[Any, ...] = (..., *(1 for _ in inside))
+        full[kept] = table  # a group in a dropped branch loses nothing more
         found.append(Factor(scope, full, f"width:{name}"))
     return found
 

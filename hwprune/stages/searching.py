@@ -109,7 +109,7 @@ def affordable_samples(job: Job) -> int:
 def make_evaluator(job: Job, rankings: Mapping[str, Ranking], count: int) -> Evaluator:
     """The evaluator on `count` calibration and `count` held-out samples."""
     x = job.search_inputs(count)
-    reference = Reference(job.graph, job.calibration(count), seed=job.options.seed)
+    reference = Reference(job.graph, job.coupling, job.calibration(count), job.options.seed)
     before: tuple[torch.Tensor, ...] = tuple(outputs(to_module(job.graph), x))
     return Evaluator(job.graph, job.coupling, rankings, reference, x, before)
 

@@ -78,12 +78,10 @@ def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bo
     shape = tuple(int(d) for d in model.graph.inputs[0].shape)
     normalization = _normalization(options, model)
 
+    labels = classes(model.graph)
+
     def load(name: str | None) -> DataSet | None:
-        return (
-            None
-            if name is None
-            else load_data(name, shape, normalization, None, classes(model.graph))
-        )
+        return None if name is None else load_data(name, shape, normalization, labels)
 
     data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
     if data is None and train is None and evaluation is None:
