@@ -10,7 +10,7 @@ from math import ceil, inf
 
 import numpy as np
 
-from hwprune.search.baselines import uniform
+from hwprune.search.baselines import Random, uniform
 from hwprune.search.factors import Floats
 from hwprune.search.problem import Assignment
 from hwprune.search.strategy import Evaluated, Proposal, Task
@@ -18,8 +18,8 @@ from hwprune.search.surrogate import most_promising
 from hwprune.search.weights import draw_multipliers
 
 _REACH = 2.0  # multipliers stay within 2 ** -2 and 2 ** 2
-_CANDIDATES = 64
-_REDECIDED = 8  # of them decide the kernels anew
+_CANDIDATES = 48
+_REDECIDED = 8  # every so many decides the kernels anew
 _LENGTH, _SHORTEST = 0.8, 2.0**-5  # trust region (TuRBO, arXiv 1910.01739), as a share of the box
 _SUCCESSES = 3
 
@@ -27,7 +27,7 @@ _Key = tuple[int, ...]
 
 
 class Bayes:
-    """Seeds, then the most promising of candidates around the best and from the posterior."""
+    """Seeds; then by turns the additive model's optimum and the GP's choice of candidates."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -42,9 +42,12 @@ class Bayes:
             for proposal in self._seed_proposals():
                 if _key(proposal.assignment) not in seen:
                     return proposal
-        candidates = self._candidates(history, seen)
+        fresh = self._fresh(history, seen)
+        if len(history) % 2:  # every other step believes the additive model outright
+            return next(fresh, None) or Random(self._task).propose(history)
+        candidates = list(fresh)
         if not candidates:
-            return None
+            return Random(self._task).propose(history)
         chosen = most_promising(
             self._features([e.assignment for e in history]),
             np.array([e.loss for e in history]),
@@ -79,19 +82,20 @@ class Bayes:
         for _ in range(4 * self._seed_count()):
             yield self._decode(rng.normal(0.0, 0.8, len(self._knobs)), fixed)
 
-    def _candidates(self, history: Sequence[Evaluated], seen: set[_Key]) -> list[Proposal]:
-        """Decoded and new, each assignment once."""
+    def _fresh(self, history: Sequence[Evaluated], seen: set[_Key]) -> Iterator[Proposal]:
+        """Decoded candidates never evaluated, each once; the posterior mean's comes first."""
         rng = self._task.random(len(history))
         local = self._around_best(history, rng, _CANDIDATES // 2)
-        drawn = self._from_posterior(history, rng, _CANDIDATES - len(local))
-        points = np.clip(np.vstack([drawn, local]), -_REACH, _REACH)
-        points = points[rng.permutation(len(points))]
+        drawn = self._from_posterior(history, rng, _CANDIDATES // 2)
         kernels = self._kernels()
-        found: dict[_Key, Proposal] = {}
-        for i, x in enumerate(points):
-            proposal = self._decode(x, kernels if i >= _REDECIDED else {})
-            found.setdefault(_key(proposal.assignment), proposal)
-        return [p for key, p in found.items() if key not in seen]
+        known = set(seen)
+        for i, x in enumerate(np.clip(np.vstack([drawn, local]), -_REACH, _REACH)):
+            redecided = i % _REDECIDED == _REDECIDED - 1
+            proposal = self._decode(x, {} if redecided else kernels)
+            key = _key(proposal.assignment)
+            if key not in known:
+                known.add(key)
+                yield proposal
 
     def _around_best(
         self, history: Sequence[Evaluated], rng: np.random.Generator, count: int

@@ -71,14 +71,7 @@ class Conditioned:
 
     def totals(self, flat: Floats, options: Ints) -> Floats:
         """Sum of the tables of `flat` at each row of `options`."""
-        layout = self.structure.layout
-        parts = [
-            flat[start + options[:, scope] @ np.array(stride, np.int64)]
-            for scope, start, stride in zip(
-                layout.scopes, layout.starts, layout.strides, strict=True
-            )
-        ]
-        return np.asarray(sum(parts, start=np.zeros(len(options))))
+        return self.structure.layout.totals(flat, options)
 
     def assignment(self, options: Ints) -> dict[str, int]:
         """A whole assignment, in the order of the problem's variables."""

@@ -68,22 +68,13 @@ class CutsetSearch:
     def _minimise(self, cut: _Cut, flat: Floats, options: Ints) -> Ints:
         held = options.copy()
         held[cut.free] = 0
-        shift = np.array([
-            held[list(scope)] @ np.array(s, np.int64) if scope else 0
-            for scope, s in zip(self._layout.scopes, self._layout.strides, strict=True)
-        ])  # fmt: skip
+        shift = self._layout.positions(held) - self._layout.starts
         free = flat[cut.gather + np.repeat(shift, cut.lengths)]
         held[cut.free] = cut.elimination.minimise(free[None])[0]
         return held
 
     def _total(self, flat: Floats, options: Ints) -> float:
-        parts = zip(self._layout.scopes, self._layout.starts, self._layout.strides, strict=True)
-        return float(
-            sum(
-                flat[a + sum(options[v] * k for v, k in zip(s, t, strict=True))]
-                for s, a, t in parts
-            )
-        )
+        return float(self._layout.totals(flat, options[None])[0])
 
 
 def _cuts(layout: Layout, largest: int) -> list[_Cut]:
@@ -126,7 +117,8 @@ def _cut(layout: Layout, held: set[int]) -> _Cut:
     for scope, start, stride in zip(layout.scopes, layout.starts, layout.strides, strict=True):
         kept = [(v, s) for v, s in zip(scope, stride, strict=True) if v in number]
         scopes.append(tuple(number[v] for v, _ in kept))
-        grid = np.indices([layout.sizes[v] for v, _ in kept]).reshape(len(kept), -1)
+        shape = [layout.sizes[v] for v, _ in kept]
+        grid = np.indices(shape).reshape(len(kept), prod(shape))
         gathers.append(start + np.array([s for _, s in kept], np.int64) @ grid if kept
                        else np.array([start], np.int64))  # fmt: skip
     elimination = Elimination(scopes, [layout.sizes[v] for v in free])

@@ -22,7 +22,7 @@ from hwprune.units import format_ns
 
 _ROUNDS = 40
 _SPREAD = 64.0  # prices of the first round, around the slope between the two extremes
-_STARTS = 2  # of the local moves, on either side of the budget
+_STARTS = 40  # of local moves on either side of the budget, divided by the variables; 2 at least
 _ROUNDING = 1e-12
 
 
@@ -86,13 +86,12 @@ class Decoder:
                 f"the budget of {format_ns(budget_ns)} cannot be met: "
                 f"the least reachable latency is {format_ns(least)} ({least:.0f} ns)"
             )
-        found: list[Decoded] = []
         room = budget_ns - self.problem.constant_ns
         for rounding in (_ROUNDING, -_ROUNDING):  # a budget may be exactly what something costs
-            found = self._solve(given, powers, fastest, room * (1 + rounding))
-            if found[0].latency_ns <= budget_ns:
-                break
-        return min((d for d in found if d.latency_ns <= budget_ns), key=lambda d: d.loss)
+            solved = self._solve(given, powers, fastest, room * (1 + rounding))
+            if solved.latency_ns <= budget_ns:
+                return solved
+        return self._decoded(given, fastest.options, powers, inf)
 
     def fastest(self, fixed: Assignment | None = None) -> Decoded:
         """The assignment of least latency (its loss under no multipliers)."""
@@ -109,13 +108,14 @@ class Decoder:
         powers: Mapping[str, float],
         fastest: _Point,
         room: float,
-    ) -> list[Decoded]:
+    ) -> Decoded:
         loss = given.loss(powers)
         hull = _Hull(given, loss, fastest, room)
-        starts = hull.starts()
-        options = [descend(given, loss, room, p.options) for p in starts]
-        options += [*(p.options for p in starts), fastest.options]
-        return [self._decoded(given, o, powers, hull.bound) for o in options]
+        descents = [descend(given, loss, room, p.options) for p in hull.starts()]
+        options = np.stack([*descents, fastest.options])
+        fits = given.totals(given.latency, options) <= room
+        best = int(np.argmin(np.where(fits, given.totals(loss, options), inf)))
+        return self._decoded(given, options[best], powers, hull.bound)
 
     def _decoded(
         self, given: Conditioned, options: Ints, powers: Mapping[str, float], bound: float
@@ -149,6 +149,7 @@ class _Hull:
         self._given, self._loss, self._room = given, loss, room
         self.bound = -inf
         self._visited: list[_Point] = []
+        self._fastest = fastest
         self.over, self.under = self._ends(fastest)
         for _ in range(_ROUNDS):
             if self.over is None or not self._narrow(self.over):
@@ -156,11 +157,12 @@ class _Hull:
 
     def starts(self) -> list[_Point]:
         """Where to start local moves: the visited points nearest to the budget on either side."""
-        distinct = {p.options.tobytes(): p for p in [*self._visited, self.under]}
+        distinct = {p.options.tobytes(): p for p in [*self._visited, self._fastest]}
         nearest = sorted(distinct.values(), key=lambda p: abs(p.latency - self._room))
         under = [p for p in nearest if p.latency <= self._room]
         over = [p for p in nearest if p.latency > self._room]
-        return [*under[:_STARTS], *over[:_STARTS]]
+        each = max(2, _STARTS // len(self.under.options)) if len(self.under.options) else 1
+        return [*under[:each], *over[:each]]
 
     def _ends(self, fastest: _Point) -> tuple[_Point | None, _Point]:
         """The unconstrained minimum if over budget, and a feasible point."""

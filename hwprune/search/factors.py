@@ -33,8 +33,11 @@ class Layout:
             self._absorb(scope)
         self.strides = [strides([self.sizes[v] for v in s]) for s in self.scopes]
         entries = [prod(self.sizes[v] for v in s) for s in self.scopes]
-        self.starts = [sum(entries[:i]) for i in range(len(entries))]
+        self.starts = np.cumsum([0, *entries], dtype=np.int64)[:-1]
         self.length = sum(entries)
+        self._steps = np.zeros((len(self.sizes), len(self.scopes)))  # float: products through BLAS
+        for t, scope in enumerate(self.scopes):
+            self._steps[list(scope), t] = self.strides[t]
 
     def place(self, scope: Scope, table: Floats) -> tuple[Ints, Floats]:
         """Positions in the flat vector that a table over `scope` adds to, and what it adds."""
@@ -45,6 +48,14 @@ class Layout:
         full = [self.sizes[v] for v in target]
         values = np.broadcast_to(np.transpose(table, axes).reshape(shape), full).ravel()
         return self.starts[home] + np.arange(values.size), values
+
+    def positions(self, options: Ints) -> Ints:
+        """Where each table stands in the flat vector at each row of options (batch x tables)."""
+        return np.asarray(options @ self._steps, np.int64) + self.starts
+
+    def totals(self, flat: Floats, options: Ints) -> Floats:
+        """Sum of the tables at each row of `options`."""
+        return np.asarray(flat[self.positions(options)].sum(1), np.float64)
 
     def _absorb(self, scope: Scope) -> None:
         key = frozenset(scope)

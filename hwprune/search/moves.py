@@ -23,14 +23,13 @@ class Moves:
     """
 
     def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         sizes = layout.sizes
         self.variable = np.repeat(np.arange(len(sizes)), sizes)
         self.option = np.concatenate([np.arange(s) for s in sizes] or [np.zeros(0, np.int64)])
         self._first = np.cumsum([0, *sizes])
         slots = [(t, v, s) for t, scope in enumerate(layout.scopes)
                  for v, s in zip(scope, layout.strides[t], strict=True)]  # fmt: skip
-        self._starts = np.array(layout.starts, np.int64)
-        self._slot = _columns(slots, 3)  # table, variable, stride
         self._single = _columns(
             [(t, self._first[v] + i, s) for t, v, s in slots for i in range(sizes[v])], 3
         )
@@ -40,7 +39,7 @@ class Moves:
 
     def single(self, flat: Floats, present: Ints) -> Floats:
         """Change of the sum by every move."""
-        base = self._base(present)
+        base = self._layout.positions(present)
         table, move, stride = self._single
         there = base[table] + self._shift(move, stride, present)
         count = len(self.variable)
@@ -48,7 +47,7 @@ class Moves:
 
     def pairs(self, flat: Floats, present: Ints, single: Floats) -> Floats:
         """Change of the sum by every pair of moves in `pair`, given what `single` says."""
-        base = self._base(present)
+        base = self._layout.positions(present)
         table, a, stride_a, b, stride_b, number = self._joint
         here = base[table]
         to_a, to_b = self._shift(a, stride_a, present), self._shift(b, stride_b, present)
@@ -71,12 +70,6 @@ class Moves:
         count = len(self.variable)
         keys, number = np.unique(rows[1] * count + rows[3], return_inverse=True)
         return np.vstack([rows, number[None]]), np.stack(np.divmod(keys, max(count, 1)))
-
-    def _base(self, present: Ints) -> Ints:
-        """Where in the flat vector each table stands at present."""
-        table, variable, stride = self._slot
-        offsets = np.bincount(table, stride * present[variable], minlength=len(self._starts))
-        return self._starts + offsets.astype(np.int64)
 
     def _shift(self, move: Ints, stride: Ints, present: Ints) -> Ints:
         return (self.option[move] - present[self.variable[move]]) * stride

@@ -118,7 +118,8 @@ class _Trials:
         text = _text(proposal.assignment)
         trial = self._study.ask()
         if text not in self._known:
-            self._known[text] = float(evaluate(proposal.assignment))
+            measured = float(evaluate(proposal.assignment))
+            self._known[text] = measured if isfinite(measured) else inf
         loss = self._known[text]
         trial.set_user_attr("assignment", text)
         trial.set_user_attr("multipliers", json.dumps(dict(proposal.multipliers)))

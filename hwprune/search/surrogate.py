@@ -56,7 +56,7 @@ def _log_ei(seen: Floats, utilities: Floats, candidates: Floats) -> Floats:
     model = SingleTaskGP(x, y, covar_module=kernel, outcome_transform=None)
     fit_gpytorch_mll(
         ExactMarginalLogLikelihood(model.likelihood, model),
-        optimizer_kwargs={"options": {"maxiter": 100}},
+        optimizer_kwargs={"options": {"maxiter": 60}},
     )
     with torch.no_grad():
         scores = LogExpectedImprovement(model, best_f=y.max())(
