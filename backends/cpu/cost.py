@@ -5,7 +5,7 @@ from math import ceil, prod
 from hwprune.backend import Kernel
 
 _SHORT_NS = 30_000  # the profiler counts whole microseconds
-_MOST_COPIES = 8
+_MOST_COPIES = 4
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
