@@ -4,6 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from hwprune.errors import ModelError
 from hwprune.graph.cost import output_axis
 
 _FOLDABLE = ("Conv", "ConvTranspose", "Gemm")
@@ -34,7 +35,10 @@ def _is_foldable(norm: gs.Node, outputs: set[int]) -> bool:
 def _fold(layer: gs.Node, norm: gs.Node) -> None:
     """With y = W x + b behind (y - mean) * s + beta: W' = s W, b' = s (b - mean) + beta."""
     gamma, beta, mean, var = (t.values.astype(np.float64) for t in norm.inputs[1:5])
-    scale = gamma / np.sqrt(var + norm.attrs.get("epsilon", 1e-5))
+    var = var + norm.attrs.get("epsilon", 1e-5)
+    if np.any(var <= 0):
+        raise ModelError(f"BatchNormalization {norm.name!r} has a variance that is not positive")
+    scale = gamma / np.sqrt(var)
     weight = layer.inputs[1]
     layer.inputs[1] = _renamed(layer, weight, "weight", _scaled(layer, weight.values, scale))
     bias = (_bias(layer, len(scale)) - mean) * scale + beta

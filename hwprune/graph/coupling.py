@@ -10,12 +10,16 @@ import onnx_graphsurgeon as gs
 from hwprune.graph import elementwise, layers, movement  # noqa: F401 (they register their rules)
 from hwprune.graph.branches import find_branches
 from hwprune.graph.channels import Coupling
-from hwprune.graph.flow import RULES, Flow
+from hwprune.graph.flow import RULES, Flow, label
 from hwprune.graph.groups import axis_widths, classify, form_groups, layouts
+from hwprune.graph.safety import guarded
 
 
 def couple(graph: gs.Graph) -> Coupling:
-    """Analyses a canonical graph: groups, removable branches, and shapes as functions of widths."""
+    """Analyses a canonical graph: groups, removable branches, and shapes as functions of widths.
+
+    Raises ModelError for a node that contradicts its own shapes.
+    """
     flow = _flow(graph)
     classes = classify(flow)
     groups = form_groups(flow, classes)
@@ -35,7 +39,8 @@ def _flow(graph: gs.Graph) -> Flow:
         if apply is None:
             flow.refuse(node, "has no pruning rule")
         else:
-            apply(flow, node)
+            with guarded(f"analysing {label(node)}"):  # e.g. a Gather out of range
+                apply(flow, node)
     for tensor in graph.outputs:
         flow.freeze(tensor, f"graph output {tensor.name!r}")
     _freeze_shared(flow, graph)

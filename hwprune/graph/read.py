@@ -25,7 +25,8 @@ def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int
         ModelError: Not readable, not safe or not supported; the subclasses tell which.
         UsageError: An input's shape is missing or wrong.
     """
-    return _canonical(load_checked(path), shapes or {}, batch)
+    with guarded(f"reading {path}"):
+        return _canonical(load_checked(path), shapes or {}, batch)
 
 
 def canonical(
@@ -37,25 +38,24 @@ def canonical(
     Dropout nodes, constant sub-graphs folded, BatchNormalization folded into the layer in front.
     Raises as `read_graph`.
     """
-    check_rules(model)
-    check_content(model)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return _canonical(copy, shapes or {}, batch)
+    with guarded("reading the model"):
+        check_rules(model)
+        check_content(model)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return _canonical(copy, shapes or {}, batch)
 
 
 def _canonical(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> gs.Graph:
     bind_inputs(model, shapes, batch)
     name_nodes(model)
-    with guarded("folding constants"):
-        model = fold_constants(upgrade(model))
+    model = fold_constants(upgrade(model))
     name_nodes(model)
     check_static(model)
-    with guarded("simplifying the model"):
-        graph = gs.import_onnx(model)
-        tidy(graph)
-        fold_batchnorm(graph)
-        return graph.toposort()
+    graph = gs.import_onnx(model)
+    tidy(graph)
+    fold_batchnorm(graph)
+    return graph.toposort()
 
 
 def to_proto(graph: gs.Graph) -> onnx.ModelProto:

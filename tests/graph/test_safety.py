@@ -151,3 +151,19 @@ def test_inconsistent_graphs_are_refused(model, tmp_path, change):
     change(model.graph)
     with pytest.raises(ModelError):
         read_graph(_save(model, tmp_path))
+
+
+def test_names_that_are_not_text_are_refused(model, tmp_path):
+    raw = _save(model, tmp_path).read_bytes().replace(b"relu3", b"\xff\xfe\xfd\xfc\xfb")
+    (tmp_path / "model.onnx").write_bytes(raw)
+    with pytest.raises(ModelError):
+        read_graph(tmp_path / "model.onnx")
+
+
+def test_negative_variance_is_refused(model, tmp_path):
+    norm = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+    variance = next(t for t in model.graph.initializer if t.name == norm.input[4])
+    values = np.full(tuple(variance.dims), -1, np.float32)
+    variance.CopyFrom(numpy_helper.from_array(values, norm.input[4]))
+    with pytest.raises(ModelError, match="variance"):
+        read_graph(_save(model, tmp_path))
