@@ -22,7 +22,13 @@ from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.digits import load_digits
 
 # image size, epochs, batch, peak learning rate
-PHASES = ((44, 40, 50, 0.1), (88, 10, 50, 0.04), (176, 3, 25, 0.01))
+PHASES = (
+    (44, 40, 50, 0.1),
+    (88, 10, 50, 0.04),
+    (176, 3, 25, 0.01),
+    (176, 1, 25, 0.02),
+    (176, 1, 25, 0.01),
+)
 SIZE = (INPUT_SHAPE[2], INPUT_SHAPE[3])
 
 

@@ -12,7 +12,7 @@ from hwprune.train.loop import Progress, Recipe, batch_size, fit
 
 _RATE = 0.03
 _QAT_RATE = 0.001
-_STATISTICS = 512  # samples that BatchNorm statistics are taken from
+_STATISTICS = 256  # samples that BatchNorm statistics are taken from
 
 
 def recover(
