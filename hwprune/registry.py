@@ -16,8 +16,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",
-        "l1": "sum of absolute weights",
-        "l2": "Euclidean norm of the weights",
+        "magnitude": "norm of the weights",
         "random": "a random order: the baseline to beat",
     },
     "effort": {

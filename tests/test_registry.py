@@ -28,6 +28,12 @@ def test_searches_are_those_that_search_knows() -> None:
     assert set(METHODS["search"]) == set(STRATEGIES)
 
 
+def test_criteria_are_those_that_prune_knows() -> None:
+    from hwprune.prune.criteria import CRITERIA
+
+    assert set(METHODS["criterion"]) == set(CRITERIA)
+
+
 def test_efforts_are_those_that_the_compiler_knows() -> None:
     from hwprune.stages.options import EFFORTS
 
