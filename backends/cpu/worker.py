@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from hwprune.backend import Kernel
 
-# As warm in the caches as in a network: sessions of 300 nodes came out up to 40 % slow, of this size
-# within 7 % of the same kernels' times in whole networks.
+# As warm in the caches as in a network: sessions of 300 nodes came out up to 40 % slow, those of
+# this size within 7 % of the same kernels' times in whole networks.
 _GROUP_NODES = 20
 _GROUP_BYTES = 1 << 22
 _WARM_UP = 4
