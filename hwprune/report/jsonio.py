@@ -14,7 +14,12 @@ T = TypeVar("T")
 def to_json(value: Any) -> str:
     """Canonical JSON of a dataclass: equal values give equal bytes, NaN is refused."""
     document = dataclasses.asdict(value)
-    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(document, indent=1, sort_keys=True, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(scalar: Any) -> Any:
+    """A numpy scalar as Python's own number."""
+    return scalar.item()
 
 
 def from_json(cls: type[T], text: str) -> T:

@@ -13,7 +13,7 @@ Run = Callable[..., Result]
 
 def compiled(hwprune: Run, model: Path, *more: str) -> tuple[Report, str]:
     """Compiles on the null target; the report from stdout, and stderr."""
-    ask = ("--target", "null", "--budget", "0.7x", "--out", "out", "--evaluations", "3", "--json")
+    ask = ("--target", "null", "--budget", "0.9x", "--out", "out", "--evaluations", "3", "--json")
     result = hwprune("compile", model, *ask, *more)
     report = Report.from_json(result.stdout)
     assert result.exit_code == report.exit_code, result.output
