@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hwprune.frontend.dataset import DataSet, balanced_order
 from hwprune.train.augment import flip_and_crop, suits
-from hwprune.train.loss import Outputs, as_tuple, distillation
+from hwprune.train.loss import Outputs, as_tuple, distillation, in_logits
 
 Progress = Callable[[int, int, str], None]
 _Index = NDArray[np.int64]
@@ -23,7 +23,7 @@ _Index = NDArray[np.int64]
 _BATCH_PIXELS = 64 * 64 * 64  # input pixels in one step: bounds memory on large images
 _VALIDATION = 512  # most samples held out to choose the checkpoint
 _LEAST_STEPS = 32  # an epoch on little data takes smaller steps, not fewer
-_CACHED = 20_000  # most samples whose teacher outputs are kept
+_CACHED = 1 << 24  # most values of teacher outputs that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,13 @@ class _Training:
         return loss.item()
 
     def _loss(self, out: Outputs, target: Outputs, index: _Index, temperature: float) -> Tensor:
+        out, target = in_logits(out, target)
         loss = distillation(out, target, temperature)
         weight = self.recipe.label_weight
         if self.data.y is None or weight == 0 or len(out) > 1 or out[0].ndim != 2:
             return loss
         labels = torch.from_numpy(self.data.y[index])
-        return (1 - weight) * loss + weight * F.cross_entropy(out[0].float(), labels)
+        return (1 - weight) * loss + weight * F.cross_entropy(out[0], labels)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -170,7 +171,7 @@ class _Training:
             return tuple(torch.stack(column) for column in zip(*rows, strict=True))
         with _autocast(half):
             out = tuple(o.float() for o in as_tuple(self.teacher(x)))
-        if not self.augmented and len(self.known) < _CACHED:
+        if not self.augmented and len(self.known) * sum(o[0].numel() for o in out) < _CACHED:
             self.known.update({int(i): tuple(o[k] for o in out) for k, i in enumerate(index)})
         return out
 
