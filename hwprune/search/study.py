@@ -13,7 +13,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hwprune.errors import HwpruneError, UsageError
+from hwprune.errors import HwpruneError, StoreError, UsageError
 from hwprune.registry import unknown
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
@@ -63,6 +63,7 @@ def search(
     Raises:
         UsageError: there is no such strategy, or nothing is to be evaluated.
         InfeasibleError: nothing meets the budget.
+        StoreError: the storage cannot be opened.
     """
     if strategy not in STRATEGIES:
         raise unknown("search strategy", strategy, STRATEGIES)
@@ -136,8 +137,15 @@ def _open(storage: Path | None) -> "optuna.storages.BaseStorage":
 
     if storage is None:
         return optuna.storages.InMemoryStorage()
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.RDBStorage(f"sqlite:///{storage}")
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.RDBStorage(f"sqlite:///{storage}")
+    except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        raise StoreError(
+            f"the trials in {storage} cannot be opened: {error}", "move the file away to start anew"
+        ) from error
 
 
 def _known_losses(backing: "optuna.storages.BaseStorage", of_loss: str) -> dict[str, float]:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from hwprune.errors import InfeasibleError, UsageError
+from hwprune.errors import InfeasibleError, StoreError, UsageError
 from hwprune.search.baselines import uniform
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
@@ -157,3 +157,10 @@ def test_wrong_calls_are_refused(problem, budget, measured):
 
 def test_every_strategy_says_what_it_is():
     assert all(s.summary and s.needs for s in STRATEGIES.values())
+
+
+def test_a_damaged_storage_is_named(problem, budget, measured, tmp_path):
+    store = tmp_path / "trials.db"
+    store.write_bytes(b"this is no database, but long enough to look like a file" * 50)
+    with pytest.raises(StoreError, match="trials.db"):
+        search(problem, budget, measured, "knapsack", 1, storage=store)
