@@ -162,5 +162,5 @@ def test_every_strategy_says_what_it_is():
 def test_a_damaged_storage_is_named(problem, budget, measured, tmp_path):
     store = tmp_path / "trials.db"
     store.write_bytes(b"this is no database, but long enough to look like a file" * 50)
-    with pytest.raises(StoreError, match="trials.db"):
+    with pytest.raises(StoreError, match=r"trials\.db"):
         search(problem, budget, measured, "knapsack", 1, storage=store)
