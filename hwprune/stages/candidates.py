@@ -26,7 +26,7 @@ def plan_for(
     for name, width in c.widths.items():
         full = coupling.full[name]
         if width < full:
-            keep[name] = tuple(sorted(rankings[name].order[full - width :]))
+            keep[name] = tuple(sorted(int(i) for i in rankings[name].order[full - width :]))
     quantised = [n for n, kernel in c.kernels.items() if kernel in _BITS]
     return Plan(
         keep,

@@ -49,7 +49,7 @@ def open_run(out: Path, options: CompileOptions) -> Iterator[Checkpoints]:
     inputs = inputs_digest(options)
     _check_folder(out, inputs, options.force)
     with RunFolder(out / "run").lock() as run:
-        if _owner(out) != inputs:
+        if options.force or _owner(out) != inputs:
             _clear(run.path)
             write_atomic(run.path / "inputs", inputs.encode())
         yield Checkpoints(run, inputs)

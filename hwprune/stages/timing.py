@@ -34,7 +34,7 @@ class Timing:
 
     def percentiles(self) -> Percentiles:
         """As milliseconds, for the report."""
-        return Percentiles(self.p50 / 1e6, self.p90 / 1e6)
+        return Percentiles(self.p50 / 1e6, self.p90 / 1e6, self.p99 / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
