@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
@@ -60,14 +61,17 @@ def place(graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilitie
 
 def fits(node: gs.Node, capabilities: Capabilities) -> bool:
     """Whether the target computes this very node on integers."""
-    if "int8" not in capabilities.precisions.get(node.op, frozenset()):
-        return node.op in capabilities.passthrough and _moves_only(node)
-    if node.op in _WEIGHTED:
-        return _plain_product(node)
-    if node.op in _ELEMENTWISE and len({tuple(t.shape) for t in node.inputs}) != 1:
+    if not node.inputs or node.inputs[0].dtype != np.float32:
         return False
     if node.op in capabilities.passthrough:
-        return _moves_only(node)
+        return len(node.outputs) == 1 and isinstance(node.inputs[0], gs.Variable)
+    if "int8" not in capabilities.precisions.get(node.op, frozenset()):
+        return False
+    if node.op in _WEIGHTED:
+        return _plain_product(node)
+    same_shape = len({tuple(t.shape) for t in node.inputs}) == 1
+    if node.op in _ELEMENTWISE and not same_shape:
+        return False
     return not any(isinstance(t, gs.Constant) for t in data_inputs(node))
 
 
@@ -147,7 +151,3 @@ def _plain_matrix(node: gs.Node) -> bool:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     row = bias is None or (tuple(bias.shape[-1:]) == columns == (bias.values.size,))
     return row and not scaled and not node.attrs.get("transA", 0)
-
-
-def _moves_only(node: gs.Node) -> bool:
-    return len(node.outputs) == 1 and isinstance(node.inputs[0], gs.Variable)

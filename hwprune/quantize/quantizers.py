@@ -95,7 +95,7 @@ def correcting_biases(module: nn.Module) -> AbstractContextManager[None]:
 def activation_encoding(quantizer: nn.Module) -> Encoding:
     """What a calibrated activation quantiser computes."""
     proxy: Any = quantizer.act_quant
-    return Encoding(_array(proxy.scale()), _array(proxy.zero_point()).astype(np.int64))
+    return Encoding(_array(proxy.scale()), np.rint(_array(proxy.zero_point())).astype(np.int64))
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,23 @@ def test_bias_of_a_dead_channel_survives(capabilities: Capabilities, images: tor
     quantized = quantize(graph, kernels, capabilities, images)
     model = lower(quantized.graph, kernels, quantized.encodings, capabilities)
     assert sqnr_db(outputs(to_module(graph), images)[0], run(model, images)[0]) > 25
+
+
+@pytest.mark.parametrize(("bits", "per_channel"), [(7, True), (8, False)])
+def test_what_the_target_states_of_weights_is_kept_to(
+    bits: int, per_channel: bool, capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    graph = build(residual)
+    kernels = everything(graph)
+    stated = replace(capabilities, weight_bits=bits, per_channel=per_channel)
+    quantized = quantize(graph, kernels, stated, images)
+    model = lower(quantized.graph, kernels, quantized.encodings, stated)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    weights = [v for name, v in constants.items() if name.endswith("/weight/integers")]
+    scales = [v for name, v in constants.items() if name.endswith("/weight/scale")]
+    assert max(int(np.abs(v.astype(int)).max()) for v in weights) == 2 ** (bits - 1) - 1
+    assert {v.ndim for v in scales} == {int(per_channel)}
+    assert sqnr_db(outputs(quantized.module, images)[0], run(model, images)[0]) > 30
 
 
 def test_input_graph_is_left_unchanged(capabilities: Capabilities, images: torch.Tensor) -> None:
