@@ -111,13 +111,15 @@ def _consumer(
     if not members:
         return None
     positions = np.concatenate([member.positions for member in members], 1)
-    blocks = (positions[:, :, None] * kernel + np.arange(kernel)).reshape(group.width, -1)
+    columns = torch.as_tensor((positions[:, :, None] * kernel + np.arange(kernel)).ravel())
     covariance = statistics.covariance[0]
     ridge = RIDGE * float(covariance.diagonal().mean().clamp_min(1e-12))
     inverse = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
-    scale = statistics.sensitivity.clamp_min(0).sqrt()
-    matrix = scale[:, None] * linear.weight_matrix(statistics.layer)[0].double()
-    return Consumer(matrix, inverse, torch.as_tensor(blocks))
+    # One weight per layer: the repair, too, treats its outputs alike (measured: better than each).
+    scale = statistics.sensitivity.mean().sqrt()
+    matrix = scale * linear.weight_matrix(statistics.layer)[0].double()
+    size = len(columns) // group.width
+    return Consumer(matrix[:, columns], inverse[columns][:, columns], size)
 
 
 def _silencing(
@@ -129,7 +131,11 @@ def _silencing(
         node = nodes[name]
         for member in group.members:
             is_output = member.axis == output_axis(node)
-            if name in statistics and member.tensor == node.inputs[weight_input(node)].name and is_output:
+            if (
+                name in statistics
+                and member.tensor == node.inputs[weight_input(node)].name
+                and is_output
+            ):
                 scores += statistics[name].silencing.numpy()[member.positions].sum(1)
     return scores
 

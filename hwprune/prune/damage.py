@@ -46,7 +46,9 @@ def give_biases(graph: gs.Graph, names: set[str]) -> None:
         if node.name in names and node.op in ("Conv", "Gemm") and len(node.inputs) < 3:
             outputs = int(node.outputs[0].shape[1])
             dtype = node.inputs[1].values.dtype
-            zeros = gs.Constant(f"{node.name}.bias", node.inputs[1].values.ravel()[:1].repeat(outputs) * 0)
+            zeros = gs.Constant(
+                f"{node.name}.bias", node.inputs[1].values.ravel()[:1].repeat(outputs) * 0
+            )
             zeros.values = zeros.values.astype(dtype)
             node.inputs.append(zeros)
 
@@ -76,9 +78,7 @@ def _lost(before: gs.Node | None, node: gs.Node) -> bool:
     if node.op == "Conv" and node.attrs.get("group", 1) == node.inputs[0].shape[1]:
         return False
     pairs = zip(before.inputs, node.inputs, strict=False)
-    return any(
-        list(a.shape) != list(b.shape) for a, b in pairs if not isinstance(b, gs.Constant)
-    )
+    return any(list(a.shape) != list(b.shape) for a, b in pairs if not isinstance(b, gs.Constant))
 
 
 def _shares_weight(node: gs.Node) -> bool:

@@ -39,9 +39,7 @@ class Target:
 class Reference:
     """The original's sampled outputs: computed once, used for every candidate."""
 
-    def __init__(
-        self, graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int = 0
-    ) -> None:
+    def __init__(self, graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int = 0) -> None:
         """Runs the original over `x`, unlabelled samples.
 
         As many samples are used as keep the largest activation under 256 MiB; `seed` decides the
@@ -159,7 +157,7 @@ class _Repair(fx.Interpreter):
         rows = linear.input_rows(layer, x, target.index)
         found = refit(
             rows,
-            wanted.unflatten(1, (split, -1)).movedim(1, 0),
+            wanted.reshape(len(wanted), split, -1).movedim(1, 0),
             linear.weight_matrix(layer),
             None if bias is None else bias.detach().reshape(split, -1),
             self.ridge,
@@ -194,11 +192,11 @@ class _Repair(fx.Interpreter):
         """The other term of a sum at these positions; None while it is not known."""
         outputs = layer.weight.shape[0]
         if isinstance(tensor, gs.Constant):
-            value = self._constant(tensor)
-            along = value.shape[linear.channel_axis(layer) :] if value.ndim > 1 else value.shape
-            fits = value.numel() == outputs == along[0]
-            return value.detach().reshape(1, -1) if fits else None
-        value = self.env.get(self.makers[tensor.name])
+            bias = self._constant(tensor)
+            along = bias.shape[linear.channel_axis(layer) :] if bias.ndim > 1 else bias.shape
+            fits = bias.numel() == outputs == along[0]
+            return bias.detach().reshape(1, -1) if fits else None
+        value: Tensor | None = self.env.get(self.makers[tensor.name])
         if value is None or value.shape[linear.channel_axis(layer)] != outputs:
             return None
         return linear.output_rows(layer, value, index)

@@ -86,16 +86,19 @@ class _Collector(fx.Interpreter):
         self.live.clear()
         result = self.run(x.detach().clone().requires_grad_())
         outputs = result if isinstance(result, tuple) else (result,)
-        self._loss(outputs).backward()
-        for statistics, output in self.live:
-            channels = output.grad.movedim(linear.channel_axis(statistics.layer), -1).flatten(0, -2)
-            statistics.fisher += channels.double().square().sum(0)
+        gradients = torch.autograd.grad(
+            self._loss(outputs), [output for _, output in self.live], allow_unused=True
+        )
+        for (statistics, _), gradient in zip(self.live, gradients, strict=True):
+            if gradient is not None:
+                axis = linear.channel_axis(statistics.layer)
+                rows = gradient.movedim(axis, -1).flatten(0, -2)
+                statistics.fisher += rows.double().square().sum(0)
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         name = n.meta["node"]
         if n.op == "call_module" and name in self.layers:
-            value.retain_grad()
             (x, *_), _ = self.fetch_args_kwargs_from_env(n)
             statistics = self._record(name, x.detach(), value.detach(), len(x))
             self.live.append((statistics, value))
@@ -104,7 +107,11 @@ class _Collector(fx.Interpreter):
     def _record(self, name: str, x: Tensor, output: Tensor, batch: int) -> LayerStatistics:
         layer = self.layers[name]
         if name not in self.found:
-            split, columns, outputs = linear.groups(layer), linear.columns(layer), layer.weight.shape[0]
+            split, columns, outputs = (
+                linear.groups(layer),
+                linear.columns(layer),
+                layer.weight.shape[0],
+            )
             self.found[name] = LayerStatistics(
                 layer,
                 torch.zeros(split, columns, dtype=torch.float64),
