@@ -17,22 +17,22 @@ _AT = 0.5  # share of a group's channels that is really cut to measure
 
 
 def calibrate(
-    graph: gs.Graph, rankings: Mapping[str, Ranking], reference: Reference
+    graph: gs.Graph, rankings: Mapping[str, Ranking], reference: Reference, x: Tensor
 ) -> dict[str, Ranking]:
     """Scales every curve so that half its channels cost what they measurably do, after repair.
 
     A criterion orders channels well but takes errors at different positions as independent, which
-    makes it far too hopeful. One slim and repaired candidate per group is run over the reference's
-    samples; the loss is `divergence`.
+    makes it far too hopeful. One slim, repaired candidate per group is run over `x`, best samples
+    that the repair does not see; the loss is `divergence`.
     """
-    before = outputs(to_module(graph), reference.x)
+    before = outputs(to_module(graph), x)
     scaled = {}
     for name, ranking in rankings.items():
         cut = int(len(ranking.order) * _AT)
         keep = {name: np.sort(ranking.order[cut:])}
         slimmed = slim(graph, reference.coupling, keep)
         reference.reconstruct(slimmed, keep)
-        measured = divergence(before, outputs(to_module(slimmed), reference.x))
+        measured = divergence(before, outputs(to_module(slimmed), x))
         factor = measured / ranking.error[cut] if ranking.error[cut] > 0 else 1.0
         scaled[name] = Ranking(ranking.order, ranking.error * factor)
     return scaled

@@ -18,7 +18,7 @@ def test_half_the_channels_cost_what_was_measured():
     x = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     reference = Reference(graph, coupling, x)
     before = rank_channels(graph, coupling, x, "magnitude")
-    after = calibrate(graph, before, reference)
+    after = calibrate(graph, before, reference, x)
     name, ranking = next(iter(after.items()))
     cut = len(ranking.order) // 2
     keep = {name: np.sort(ranking.order[cut:])}
