@@ -18,15 +18,13 @@ from hwprune.report.html import write_html
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
 from hwprune.report.schema import Latency, Report
 from hwprune.stages.building import Built, build
-from hwprune.stages.candidates import Evaluator
 from hwprune.stages.checkpoints import Checkpoints, open_run
 from hwprune.stages.finishing import check_file, make_report
 from hwprune.stages.options import CompileOptions
-from hwprune.stages.outcome import Outcome, decide
+from hwprune.stages.outcome import decide
 from hwprune.stages.profiling import profile
 from hwprune.stages.recording import Recorder
 from hwprune.stages.run import Run
-from hwprune.stages.searching import affordable_samples, make_evaluator
 from hwprune.stages.sources import Job, load_job, out_dir
 from hwprune.stages.timing import compare
 from hwprune.units import Budget
@@ -55,18 +53,12 @@ def _compile(job: Job, out: Path, checkpoints: Checkpoints, recorder: Recorder) 
     with recorder.stage("profile", total=1) as stage:
         run = Run(job, profile(job, checkpoints, stage), checkpoints, recorder)
     outcome = decide(run)
-    built = build(job, _evaluator(job, outcome), outcome.plan, recorder)
+    built = build(job, outcome.plan, recorder)
     checked = check_file(job, built, run.work, recorder)
     report = make_report(run, outcome, built, checked, recorder.spent(checkpoints.resumed))
     _write(out, run.work, built, report)
     checkpoints.keep("report", report.to_json())
     return report
-
-
-def _evaluator(job: Job, outcome: Outcome) -> Evaluator:
-    if outcome.losses is not None:
-        return outcome.losses.evaluator
-    return make_evaluator(job, {}, affordable_samples(job))
 
 
 def _write(out: Path, work: Path, built: Built, report: Report) -> None:

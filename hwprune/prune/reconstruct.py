@@ -21,8 +21,25 @@ from hwprune.prune.damage import additions, damaged, give_biases, largest_tensor
 from hwprune.prune.leastsquares import refit
 
 RIDGE = 0.05
-_LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
-_ACTIVATION_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How much of the calibration data a repair looks at, per layer and in all.
+
+    `rows_per_column` sampled positions for every unknown of a least squares, within
+    `least_rows` and `most_rows`; as many samples as keep the largest activation under
+    `activation_bytes`.
+    """
+
+    rows_per_column: int
+    least_rows: int
+    most_rows: int
+    activation_bytes: int
+
+
+QUICK = Sampling(8, 6000, 16384, 256 << 20)  # for one of many candidates
+THOROUGH = Sampling(48, 24000, 65536, 1 << 30)  # for the network that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +56,20 @@ class Target:
 class Reference:
     """The original's sampled outputs: computed once, used for every candidate."""
 
-    def __init__(self, graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int = 0) -> None:
-        """Runs the original over `x`, unlabelled samples.
-
-        As many samples are used as keep the largest activation under 256 MiB; `seed` decides the
-        positions.
-        """
+    def __init__(
+        self,
+        graph: gs.Graph,
+        coupling: Coupling,
+        x: Tensor,
+        seed: int = 0,
+        sampling: Sampling = QUICK,
+    ) -> None:
+        """Runs the original over `x`, unlabelled samples; `seed` decides the positions."""
         self.coupling = coupling
         self.nodes = {node.name: node for node in graph.nodes}
-        count = max(1, _ACTIVATION_BYTES // largest_tensor_bytes(graph))
+        count = max(1, sampling.activation_bytes // largest_tensor_bytes(graph))
         self.x = _channels_last(torch.as_tensor(x)[:count])
-        sampler = _Sampler(graph, seed)
+        sampler = _Sampler(graph, seed, sampling)
         with torch.inference_mode():
             sampler.run(self.x)
         self.targets: Mapping[str, Target] = sampler.targets
@@ -85,8 +105,9 @@ def reconstruct(
 class _Sampler(fx.Interpreter):
     """Runs the original once and keeps sampled rows of every layer's output and sums."""
 
-    def __init__(self, graph: gs.Graph, seed: int) -> None:
+    def __init__(self, graph: gs.Graph, seed: int, sampling: Sampling) -> None:
         super().__init__(to_module(graph))
+        self.sampling = sampling
         self.generator = torch.Generator().manual_seed(seed)
         self.targets: dict[str, Target] = {}
         nodes = {node.name: node for node in graph.nodes}
@@ -109,8 +130,9 @@ class _Sampler(fx.Interpreter):
     def _begin(self, name: str, output: Tensor) -> None:
         layer = self.layers[name]
         count = linear.positions(layer, output)
-        rows = max(_ROWS_PER_COLUMN * linear.columns(layer), _LEAST_ROWS)
-        index = torch.randperm(count, generator=self.generator)[: min(rows, _MOST_ROWS)]
+        wanted = self.sampling.rows_per_column * linear.columns(layer)
+        rows = min(max(wanted, self.sampling.least_rows), self.sampling.most_rows)
+        index = torch.randperm(count, generator=self.generator)[:rows]
         self.targets[name] = Target(index, linear.output_rows(layer, output, index), {})
 
     def _add_sum(self, name: str, add: str, value: Tensor) -> None:

@@ -12,8 +12,9 @@ from hwprune.graph.read import to_proto
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
+from hwprune.prune.reconstruct import THOROUGH, Reference
 from hwprune.quantize.ptq import Quantized, quantize
-from hwprune.stages.candidates import Evaluator
+from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
 from hwprune.stages.sources import Job
 from hwprune.train.recover import qat, recover
@@ -29,10 +30,12 @@ class Built:
     model: onnx.ModelProto
 
 
-def build(job: Job, evaluator: Evaluator, plan: Plan, progress: Progress) -> Built:
+def build(job: Job, plan: Plan, progress: Progress) -> Built:
     """Carries a plan out with everything the effort allows."""
-    with progress.stage("slim") as stage:
-        graph = evaluator.slim_and_repair(plan)
+    with progress.stage("slim"):
+        samples = job.calibration()
+        reference = Reference(job.graph, job.coupling, samples, job.options.seed, THOROUGH)
+        graph = repaired(job.graph, plan, reference)
     epochs = job.options.training_epochs
     if epochs:
         with progress.stage("recover", total=1) as stage:

@@ -11,9 +11,9 @@ from hwprune.graph.slim import slim
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
+from hwprune.prune.calibrate import divergence
 from hwprune.prune.criteria import Ranking
 from hwprune.prune.reconstruct import Reference
-from hwprune.stages.quality import divergence
 
 _BITS = {"int8": 8}
 
@@ -37,6 +37,13 @@ def plan_for(
     )
 
 
+def repaired(graph: gs.Graph, plan: Plan, reference: Reference) -> gs.Graph:
+    """A slim copy of `graph` with weights refitted by least squares."""
+    slimmed = slim(graph, reference.coupling, plan.keep, plan.dropped)
+    reference.reconstruct(slimmed, plan.keep)
+    return slimmed
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluator:
     """Slims, repairs and judges candidates against the original, on unlabelled inputs."""
@@ -46,13 +53,11 @@ class Evaluator:
     rankings: Mapping[str, Ranking]
     reference: Reference
     search_x: torch.Tensor
-    search_outputs: tuple[torch.Tensor, ...]
+    search_outputs: list[torch.Tensor]
 
     def slim_and_repair(self, plan: Plan) -> gs.Graph:
         """The smaller network with least-squares repaired weights."""
-        slimmed = slim(self.graph, self.coupling, plan.keep, plan.dropped)
-        self.reference.reconstruct(slimmed, plan.keep)
-        return slimmed
+        return repaired(self.graph, plan, self.reference)
 
     def loss(self, plan: Plan) -> float:
         """Divergence from the original's answers after repair, in fp32."""

@@ -98,7 +98,8 @@ def make_report(
     layers = profile.estimator.layer_ns(c, outcome.calibration)
     original = checked.comparison.original
     limit_ms = budget.resolve_ns(original.at(job.options.percentile)) / 1e6
-    original_bytes = len(to_proto(job.graph).SerializeToString())
+    before = job.model.graph
+    original_bytes = len(to_proto(before).SerializeToString())
     return Report(
         verdict=verdict_of(job, checked, budget, outcome.infeasible),
         model=describe.model_section(job),
@@ -112,8 +113,8 @@ def make_report(
         ),
         quality=checked.quality,
         size_bytes=Change(original_bytes, checked.size_bytes),
-        macs=Change(macs(job.graph), macs(built.graph)),
-        params=Change(params(job.graph), params(built.graph)),
+        macs=Change(macs(before), macs(built.graph)),
+        params=Change(params(before), params(built.graph)),
         layers=describe.layers_section(job, built.plan, built.graph, layers),
         frozen=describe.frozen_section(job),
         search=outcome.search,

@@ -25,7 +25,7 @@ from hwprune.store.files import write_atomic
 from hwprune.units import Budget
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
-LEAST_USE = 0.90  # of the budget; below it quality was given away
+LEAST_USE = 0.935  # of the budget; below it quality was given away
 _ROUNDS = 4
 
 
@@ -42,9 +42,9 @@ class Fit:
 
 
 def fit_budget(run: Run, losses: Losses) -> Fit:
-    """Repeats search and timing until the network uses 90 to 100 % of the budget.
+    """Repeats search and timing until the network uses nearly all of the budget, and no more.
 
-    Raises InfeasibleError if the table says from the start that nothing fits.
+    Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
     calibration = run.profile.calibration
     found: list[Fit] = []
@@ -52,7 +52,7 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         try:
             fit = _round(run, losses, calibration, number)
         except InfeasibleError:
-            if not found:
+            if not any(f.comparison.used(run.budget) <= 1 for f in found):
                 raise
             break
         found.append(fit)

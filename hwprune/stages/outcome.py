@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hwprune.errors import InfeasibleError
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Configuration, Plan
 from hwprune.report.schema import Search
@@ -37,11 +38,14 @@ def decide(run: Run) -> Outcome:
     if run.profile.original.p50 <= run.limit_ns:
         return _already_met(run, fastest.latency_ns)
     if fastest.latency_ns > run.limit_ns:
-        found = _out_of_reach(run, fastest.assignment)
-        if found is not None:
-            return found
+        extreme = _fastest(run, fastest.assignment)
+        if extreme.infeasible:
+            return extreme
     losses = _losses(run)
-    fit = fit_budget(run, losses)
+    try:
+        fit = fit_budget(run, losses)
+    except InfeasibleError:  # the table was too hopeful
+        return _fastest(run, fastest.assignment)
     trials = fit.search
     search = Search(run.job.options.search, len(trials.evaluated), tuple(trials.best_so_far))
     return Outcome(fit.plan, fit.calibration, search, losses, fastest.latency_ns)
@@ -66,18 +70,18 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
     return Outcome(plan, run.profile.calibration, search, None, reachable_ns, notes=(note,))
 
 
-def _out_of_reach(run: Run, assignment: Assignment) -> Outcome | None:
-    """The fastest network there is, if measuring it confirms that it is too slow."""
+def _fastest(run: Run, assignment: Assignment) -> Outcome:
+    """The fastest network there is; measuring it tells whether the budget is out of reach."""
     c = run.profile.space.configuration(assignment)
     comparison = time_plan(run, plain_plan(run.job, c))
-    if comparison.used(run.budget) <= 1:
-        return None
     least = comparison.measured_ns(run.budget)
-    note = f"the least reachable latency is {format_ns(least)}, the budget asks for {run.budget}"
-    run.progress.note(note)
+    notes: tuple[str, ...] = ()
+    if infeasible := comparison.used(run.budget) > 1:
+        notes = (f"the least reachable latency is {format_ns(least)}, asked for: {run.budget}",)
+        run.progress.note(notes[0])
     losses = _losses(run)
     plan, calibration = losses.plan(run.job, c), run.profile.calibration
-    return Outcome(plan, calibration, Search("fastest", 0), losses, least, True, (note,))
+    return Outcome(plan, calibration, Search("fastest", 0), losses, least, infeasible, notes)
 
 
 def plain_plan(job: Job, c: Configuration) -> Plan:

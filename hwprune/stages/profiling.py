@@ -93,16 +93,17 @@ def _anchor(
     """Times the untouched network in fp32 and in int8, and blames the kernels for the rest."""
     plain = Configuration()
     quantised = Configuration(kernels={n: options[-1] for n, options in space.kernels.items()})
-    original = work / "original.onnx"
-    write_atomic(original, to_proto(job.graph).SerializeToString())
-    files = [original]
+    original, rewritten = work / "original.onnx", work / "rewritten.onnx"
+    write_atomic(original, to_proto(job.model.graph).SerializeToString())
+    write_atomic(rewritten, to_proto(job.graph).SerializeToString())
+    files = [original, rewritten]
     if quantised.kernels:
         files.append(work / "anchor-int8.onnx")
-        write_atomic(files[1], placeholder_model(job, quantised.kernels).SerializeToString())
+        write_atomic(files[-1], placeholder_model(job, quantised.kernels).SerializeToString())
     timings = time_each(job.backend, files, job.threads, _ANCHOR_SECONDS)
     bare = Calibration({})
     extra: dict[str, float] = {}
-    for c, timing in zip((plain, quantised), timings, strict=False):
+    for c, timing in zip((plain, quantised), timings[1:], strict=False):
         _blame(estimator.kernels(c), timing.p50 - estimator.latency_ns(c, bare), extra)
     return Calibration(extra), timings[0]
 

@@ -1,10 +1,4 @@
-"""How good a candidate is, with labels or without.
-
-For a classifier the search minimises the mean KL divergence from the original's answers to the
-candidate's: it needs no labels and is smoother than accuracy. For other outputs it minimises noise
-power over signal power. What is reported at the end is measured on the written file, on data that
-nothing before has seen.
-"""
+"""How good the written file is, with labels or without, on data that nothing before has seen."""
 
 from collections.abc import Sequence
 
@@ -20,14 +14,6 @@ Outputs = Sequence[torch.Tensor]
 def is_classifier(outputs: Outputs) -> bool:
     """One output of N x classes."""
     return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
-
-
-def divergence(reference: Outputs, candidate: Outputs) -> float:
-    """The loss that search minimises: mean KL in nats, or the mean noise-to-signal ratio."""
-    if is_classifier(reference):
-        return kl_nats(reference[0], candidate[0])
-    ratios = [_noise_to_signal(r, c) for r, c in zip(reference, candidate, strict=True)]
-    return float(np.mean(ratios))
 
 
 def kl_nats(reference: torch.Tensor, candidate: torch.Tensor) -> float:

@@ -1,19 +1,19 @@
 """The search stage: which widths, branches and kernels keep the most quality in the time."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 
 from hwprune.latency.estimate import Calibration
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
+from hwprune.prune.calibrate import calibrate
 from hwprune.prune.criteria import Ranking, rank_channels
 from hwprune.prune.reconstruct import Reference
 from hwprune.quantize.sensitivity import sensitivity
@@ -26,8 +26,10 @@ from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 
-_FORWARD_SECONDS = 1.0  # what evaluating the untouched network on the search inputs may take
-_FEWEST = 64
+_FORWARD_SECONDS = 0.7  # what evaluating the untouched network on the search inputs may take
+_FEWEST, _MOST = 64, 512
+_REPAIR = 256  # samples for the repair of a candidate
+_RANKING = 128  # samples that statistics for ranking are taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: St
         checkpoints.keep("sensitivity", _document(losses))
         return losses
     rankings = {
-        g: Ranking(tuple(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
+        g: Ranking(np.array(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
     }
     evaluator = make_evaluator(job, rankings, kept["samples"])
     return Losses(evaluator, rankings, kept["branches"], kept["kernels"])
@@ -79,19 +81,21 @@ def _document(losses: Losses) -> dict[str, Any]:
 
 def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
     """Channel rankings, and the loss of dropping each branch and quantising each node alone."""
-    calibration = job.calibration(count)
     stage.update(0, "ranking channels")
-    rankings = rank_channels(
-        job.graph, job.coupling, calibration, job.options.criterion, job.options.seed
-    )
-    evaluator = make_evaluator(job, rankings, count)
+    few = job.calibration(min(count, _RANKING))
+    options = job.options
+    orders = rank_channels(job.graph, job.coupling, few, options.criterion, options.seed)
+    evaluator = make_evaluator(job, orders, count)
+    stage.update(0.3, "cutting each group by half")
+    rankings = calibrate(job.graph, orders, evaluator.reference, evaluator.search_x)
+    evaluator = replace(evaluator, rankings=rankings)
     branches = {}
     for i, branch in enumerate(job.coupling.branches):
-        stage.update(0.2 + 0.5 * i / len(job.coupling.branches), f"without {branch.name}")
+        stage.update(0.6 + 0.2 * i / len(job.coupling.branches), f"without {branch.name}")
         branches[branch.name] = evaluator.loss(Plan(dropped=frozenset([branch.name])))
-    stage.update(0.7, "sensitivity to int8")
+    stage.update(0.8, "sensitivity to int8")
     kernels = dict.fromkeys(profile.space.kernels, "int8")
-    harm = sensitivity(job.graph, kernels, job.capabilities, calibration[:_FEWEST])
+    harm = sensitivity(job.graph, kernels, job.capabilities, few[:_FEWEST])
     return Losses(evaluator, rankings, branches, harm)
 
 
@@ -103,14 +107,15 @@ def affordable_samples(job: Job) -> int:
     start = perf_counter()
     outputs(module, x)
     each = (perf_counter() - start) / len(x)
-    return int(min(1024, max(_FEWEST, _FORWARD_SECONDS / each)))
+    return int(min(_MOST, max(_FEWEST, _FORWARD_SECONDS / each)))
 
 
 def make_evaluator(job: Job, rankings: Mapping[str, Ranking], count: int) -> Evaluator:
-    """The evaluator on `count` calibration and `count` held-out samples."""
+    """The evaluator on `count` held-out samples; fewer serve its repair."""
     x = job.search_inputs(count)
-    reference = Reference(job.graph, job.coupling, job.calibration(count), job.options.seed)
-    before: tuple[torch.Tensor, ...] = tuple(outputs(to_module(job.graph), x))
+    samples = job.calibration(min(count, _REPAIR))
+    reference = Reference(job.graph, job.coupling, samples, job.options.seed)
+    before = outputs(to_module(job.graph), x)
     return Evaluator(job.graph, job.coupling, rankings, reference, x, before)
 
 

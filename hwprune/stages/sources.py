@@ -9,6 +9,7 @@ import torch
 
 from hwprune.backend import Backend, Capabilities
 from hwprune.errors import UnsupportedModelError, UsageError
+from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.frontend.data import Splits, load_data, split, synthetic
 from hwprune.frontend.dataset import DataSet, Normalization
 from hwprune.frontend.models import LoadedModel, load_model
@@ -18,13 +19,17 @@ from hwprune.registry import get_backend
 from hwprune.stages.options import CompileOptions
 
 _SYNTHETIC = 256  # samples where there is no data at all
-_CALIBRATION = 512  # samples at most, for repair and for activation ranges
+_CALIBRATION = 2048  # samples at most, for repair and for activation ranges
 _SEARCH = 1024  # samples at most, to compare candidates
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run's inputs. `known` is False where the data are synthetic: quality cannot be told."""
+    """One run's inputs.
+
+    `graph` computes what `model.graph` does, in operators that the runtime likes better.
+    `known` is False where the data are synthetic: quality cannot be told.
+    """
 
     options: CompileOptions
     backend: Backend
@@ -50,26 +55,16 @@ def load_job(options: CompileOptions) -> Job:
     options.check()
     backend = get_backend(options.target)
     model = load_model(options.model, options.weights, options.shapes, options.batch)
-    graph = model.graph
-    if len(graph.inputs) != 1:
-        names = ", ".join(i.name for i in graph.inputs)
+    if len(model.graph.inputs) != 1:
+        names = ", ".join(i.name for i in model.graph.inputs)
         raise UnsupportedModelError(
-            f"{model.name} has {len(graph.inputs)} inputs ({names}); one is supported so far",
+            f"{model.name} has {len(model.graph.inputs)} inputs ({names}); one is supported so far",
             "export the network with a single input",
         )
     splits, known = load_splits(options, model)
     threads = options.threads or backend.default_threads()
-    return Job(
-        options,
-        backend,
-        backend.capabilities(),
-        threads,
-        model,
-        graph,
-        couple(graph),
-        splits,
-        known,
-    )
+    able, graph = backend.capabilities(), pool_means(convolve_shortcuts(model.graph))
+    return Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
 
 
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:

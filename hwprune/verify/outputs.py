@@ -25,13 +25,13 @@ def file_outputs(model: Path, x: NDArray[np.float32], threads: int = 0) -> list[
     for start in range(0, len(x), batch):
         portion = np.resize(x[start : start + batch], (batch, *x.shape[1:]))
         found.append(session.run(None, {feed.name: np.ascontiguousarray(portion)}))
-    joined = [_joined([answers[i] for answers in found], len(x), batch) for i in range(len(found[0]))]
+    joined = [
+        _joined([answers[i] for answers in found], len(x), batch) for i in range(len(found[0]))
+    ]
     return [torch.from_numpy(answer) for answer in joined]
 
 
-def _joined(
-    portions: list[NDArray[np.float32]], samples: int, batch: int
-) -> NDArray[np.float32]:
+def _joined(portions: list[NDArray[np.float32]], samples: int, batch: int) -> NDArray[np.float32]:
     """Cuts what was repeated; a leading axis longer than the batch holds several rows a sample."""
     whole = np.concatenate(portions)
     return whole[: samples * max(1, len(portions[0]) // batch)]
