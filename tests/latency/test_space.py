@@ -23,7 +23,7 @@ def test_assignments_become_configurations(capabilities):
     graph = build(residual)
     network = KernelGraph(graph, couple(graph), capabilities)
     space = build_space(network, 2, 2)
-    c = space.configuration({v: 0 for v in space.sizes})
+    c = space.configuration(dict.fromkeys(space.sizes, 0))
     assert set(c.widths) == {g.name for g in network.coupling.prunable}
     assert all(w == min(2, network.coupling.full[g]) for g, w in c.widths.items())
     assert c.dropped == {b.name for b in network.coupling.branches}
