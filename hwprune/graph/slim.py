@@ -75,4 +75,13 @@ def _drop(graph: gs.Graph, coupling: Coupling, dropped: frozenset[str]) -> None:
     for name in sorted(dropped):
         bypass(graph, nodes[branches[name].add], branches[name].kept_input)
     if dropped:
+        _merge_rectifiers(graph)
         graph.cleanup().toposort()
+
+
+def _merge_rectifiers(graph: gs.Graph) -> None:
+    """Where a branch and its Add are gone, Relu(Relu(x)) is left, which is Relu(x)."""
+    for node in graph.nodes:
+        sources = node.inputs[0].inputs if node.op == "Relu" and node.inputs else []
+        if any(source.op == "Relu" for source in sources):
+            bypass(graph, node)

@@ -4,7 +4,9 @@ import pytest
 
 from hwprune.graph.branches import find_branches
 from hwprune.graph.cost import node_macs
+from hwprune.graph.coupling import couple
 from hwprune.graph.read import canonical, read_graph
+from hwprune.graph.slim import slim
 from hwprune.testing import networks
 from hwprune.testing.networks import Builder, build
 
@@ -57,3 +59,14 @@ def test_what_others_read_does_not_go():
 )
 def test_files(shared_data, name, count):
     assert len(find_branches(read_graph(shared_data / f"{name}.onnx"))) == count
+
+
+def test_rectifiers_left_in_a_row_become_one():
+    graph = build(networks.residual, networks.residual)
+    coupling = couple(graph)
+    names = frozenset(branch.name for branch in coupling.branches)
+    assert [n.op for n in slim(graph, coupling, {}, names).nodes[:3]] == [
+        "Conv",
+        "Relu",
+        "GlobalAveragePool",
+    ]

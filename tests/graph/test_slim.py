@@ -150,8 +150,10 @@ def test_dropped_branch_is_as_if_it_added_zero(block):
     small = slim(graph, coupling, {}, frozenset([branch.name]))
     _assert_close(run_graph(silent.cleanup()), run_graph(small))
     left = {node.name for node in small.nodes}
-    assert left.isdisjoint({*branch.nodes, branch.add})
-    assert left | {*branch.nodes, branch.add} == {node.name for node in graph.nodes}
+    expected = {*branch.nodes, branch.add}
+    assert left.isdisjoint(expected)
+    others = [n.op for n in graph.nodes if n.name not in left | expected]
+    assert others in ([], ["Relu"])  # a second rectifier in a row goes too
 
 
 @pytest.mark.ort
