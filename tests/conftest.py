@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ def shared_data() -> Path:
     return data
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests share a latency table among themselves and leave the user's alone."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("HWPRUNE_CACHE", str(cache))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWPRUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield

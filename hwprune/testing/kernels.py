@@ -43,7 +43,7 @@ def named(**attributes: object) -> tuple[tuple[str, str], ...]:
 
 _POOLED: Shape = (1, 16, 6, 6)
 _FLAT: Shape = (1, prod(IMAGE))
-_POOLING = {"kernel_shape": [2, 2], "strides": [2, 2]}
+_POOLING: dict[str, object] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 _EXAMPLES: dict[str, tuple[tuple[Shape, ...], Shape, dict[str, object]]] = {
     "ConvTranspose": (
         (IMAGE, (16, 8, 2, 2), (8,)), (1, 8, 24, 24), {"kernel_shape": [2, 2], "strides": [2, 2]},

@@ -7,13 +7,14 @@ import sys
 import pytest
 
 CODE = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins without
 import hwprune
 from hwprune.cli import main
 
 def inspect(*_):
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)
