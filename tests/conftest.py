@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side on few cores; threads that wait for one another would cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,0 +1,74 @@
+"""The search problem: factors over the right variables, with the right tables."""
+
+import numpy as np
+import pytest
+from hwprune.backends.null import NullBackend
+from hwprune.backends.null.rules import kernel_ns
+
+from hwprune.graph.coupling import couple
+from hwprune.latency.estimate import Calibration, Estimator
+from hwprune.latency.kernels import KernelGraph
+from hwprune.latency.space import build_space
+from hwprune.prune.criteria import Ranking
+from hwprune.stages.problem import build_problem
+from hwprune.testing.networks import build, plain, residual
+
+BRANCH_LOSS, KERNEL_LOSS = 0.7, 0.01
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    graph = build(plain, residual, stem=16)
+    network = KernelGraph(graph, couple(graph), NullBackend().capabilities())
+    found = Estimator(network, build_space(network, 4, 16), 16)
+    found.load(kernel_ns)
+    return found
+
+
+@pytest.fixture(scope="module")
+def problem(estimator):
+    coupling = estimator.network.coupling
+    rankings = {
+        g.name: Ranking(np.arange(g.width), np.linspace(0, 1, g.width + 1))
+        for g in coupling.prunable
+    }
+    branches = {b.name: BRANCH_LOSS for b in coupling.branches}
+    kernels = dict.fromkeys(estimator.space.kernels, KERNEL_LOSS)
+    return build_problem(estimator, Calibration({}), rankings, branches, kernels)
+
+
+def test_a_table_has_one_axis_per_variable(problem):
+    sizes = {v.name: v.size for v in problem.variables}
+    for factor in (*problem.latency, *problem.loss):
+        assert factor.table.shape == tuple(sizes[name] for name in factor.scope)
+
+
+def test_full_width_loses_nothing_and_narrower_loses_more(problem):
+    for factor in problem.loss:
+        if factor.scope[0].startswith("width:"):
+            kept = factor.table[(..., *(1 for _ in factor.scope[1:]))]
+            assert kept[-1] == 0
+            assert (np.diff(kept) < 0).all()
+
+
+def test_a_group_inside_a_dropped_branch_loses_nothing(problem, estimator):
+    (branch,) = estimator.space.branches
+    inside = [f for f in problem.loss if f.scope[0][:6] == "width:" and len(f.scope) == 2]
+    assert [f.scope[1] for f in inside] == [f"branch:{branch}"]
+    assert (inside[0].table[:, 0] == 0).all()
+    assert inside[0].table[0, 1] > 0
+
+
+def test_branches_and_kernels_cost_what_was_measured(problem):
+    tables = {f.scope: f.table for f in problem.loss if len(f.scope) == 1}
+    branches = [t for s, t in tables.items() if s[0].startswith("branch:")]
+    kernels = [t for s, t in tables.items() if s[0].startswith("kernel:")]
+    assert [list(t) for t in branches] == [[BRANCH_LOSS, 0.0]]
+    assert kernels
+    assert all(list(t) == [0.0, KERNEL_LOSS] for t in kernels)
+
+
+def test_the_latency_is_that_of_the_estimator(problem, estimator):
+    full = {v.name: v.size - 1 for v in problem.variables}
+    c = estimator.space.configuration(full)
+    assert problem.latency_ns(full) == pytest.approx(estimator.latency_ns(c, Calibration({})))

@@ -1,0 +1,68 @@
+"""What may be claimed from samples."""
+
+import pytest
+from hwprune.backends.null import NullBackend
+
+from hwprune.backend import Samples
+from hwprune.stages.timing import Comparison, Timing, compare, summarise
+from hwprune.units import parse_budget
+
+
+def samples(*medians_ns: int) -> Samples:
+    """One process of constant times for each median."""
+    return Samples(tuple((m,) * 10 for m in medians_ns), (1.0,) * len(medians_ns))
+
+
+def comparison(compiled: Timing, ratio: float, percentile: str = "p50") -> Comparison:
+    return Comparison(summarise(samples(1000, 1000, 1000)), compiled, (ratio,) * 3, percentile)
+
+
+def test_percentiles_are_medians_over_processes():
+    found = summarise(Samples((tuple(range(101)), (50,) * 10, (1000,) * 10), (1.0, 0.9, 0.5)))
+    assert (found.p50, found.p90, found.cpu_share) == (50, 90, 0.9)
+    assert found.spread == pytest.approx(950 / 50)
+    assert found.percentiles().p90 == pytest.approx(90e-6)
+
+
+def test_a_relative_budget_is_judged_by_ratios_an_absolute_one_by_time():
+    found = comparison(summarise(samples(600, 600, 600)), ratio=0.5)
+    assert found.measured_ns(parse_budget("0.6x")) == 500
+    assert found.used(parse_budget("0.6x")) == pytest.approx(0.5 / 0.6)
+    assert found.measured_ns(parse_budget("700ns")) == 600
+    assert found.used(parse_budget("700ns")) == pytest.approx(6 / 7)
+
+
+@pytest.mark.parametrize(
+    ("medians", "budget", "verdict"),
+    [
+        ((600, 600, 600), "600ns", "met"),
+        ((600, 600, 600), "599ns", "missed"),
+        ((500, 600, 700), "610ns", "noisy"),
+        ((500, 600, 700), "590ns", "noisy"),
+        ((500, 600, 700), "900ns", "met"),
+        ((500, 600, 700), "300ns", "missed"),
+        ((590, 600, 610), "605ns", "met"),
+    ],
+)
+def test_verdicts(medians, budget, verdict):
+    timing = summarise(samples(*medians))
+    assert comparison(timing, timing.p50 / 1000).verdict(parse_budget(budget)) == verdict
+
+
+def test_files_are_timed_in_pairs(network):
+    backend = NullBackend(drift=5.0)  # the later half is far slower, for both alike
+    found = compare(backend, network, network, 1, 0.1, "p90")
+    assert found.ratio == pytest.approx(1.0, rel=0.02)
+    assert len(found.ratios) == 3
+
+
+def test_it_is_tried_again_while_processes_disagree(network):
+    calls = []
+
+    class Restless(NullBackend):
+        def time_models(self, models, threads, seconds, processes):
+            calls.append(seconds)
+            return [samples(100, 200, 300) if len(calls) < 3 else samples(100, 100, 100)] * 2
+
+    assert compare(Restless(), network, network, 1, 1.0, "p50").compiled.spread == 0
+    assert calls == [1.0, 2.0, 4.0]
