@@ -30,6 +30,8 @@ from hwprune.stages.timing import compare
 from hwprune.units import Budget
 from hwprune.verify.parity import parity
 
+_EXACT_DB = 200.0  # stands for no noise at all: JSON has no infinity
+
 __all__ = ["CompileOptions", "compile", "inspect", "verify"]
 
 
@@ -94,12 +96,11 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
     with watch.stage("parity"):
         x = synthetic(next(iter(report.model.inputs.values())), 64, 0)
         agreement = parity(load(out_dir), compiled, torch.from_numpy(x.x))
+    noise = {o: min(max(db, -_EXACT_DB), _EXACT_DB) for o, db in agreement.sqnr_db.items()}
     latency = Latency(
         found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted
     )
-    return VerifyResult(
-        found.verdict(budget), report.budget, latency, agreement.max_abs, agreement.sqnr_db
-    )
+    return VerifyResult(found.verdict(budget), report.budget, latency, agreement.max_abs, noise)
 
 
 def read_report(out_dir: Path) -> Report:

@@ -1,11 +1,10 @@
 """Running a twin over data: outputs, inner tensors, and how far two networks agree."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
@@ -33,10 +32,24 @@ def capture(
     return {name: torch.cat(parts) for name, parts in recorder.parts.items()}
 
 
-def kl(p_logits: Tensor, q_logits: Tensor) -> float:
-    """Mean KL(p || q) over the samples, in nats; classes along the last axis."""
-    p, q = F.log_softmax(p_logits, -1), F.log_softmax(q_logits, -1)
-    return float((p.exp() * (p - q)).sum(-1).mean())
+def is_classifier(found: Sequence[Tensor]) -> bool:
+    """Whether the outputs are those of one classifier: N x classes."""
+    return len(found) == 1 and found[0].ndim == 2 and found[0].shape[1] > 1
+
+
+def kl(p: Tensor, q: Tensor) -> float:
+    """Mean KL(p || q) over the samples, in nats; logits or probabilities along the last axis."""
+    log_p, log_q = log_probabilities(p), log_probabilities(q)
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def log_probabilities(output: Tensor) -> Tensor:
+    """Log-softmax of logits; an output of probabilities is only normalised. Double precision."""
+    wide = output.double()
+    if wide.min() >= 0 and (wide.sum(-1) - 1).abs().max() < 1e-3:
+        positive = wide.clamp_min(1e-12)
+        return (positive / positive.sum(-1, keepdim=True)).log()
+    return wide.log_softmax(-1)
 
 
 def top1(logits: Tensor, y: Data | NDArray[np.int64]) -> float:

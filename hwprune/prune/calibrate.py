@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import torch
 from torch import Tensor
 
 from hwprune.graph.slim import slim
-from hwprune.network.run import kl, outputs
+from hwprune.network.run import is_classifier, kl, outputs
 from hwprune.network.twin import to_module
 from hwprune.prune.criteria import Ranking
 from hwprune.prune.reconstruct import Reference
@@ -44,15 +43,8 @@ def divergence(before: list[Tensor], after: list[Tensor]) -> float:
     KL divergence in nats for the logits (or probabilities) of one classifier; else half the squared
     error relative to the variance of each output, averaged.
     """
-    if len(before) == 1 and before[0].ndim == 2 and before[0].shape[1] > 1:
-        return max(0.0, kl(_logits(before[0]), _logits(after[0])))
+    if is_classifier(before):
+        return max(0.0, kl(before[0], after[0]))
     pairs = zip(before, after, strict=True)
     errors = [float((a - b).square().mean() / a.var().clamp_min(1e-12)) for a, b in pairs]
     return 0.5 * sum(errors)
-
-
-def _logits(output: Tensor) -> Tensor:
-    is_probability = bool((output >= 0).all()) and torch.allclose(
-        output.sum(1), output.new_ones(len(output)), atol=1e-3
-    )
-    return output.clamp_min(1e-12).log() if is_probability else output

@@ -6,20 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hwprune.network.run import is_classifier, kl
 from hwprune.report.schema import Quality
 
 Outputs = Sequence[torch.Tensor]
-
-
-def is_classifier(outputs: Outputs) -> bool:
-    """One output of N x classes."""
-    return len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].shape[1] > 1
-
-
-def kl_nats(reference: torch.Tensor, candidate: torch.Tensor) -> float:
-    """Mean KL(reference || candidate) of two `N x classes` outputs, logits or probabilities."""
-    p, q = _log_probabilities(reference), _log_probabilities(candidate)
-    return float((p.exp() * (p - q)).sum(dim=1).mean())
 
 
 def report_quality(
@@ -36,12 +26,14 @@ def report_quality(
         }
         return Quality("sqnr_db", None, min(noise.values()), count, outputs=noise)
     before, after = reference[0].argmax(1), candidate[0].argmax(1)
-    kl = kl_nats(reference[0], candidate[0])
+    divergence = kl(reference[0], candidate[0])
     if labels is None:
-        return Quality("agreement", 1.0, float((before == after).float().mean()), count, kl=kl)
+        return Quality(
+            "agreement", 1.0, float((before == after).float().mean()), count, kl=divergence
+        )
     truth = torch.from_numpy(labels)
     top1 = [float((answer == truth).float().mean()) for answer in (before, after)]
-    return Quality("top1", top1[0], top1[1], count, kl=kl)
+    return Quality("top1", top1[0], top1[1], count, kl=divergence)
 
 
 def drop_points(quality: Quality) -> float | None:
@@ -49,15 +41,6 @@ def drop_points(quality: Quality) -> float | None:
     if quality.original is None or quality.compiled is None:
         return None
     return 100 * (quality.original - quality.compiled)
-
-
-def _log_probabilities(outputs: torch.Tensor) -> torch.Tensor:
-    """Log-softmax of logits; outputs that are probabilities already are only normalised."""
-    wide = outputs.double()
-    sums_to_one = bool((wide.min() >= 0) & ((wide.sum(1) - 1).abs().max() < 1e-3))
-    if sums_to_one:
-        return (wide.clamp_min(1e-12) / wide.clamp_min(1e-12).sum(1, keepdim=True)).log()
-    return wide.log_softmax(dim=1)
 
 
 def _noise_to_signal(reference: torch.Tensor, candidate: torch.Tensor) -> float:

@@ -1,6 +1,7 @@
 """The whole of `compile` on the null target, whose clock is exact."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 import torch
 
 import hwprune
+from hwprune import compiler
 from hwprune.graph.coupling import couple
 from hwprune.graph.read import read_graph
 from hwprune.graph.slim import slim
 from hwprune.stages import searching
 from hwprune.stages.fitting import AIM
 from hwprune.store.paths import table_path
+from hwprune.verify.parity import Parity
 
 # design.md 5.3; fields may be added, none renamed
 FIELDS = {
@@ -108,6 +111,28 @@ def test_the_loaded_module_is_the_slim_network(finished):
     np.testing.assert_allclose(found, slim_network, rtol=1e-4, atol=1e-5)
     deployed = ort.InferenceSession(out / "model.onnx").run(None, {"x": x})[0]
     assert np.abs(found - deployed).max() < 0.1 * np.abs(found).max()
+
+
+def test_a_finished_artefact_is_verified_again(finished):
+    report, out = finished
+    result = compiler.verify(out)
+    assert (result.verdict, result.exit_code) == ("met", 0)
+    assert result.latency_ms.compiled.p50 == pytest.approx(report.latency_ms.compiled.p50)
+    assert result.sqnr_db["y"] > 15
+
+
+def test_parity_without_any_difference_can_be_printed(finished, monkeypatch):
+    exact = Parity(0.0, 0.0, {"y": math.inf}, ())
+    monkeypatch.setattr(compiler, "parity", lambda *_: exact)
+    document = json.loads(compiler.verify(finished[1]).to_json())
+    assert document["sqnr_db"] == {"y": 200.0}
+
+
+def test_inspect_finds_what_is_pruned(finished, network):
+    seen = hwprune.inspect(str(network), shapes={"x": (1, 3, 12, 12)})
+    assert seen.macs == finished[0].macs.original
+    assert [b.name for b in seen.branches]
+    assert {g.name for g in seen.groups if g.frozen} == {f.name for f in finished[0].frozen}
 
 
 def test_every_candidate_meets_the_planning_budget(ask, tmp_path, monkeypatch):

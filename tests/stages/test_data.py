@@ -59,6 +59,6 @@ def test_an_open_input_asks_for_its_shape(ask, tmp_path, network):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(HwpruneError) as caught:
         compiled(ask, tmp_path, model=str(path), shapes={})
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 2
     assert "--shape x=" in caught.value.message + caught.value.hint
     assert not (tmp_path / "out").exists()
