@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
-from hwprune.network.run import kl
+from hwprune.network.run import is_classifier, kl
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import calibrated
 from hwprune.quantize.placement import Placement, place
@@ -88,20 +88,13 @@ def _blocks(names: list[str]) -> Iterator[list[str]]:
 
 
 def _loss(reference: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> float:
-    first = reference[0]
-    if len(reference) == 1 and first.ndim == 2 and first.shape[1] > 1:
-        return max(0.0, kl(*map(_logits, (first, answer[0]))))
+    if is_classifier(reference):
+        return max(0.0, kl(reference[0], answer[0]))
     ratios = [
         float((a - r).square().sum() / r.square().sum().clamp_min(1e-30))
         for r, a in zip(reference, answer, strict=True)
     ]
     return sum(ratios) / len(ratios)
-
-
-def _logits(outputs: Tensor) -> Tensor:
-    """Probabilities become their logarithms; logits stay."""
-    probabilities = outputs.min() >= 0 and (outputs.sum(-1) - 1).abs().max() < 1e-3
-    return outputs.clamp_min(1e-12).log() if probabilities else outputs
 
 
 def _tuple(outputs: Any) -> tuple[Tensor, ...]:

@@ -138,9 +138,9 @@ def test_inspect_finds_what_is_pruned(finished, network):
 def test_every_candidate_meets_the_planning_budget(ask, tmp_path, monkeypatch):
     budgets, results = [], []
 
-    def spy(problem, budget_ns, *more):
+    def spy(problem, budget_ns, *more, **named):
         budgets.append(budget_ns)
-        results.append(search(problem, budget_ns, *more))
+        results.append(search(problem, budget_ns, *more, **named))
         assert all(problem.latency_ns(e.assignment) <= budget_ns for e in results[-1].evaluated)
         return results[-1]
 
