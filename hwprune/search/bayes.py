@@ -69,8 +69,10 @@ class Bayes:
             yield proposal
 
     def _make_seeds(self) -> Iterator[Proposal]:
-        """The knapsack, uniform, deep and shallow layers first, then random ones."""
+        """The knapsack, what did well before, uniform, deep and shallow layers first, random."""
         yield Proposal(self._task.decode().assignment)
+        for multipliers in self._task.warm:
+            yield Proposal(self._task.decode(multipliers).assignment, multipliers)
         yield Proposal(uniform(self._task))
         ramp = np.linspace(1.0, -1.0, len(self._knobs))
         rng = self._task.random(0)

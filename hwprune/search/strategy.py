@@ -12,12 +12,13 @@ from hwprune.search.problem import Assignment, Problem
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a strategy may know."""
+    """What a strategy may know; `warm` are multipliers that did well in a similar search."""
 
     problem: Problem
     decoder: Decoder
     budget_ns: float
     seed: int
+    warm: tuple[Mapping[str, float], ...] = ()
 
     def random(self, step: int) -> np.random.Generator:
         """Random numbers of one step: a resumed search draws what it would have drawn."""

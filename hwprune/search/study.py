@@ -6,7 +6,7 @@ process: the same call again continues where it stopped, and nothing is evaluate
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, isfinite
@@ -46,6 +46,7 @@ def search(
     storage: Path | None = None,
     progress: Progress | None = None,
     seconds: float | None = None,
+    warm: Sequence[Mapping[str, float]] = (),
 ) -> SearchResult:
     """Looks for the assignment of least `evaluate` within the budget.
 
@@ -59,6 +60,7 @@ def search(
         storage: SQLite file of the trials; None keeps them in memory.
         progress: called with (done, evaluations, least loss) after every evaluation.
         seconds: no evaluation starts later than this; at least one always does.
+        warm: multipliers that did well in a similar search; strategies that weigh start there.
 
     Raises:
         UsageError: there is no such strategy, or nothing is to be evaluated.
@@ -70,7 +72,7 @@ def search(
     if evaluations < 1:
         raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
     deadline = inf if seconds is None else time.monotonic() + seconds
-    task = Task(problem, Decoder(problem), budget_ns, seed)
+    task = Task(problem, Decoder(problem), budget_ns, seed, tuple(warm))
     proposer = STRATEGIES[strategy].create(task)
     trials = _Trials(task, strategy, storage)
     while len(trials.history) < evaluations:

@@ -95,6 +95,8 @@ def make_report(
     job, profile, budget = run.job, run.profile, run.budget
     c = built.plan.configuration
     predicted = profile.estimator.latency_ns(c, outcome.calibration)
+    if budget.ratio is not None:  # the clock may have moved since the search; the ratio has not
+        predicted *= checked.comparison.original.p50 / profile.original.p50
     layers = profile.estimator.layer_ns(c, outcome.calibration)
     original = checked.comparison.original
     limit_ms = budget.resolve_ns(original.at(job.options.percentile)) / 1e6

@@ -14,6 +14,7 @@ from hwprune.graph.read import to_proto
 from hwprune.graph.slim import slim
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Plan
+from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.profiling import Profile
@@ -46,11 +47,11 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
 
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
-    calibration = run.profile.calibration
+    calibration = _first_look(run, losses)
     found: list[Fit] = []
     for number in range(_ROUNDS):
         try:
-            fit = _round(run, losses, calibration, number)
+            fit = _round(run, losses, calibration, found[-1].search if found else None)
         except InfeasibleError:
             if not any(f.comparison.used(run.budget) <= 1 for f in found):
                 raise
@@ -62,14 +63,31 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         )
         if LEAST_USE <= used <= 1 or (used < 1 and is_whole(run.profile, fit.assignment)):
             break
-        calibration = corrected(fit, run)
+        calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
     return min(found, key=lambda f: _preference(f, run.budget))
 
 
-def corrected(fit: Fit, run: Run) -> Calibration:
+def _first_look(run: Run, losses: Losses) -> Calibration:
+    """The calibration corrected by one timing, near where the search is going to look."""
+    calibration = run.profile.calibration
+    problem = losses.problem(run.profile, calibration)
+    c = run.profile.space.configuration(Decoder(problem).decode(_planned(run)).assignment)
+    comparison = time_plan(run, losses.plan(run.job, c))
+    predicted = run.profile.estimator.latency_ns(c, calibration)
+    return corrected(run, calibration, predicted, comparison)
+
+
+def corrected(
+    run: Run, calibration: Calibration, predicted_ns: float, comparison: Comparison
+) -> Calibration:
     """The calibration under which the prediction would have been right."""
-    seen = fit.comparison.used(run.budget) * run.limit_ns
-    return replace(fit.calibration, factor=fit.calibration.factor * seen / fit.predicted_ns)
+    seen = comparison.used(run.budget) * run.limit_ns
+    return replace(calibration, factor=calibration.factor * seen / predicted_ns)
+
+
+def _planned(run: Run) -> float:
+    """The latency that the decoder aims at, nanoseconds."""
+    return AIM * run.limit_ns
 
 
 def is_whole(profile: Profile, assignment: Assignment) -> bool:
@@ -88,16 +106,14 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
             run.work / "original.onnx",
             path,
             run.job.threads,
-            options.limits.verify_seconds,
+            options.limits.verify_seconds / 2,
             options.percentile,
         )
 
 
-def _round(run: Run, losses: Losses, calibration: Calibration, number: int) -> Fit:
-    storage = run.work / f"trials-{number}.db"
-    share = 1.0 if number == 0 else 0.25  # later rounds know where to look
+def _round(run: Run, losses: Losses, calibration: Calibration, before: SearchResult | None) -> Fit:
     with run.progress.stage("search", total=1) as stage:
-        result = run_search(run, losses, calibration, AIM * run.limit_ns, storage, share, stage)
+        result = run_search(run, losses, calibration, _planned(run), before, stage)
     c = run.profile.space.configuration(result.best.assignment)
     plan = losses.plan(run.job, c)
     comparison = time_plan(run, plan)

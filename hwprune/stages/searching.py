@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -26,8 +25,9 @@ from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 
-_FORWARD_SECONDS = 0.7  # what evaluating the untouched network on the search inputs may take
-_FEWEST, _MOST = 64, 512
+_FORWARD_SECONDS = 0.6  # what evaluating the untouched network on the search inputs may take
+_FEWEST, _MOST = 24, 512
+_WARM = 4  # of the best of an earlier search
 _REPAIR = 256  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
 
@@ -124,13 +124,18 @@ def run_search(
     losses: Losses,
     calibration: Calibration,
     budget_ns: float,
-    storage: Path | None,
-    share: float,
+    before: SearchResult | None,
     stage: Stage,
 ) -> SearchResult:
-    """Searches under `budget_ns`; `share` of the effort's evaluations and seconds are spent."""
+    """Searches under `budget_ns`.
+
+    After an earlier search `before`, under another calibration, it starts from the best of that
+    and spends a quarter of the effort; losses are known by assignment and not measured again.
+    """
     options = run.job.options
     evaluations = options.evaluations or options.limits.evaluations
+    share = 1.0 if before is None else 0.25
+    found = sorted(before.evaluated, key=lambda e: e.loss)[:_WARM] if before else []
 
     def report(done: int, total: int, best: float) -> None:
         stage.update(done / max(1, total), f"candidate {done} of {total}, best loss {best:.4f}")
@@ -142,9 +147,10 @@ def run_search(
         options.search,
         max(1, round(evaluations * share)),
         options.seed,
-        storage,
+        run.work / "trials.db",
         report,
         options.limits.search_seconds * share,
+        [e.multipliers for e in found if e.multipliers],
     )
 
 
