@@ -1,6 +1,6 @@
 """The last stages: time and judge the written file, and put the artefact together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,10 +94,12 @@ def make_report(
     """The evidence."""
     job, profile, budget = run.job, run.profile, run.budget
     c = built.plan.configuration
-    predicted = profile.estimator.latency_ns(c, outcome.calibration)
+    calibration = outcome.calibration
     if budget.ratio is not None:  # the clock may have moved since the search; the ratio has not
-        predicted *= checked.comparison.original.p50 / profile.original.p50
-    layers = profile.estimator.layer_ns(c, outcome.calibration)
+        moved = checked.comparison.original.p50 / profile.original.p50
+        calibration = replace(calibration, factor=calibration.factor * moved)
+    predicted = profile.estimator.latency_ns(c, calibration)
+    layers = profile.estimator.layer_ns(c, calibration)
     original = checked.comparison.original
     limit_ms = budget.resolve_ns(original.at(job.options.percentile)) / 1e6
     before = job.model.graph

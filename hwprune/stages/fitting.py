@@ -26,7 +26,6 @@ from hwprune.store.files import write_atomic
 from hwprune.units import Budget
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
-LEAST_USE = 0.935  # of the budget; below it quality was given away
 _ROUNDS = 4
 
 
@@ -61,7 +60,7 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         run.progress.note(
             f"round {number + 1}: {used:.3f} of the budget, loss {fit.search.best.loss:.4f}"
         )
-        if LEAST_USE <= used <= 1 or (used < 1 and is_whole(run.profile, fit.assignment)):
+        if fit.comparison.spent(run.budget) or (used < 1 and is_whole(run.profile, fit.assignment)):
             break
         calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
     return min(found, key=lambda f: _preference(f, run.budget))
@@ -108,6 +107,7 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
             run.job.threads,
             options.limits.verify_seconds / 2,
             options.percentile,
+            tries=1,
         )
 
 

@@ -11,8 +11,8 @@ from hwprune.report.schema import Percentiles, Verdict
 from hwprune.units import Budget
 
 PROCESSES = 3
+_LEAST_USE = 0.945  # of the budget; below it quality was given away
 _NOISY_SPREAD = 0.10  # of process medians, as pyperf's gate
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,10 @@ class Comparison:
         """Share of the budget that the candidate takes."""
         return self.measured_ns(budget) / budget.resolve_ns(self.original.at(self.percentile))
 
+    def spent(self, budget: Budget) -> bool:
+        """Whether the budget is met and used up, as far as the noise lets one tell."""
+        return _LEAST_USE - self.compiled.spread <= self.used(budget) <= 1
+
     def verdict(self, budget: Budget) -> Verdict:
         """'noisy' if the processes disagree on which side of the budget the candidate is."""
         used = self.used(budget)
@@ -70,10 +74,16 @@ class Comparison:
 
 
 def compare(
-    backend: Backend, original: Path, compiled: Path, threads: int, seconds: float, percentile: str
+    backend: Backend,
+    original: Path,
+    compiled: Path,
+    threads: int,
+    seconds: float,
+    percentile: str,
+    tries: int = 2,
 ) -> Comparison:
     """Times two files interleaved; tries again, longer, while the processes disagree."""
-    for attempt in range(_TRIES):
+    for attempt in range(tries):
         a, b = backend.time_models([original, compiled], threads, seconds * 2**attempt, PROCESSES)
         ratios = _ratios(a, b, percentile)
         found = Comparison(summarise(a), summarise(b), ratios, percentile)
