@@ -2,9 +2,12 @@
 
     python tools/train_digits.py [--out models/digits.safetensors] [--threads 2]
 
-Most epochs run on small images; the last ones at the network's 144 x 144 pixels. The training part of
-the digits alone is trained on, the search part watches progress, and the eval part is scored once,
-at the very end, with the weights as they were written (fp16).
+Most epochs run on small images, the last ones at the network's 144 x 144 pixels. Only the training
+part of the digits is trained on, the search part watches progress, and the eval part is scored
+once, at the very end, with the weights as they were written (fp16).
+
+The bundled weights went through these phases in several sittings, from one fp16 checkpoint to the
+next with a fresh seed each, so a single run comes out alike but not bit for bit.
 """
 
 import argparse
