@@ -2,7 +2,7 @@
 
     python tools/train_digits.py [--out models/digits.safetensors] [--threads 2]
 
-Most epochs run on small images, the last ones at the network's 144 x 144 pixels. Only the training
+Most epochs run on small images, the last ones at the network's 176 x 176 pixels. Only the training
 part of the digits is trained on, the search part watches progress, and the eval part is scored
 once, at the very end, with the weights as they were written (fp16).
 
@@ -30,7 +30,6 @@ PHASES = (
     (88, 10, 50, 0.04),
     (176, 3, 25, 0.01),
     (176, 6, 25, 0.05),
-    (144, 4, 25, 0.03),
 )
 SIZE = (INPUT_SHAPE[2], INPUT_SHAPE[3])
 

@@ -47,6 +47,7 @@ def search(
     progress: Progress | None = None,
     seconds: float | None = None,
     warm: Sequence[Mapping[str, float]] = (),
+    enough: float = 0.0,
 ) -> SearchResult:
     """Looks for the assignment of least `evaluate` within the budget.
 
@@ -61,6 +62,7 @@ def search(
         progress: called with (done, evaluations, least loss) after every evaluation.
         seconds: no evaluation starts later than this; at least one always does.
         warm: multipliers that did well in a similar search; strategies that weigh start there.
+        enough: the search ends once the loss is no higher than this.
 
     Raises:
         UsageError: there is no such strategy, or nothing is to be evaluated.
@@ -76,14 +78,14 @@ def search(
     proposer = STRATEGIES[strategy].create(task)
     trials = _Trials(task, strategy, storage)
     while len(trials.history) < evaluations:
-        if trials.history and time.monotonic() > deadline:
+        if trials.history and (time.monotonic() > deadline or trials.least <= enough):
             break
         proposal = proposer.propose(trials.history)
         if proposal is None:
             break
         trials.add(proposal, evaluate)
         if progress:
-            progress(len(trials.history), evaluations, min(e.loss for e in trials.history))
+            progress(len(trials.history), evaluations, trials.least)
     return _result(trials.history)
 
 
@@ -112,6 +114,11 @@ class _Trials:
                 self.history.append(_read(trial))
             elif trial.state == optuna.trial.TrialState.RUNNING:  # of a process that was killed
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    @property
+    def least(self) -> float:
+        """The least loss so far."""
+        return min(e.loss for e in self.history)
 
     def add(self, proposal: Proposal, evaluate: Evaluate) -> None:
         """Evaluates a proposal, unless its loss is known, and records it."""

@@ -4,12 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hwprune.graph.cost import macs, params
 from hwprune.graph.read import to_proto
-from hwprune.network.run import outputs
-from hwprune.network.twin import to_module
 from hwprune.progress import Progress
 from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
 from hwprune.stages import describing as describe
@@ -24,7 +21,7 @@ from hwprune.units import Budget, format_bytes
 from hwprune.verify.outputs import file_outputs
 from hwprune.verify.parity import Parity, parity
 
-_PARITY_SAMPLES = 64
+_PARITY_SAMPLES = 16
 _LEAST_SQNR_DB = 20.0
 
 
@@ -51,15 +48,15 @@ def check_file(job: Job, built: Built, work: Path, progress: Progress) -> Checke
             job.backend, original, path, job.threads, seconds, job.options.percentile
         )
     with progress.stage("quality"):
-        quality = measure_quality(job, path)
+        quality = measure_quality(job, original, path)
     return Checked(comparison, agreement, quality, path.stat().st_size)
 
 
-def measure_quality(job: Job, model: Path) -> Quality:
+def measure_quality(job: Job, original: Path, model: Path) -> Quality:
     """The file's quality on the evaluation split, which nothing before has seen."""
     data = job.splits.eval
     x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = data.batch(slice(0, len(data)))
-    before = outputs(to_module(job.graph), torch.from_numpy(x))
+    before = file_outputs(original, x, job.threads)
     after = file_outputs(model, x, job.threads)
     return report_quality(before, after, data.y, job.known)
 

@@ -26,7 +26,8 @@ from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 
 _FORWARD_SECONDS = 0.6  # what evaluating the untouched network on the search inputs may take
-_FEWEST, _MOST = 24, 512
+_FEWEST, _MOST = 12, 512
+_ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
 _REPAIR = 256  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
@@ -151,6 +152,7 @@ def run_search(
         report,
         options.limits.search_seconds * share,
         [e.multipliers for e in found if e.multipliers],
+        _ENOUGH,
     )
 
 
