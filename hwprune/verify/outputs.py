@@ -12,7 +12,7 @@ def file_outputs(model: Path, x: NDArray[np.float32], threads: int = 0) -> list[
     """Outputs of the file for every sample of `x`, in portions of the batch it was written for.
 
     Args:
-        model: ONNX file with one input of static shape `B x ...`.
+        model: ONNX file with one input `B x ...`; an open batch is fed one by one.
         x: `N x ...`; the last portion is filled up by repetition, and cut again.
         threads: 0 is the runtime's own choice.
     """
@@ -20,7 +20,7 @@ def file_outputs(model: Path, x: NDArray[np.float32], threads: int = 0) -> list[
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feed = session.get_inputs()[0]
-    batch = int(feed.shape[0])
+    batch = feed.shape[0] if isinstance(feed.shape[0], int) else 1
     found: list[list[NDArray[np.float32]]] = []
     for start in range(0, len(x), batch):
         portion = np.resize(x[start : start + batch], (batch, *x.shape[1:]))
