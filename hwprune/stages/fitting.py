@@ -19,7 +19,7 @@ from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
-from hwprune.stages.searching import Losses, run_search
+from hwprune.stages.searching import Losses, choose_finalist, run_search
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
@@ -114,11 +114,12 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
 def _round(run: Run, losses: Losses, calibration: Calibration, before: SearchResult | None) -> Fit:
     with run.progress.stage("search", total=1) as stage:
         result = run_search(run, losses, calibration, _planned(run), before, stage)
-    c = run.profile.space.configuration(result.best.assignment)
+        best = choose_finalist(run, losses, result)
+    c = run.profile.space.configuration(best.assignment)
     plan = losses.plan(run.job, c)
     comparison = time_plan(run, plan)
     predicted = run.profile.estimator.latency_ns(c, calibration)
-    return Fit(plan, result.best.assignment, result, calibration, predicted, comparison)
+    return Fit(plan, best.assignment, result, calibration, predicted, comparison)
 
 
 def _preference(fit: Fit, budget: Budget) -> tuple[bool, float]:

@@ -14,9 +14,10 @@ from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
 from hwprune.prune.calibrate import calibrate
 from hwprune.prune.criteria import Ranking, rank_channels
-from hwprune.prune.reconstruct import Reference
+from hwprune.prune.reconstruct import THOROUGH, Reference
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.search.problem import Assignment, Problem
+from hwprune.search.strategy import Evaluated
 from hwprune.search.study import SearchResult, search
 from hwprune.stages.candidates import Evaluator, plan_for
 from hwprune.stages.checkpoints import Checkpoints
@@ -27,6 +28,7 @@ from hwprune.stages.sources import Job
 
 _FORWARD_SECONDS = 0.6  # what evaluating the untouched network on the search inputs may take
 _FEWEST, _MOST = 12, 512
+_FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
 _ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
 _REPAIR = 256  # samples for the repair of a candidate
@@ -154,6 +156,22 @@ def run_search(
         [e.multipliers for e in found if e.multipliers],
         _ENOUGH,
     )
+
+
+def choose_finalist(run: Run, losses: Losses, result: SearchResult) -> Evaluated:
+    """The best of the best few and of the plain knapsack, each repaired as the result will be.
+
+    The quick repair of a search sees few samples, and overfits some candidates more than others.
+    """
+    ranked = sorted(result.evaluated, key=lambda e: e.loss)[:_FINALISTS]
+    finalists = ranked if result.evaluated[0] in ranked else [*ranked, result.evaluated[0]]
+    if len(finalists) == 1 or result.best.loss <= _ENOUGH:
+        return result.best
+    job, samples = run.job, run.job.calibration()
+    thorough = Reference(job.graph, job.coupling, samples, job.options.seed, THOROUGH)
+    evaluator = replace(losses.evaluator, reference=thorough)
+    judge = candidate_loss(job, run.profile, replace(losses, evaluator=evaluator))
+    return min(finalists, key=lambda e: judge(e.assignment))
 
 
 def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assignment], float]:
