@@ -181,7 +181,7 @@ def stock(network: Network, work: Path) -> Row:
         pixels = evaluation.batch(slice(0, len(evaluation)))
         after = file_outputs(quantised, pixels, 1)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:60]
+        reason = type(error).__name__
         return Row(network.name, "-", "stock int8", 0, 0, None, None, "", None, None, 0,
                    time.monotonic() - start, f"fails: {reason}")  # fmt: skip
     import torch
