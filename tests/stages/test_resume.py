@@ -7,7 +7,7 @@ import pytest
 import hwprune
 from hwprune import compiler
 from hwprune.errors import StoreError
-from hwprune.stages import profiling, searching
+from hwprune.stages import fitting, profiling, searching
 
 BUDGET = "0.3x"
 
@@ -71,6 +71,8 @@ def test_a_search_that_was_killed_evaluates_nothing_twice(ask, tmp_path, monkeyp
         return count
 
     monkeypatch.setattr(searching, "candidate_loss", counted)
+    # Finalists are judged once more on purpose, by another repair: that is not the search.
+    monkeypatch.setattr(fitting, "choose_finalist", lambda run, losses, result: result.best)
     options = ask(tmp_path / "out", BUDGET)
     with pytest.raises(KeyboardInterrupt):
         hwprune.compile(options)

@@ -64,5 +64,5 @@ def test_it_is_tried_again_while_processes_disagree(network):
             calls.append(seconds)
             return [samples(100, 200, 300) if len(calls) < 3 else samples(100, 100, 100)] * 2
 
-    assert compare(Restless(), network, network, 1, 1.0, "p50").compiled.spread == 0
+    assert compare(Restless(), network, network, 1, 1.0, "p50", 3).compiled.spread == 0
     assert calls == [1.0, 2.0, 4.0]
