@@ -27,7 +27,8 @@ def ask(request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
         text = json.dumps(request | {"folder": folder}, allow_nan=False)
         try:
             done = subprocess.run(
-                [sys.executable, "-m", _MODULE],
+                # -P: a checkout in the current folder would hide the installed, mapped package
+                [sys.executable, "-P", "-m", _MODULE],
                 input=text,
                 capture_output=True,
                 text=True,
