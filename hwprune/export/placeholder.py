@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
 from hwprune.quantize.encodings import Encoding, Encodings
-from hwprune.quantize.placement import nonnegative, place
+from hwprune.quantize.placement import nonnegative, place, products
 
 _SCALE = np.float32(0.05)
 
@@ -24,15 +24,9 @@ def placeholder_encodings(
         for tensor in placement.encoded
     }
     weights = {
-        node.inputs[1].name: _weight(node, capabilities)
-        for node in graph.nodes
-        if node.name in placement.nodes and _has_weight(node)
+        node.inputs[1].name: _weight(node, capabilities) for node in products(graph, placement)
     }
     return Encodings(activations, weights)
-
-
-def _has_weight(node: gs.Node) -> bool:
-    return node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def _weight(node: gs.Node, capabilities: Capabilities) -> Encoding:

@@ -55,14 +55,7 @@ class Evaluator:
     search_x: torch.Tensor
     search_outputs: list[torch.Tensor]
 
-    def slim_and_repair(self, plan: Plan) -> gs.Graph:
-        """The smaller network with least-squares repaired weights."""
-        return repaired(self.graph, plan, self.reference)
-
     def loss(self, plan: Plan) -> float:
         """Divergence from the original's answers after repair, in fp32."""
-        return self.loss_of(self.slim_and_repair(plan))
-
-    def loss_of(self, graph: gs.Graph) -> float:
-        """Divergence of any network with the original's outputs."""
-        return divergence(self.search_outputs, outputs(to_module(graph), self.search_x))
+        slimmed = repaired(self.graph, plan, self.reference)
+        return divergence(self.search_outputs, outputs(to_module(slimmed), self.search_x))

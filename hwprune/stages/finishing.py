@@ -7,6 +7,7 @@ import numpy as np
 
 from hwprune.graph.cost import macs, params
 from hwprune.graph.read import to_proto
+from hwprune.latency.measure import CONTENDED
 from hwprune.progress import Progress
 from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
 from hwprune.stages import describing as describe
@@ -136,6 +137,6 @@ def _warnings(job: Job, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
         f"output {o}: file and torch twin agree to {db:.1f} dB only" for o, db in weak.items()
     ]
     share = checked.comparison.compiled.cpu_share
-    if share < 0.9:
+    if share < CONTENDED:
         found.append(f"the machine was busy: the network had {share:.0%} of its processor time")
     return tuple(found)

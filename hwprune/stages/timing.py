@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from hwprune.backend import Backend, Samples
+from hwprune.latency.measure import UNSTEADY
 from hwprune.report.schema import Percentiles, Verdict
 from hwprune.units import Budget
 
 PROCESSES = 3
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
-_NOISY_SPREAD = 0.10  # of process medians, as pyperf's gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Comparison:
     def verdict(self, budget: Budget) -> Verdict:
         """'noisy' if the processes disagree on which side of the budget the candidate is."""
         used = self.used(budget)
-        if self.compiled.spread > _NOISY_SPREAD and abs(used - 1) < self.compiled.spread / 2:
+        if self.compiled.spread > UNSTEADY and abs(used - 1) < self.compiled.spread / 2:
             return "noisy"
         return "met" if used <= 1 else "missed"
 
@@ -87,7 +87,7 @@ def compare(
         a, b = backend.time_models([original, compiled], threads, seconds * 2**attempt, PROCESSES)
         ratios = _ratios(a, b, percentile)
         found = Comparison(summarise(a), summarise(b), ratios, percentile)
-        if max(found.original.spread, found.compiled.spread) <= _NOISY_SPREAD:
+        if max(found.original.spread, found.compiled.spread) <= UNSTEADY:
             break
     return found
 
