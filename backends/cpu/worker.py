@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -185,21 +186,24 @@ def _average(nodes: Sequence[Sequence[int]], count: int) -> list[int]:
 
 def _feeds(session: ort.InferenceSession) -> dict[str, ort.OrtValue]:
     """Inputs of the session; all share one buffer, warm as a predecessor's output would be."""
-    rng = np.random.default_rng(0)
     values = {i.name: (i.type, _static(i.shape)) for i in session.get_inputs()}
     most = max(int(np.prod(s)) for _, s in values.values())
-    floats = rng.standard_normal(most, dtype=np.float32)
-    buffers: dict[str, NDArray[Any]] = {
-        "tensor(float)": floats,
-        "tensor(uint8)": rng.integers(0, 256, most, dtype=np.uint8),
-    }
     feeds = {}
     for name, (kind, shape) in values.items():
-        flat = buffers.get(kind)
-        data = np.zeros(most, _numpy_type(kind)) if flat is None else flat
-        view = data[: int(np.prod(shape))].reshape(shape)
+        view = _buffer(kind, 1 << most.bit_length())[: int(np.prod(shape))].reshape(shape)
         feeds[name] = ort.OrtValue.ortvalue_from_numpy(view)
     return feeds
+
+
+@lru_cache(maxsize=4)
+def _buffer(kind: str, count: int) -> NDArray[Any]:
+    """Values for inputs of an ONNX type: noise for floats and bytes, zeros for the others."""
+    rng = np.random.default_rng(0)
+    if kind == "tensor(float)":
+        return rng.standard_normal(count, dtype=np.float32)
+    if kind == "tensor(uint8)":
+        return rng.integers(0, 256, count, dtype=np.uint8)
+    return np.zeros(count, _numpy_type(kind))
 
 
 def _static(shape: Sequence[int | str | None]) -> tuple[int, ...]:

@@ -73,3 +73,10 @@ def params(graph: gs.Graph) -> int:
     """Number of trained values: all floating-point initializers, each counted once."""
     constants = (t for t in graph.tensors().values() if isinstance(t, gs.Constant))
     return sum(math.prod(t.shape) for t in constants if np.issubdtype(t.dtype, np.floating))
+
+
+def largest_tensor_bytes(graph: gs.Graph) -> int:
+    """Bytes of the largest fp32 activation, for one sample."""
+    batch = max(1, int(graph.inputs[0].shape[0]))
+    sizes = [math.prod(out.shape) for node in graph.nodes for out in node.outputs if out.shape]
+    return max(1, 4 * max(sizes, default=1) // batch)

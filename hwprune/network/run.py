@@ -10,24 +10,25 @@ from torch import Tensor, fx
 
 Data = NDArray[np.float32] | Tensor
 
+_CACHED_BYTES = 8 << 20  # of the largest activation: beyond, layers wait for memory
+_MOST = 64
+
 
 @torch.inference_mode()
-def outputs(module: fx.GraphModule, x: Data, batch: int = 64) -> list[Tensor]:
+def outputs(module: fx.GraphModule, x: Data) -> list[Tensor]:
     """All graph outputs for `x` (samples first), batch by batch, joined along the first axis."""
     parts: list[tuple[Tensor, ...]] = []
-    for chunk in _batches(x, batch):
+    for chunk in batches(module, x):
         result = module(chunk)
         parts.append(result if isinstance(result, tuple) else (result,))
     return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 @torch.inference_mode()
-def capture(
-    module: fx.GraphModule, x: Data, tensors: Collection[str], batch: int = 64
-) -> dict[str, Tensor]:
+def capture(module: fx.GraphModule, x: Data, tensors: Collection[str]) -> dict[str, Tensor]:
     """The named ONNX tensors for `x`, joined along the first axis."""
     recorder = _Recorder(module, frozenset(tensors))
-    for chunk in _batches(x, batch):
+    for chunk in batches(module, x):
         recorder.run(chunk)
     return {name: torch.cat(parts) for name, parts in recorder.parts.items()}
 
@@ -35,6 +36,19 @@ def capture(
 def is_classifier(found: Sequence[Tensor]) -> bool:
     """Whether the outputs are those of one classifier: N x classes."""
     return len(found) == 1 and found[0].ndim == 2 and found[0].shape[1] > 1
+
+
+def divergence(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """How far two networks' outputs are apart, per sample.
+
+    KL divergence in nats for the logits (or probabilities) of one classifier; else half the squared
+    error relative to the variance of each output, averaged.
+    """
+    if is_classifier(before):
+        return max(0.0, kl(before[0], after[0]))
+    pairs = zip(before, after, strict=True)
+    errors = [float((a - b).square().mean() / a.var().clamp_min(1e-12)) for a, b in pairs]
+    return 0.5 * sum(errors)
 
 
 def kl(p: Tensor, q: Tensor) -> float:
@@ -71,9 +85,11 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def _batches(x: Data, batch: int) -> tuple[Tensor, ...]:
+def batches(module: fx.GraphModule, x: Data) -> tuple[Tensor, ...]:
+    """`x` in batches whose activations stay in the caches, images with the channels innermost."""
     data = torch.as_tensor(x)
-    parts = torch.split(data, batch)
+    each = int(module.meta["sample_bytes"])
+    parts = torch.split(data, min(_MOST, max(1, _CACHED_BYTES // each)))
     if data.ndim != 4:
         return parts
     # oneDNN's convolutions are fastest with the channels innermost.

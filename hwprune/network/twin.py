@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from hwprune.graph.cost import largest_tensor_bytes
 from hwprune.network.call import Call, Transform, present, unsupported
 from hwprune.network.operators import translate
 
@@ -26,8 +27,8 @@ def to_module(graph: gs.Graph) -> fx.GraphModule:
 
     Constant weights of Conv, ConvTranspose, Gemm and MatMul live in the `torch.nn` module of the
     same kind; other floating-point constants of more than one value are parameters of the root,
-    the rest are buffers. `module.initializers` maps parameter paths to initializers. Inputs may
-    have any batch.
+    the rest are buffers. `module.initializers` maps parameter paths to initializers;
+    `module.meta["sample_bytes"]` is the size of its largest activation. Inputs may have any batch.
 
     Raises:
         UnsupportedModelError: A node has no twin.
@@ -73,6 +74,7 @@ class _Builder:
         module = fx.GraphModule(self.root, self.fx)
         # `meta` survives copy.deepcopy, plain attributes do not.
         module.meta["initializers"] = self.initializers
+        module.meta["sample_bytes"] = largest_tensor_bytes(self.source)
         module.meta["_user_preserved_attributes"] = {"initializers": self.initializers}
         module.initializers = self.initializers  # type: ignore[assignment]
         return module.eval()

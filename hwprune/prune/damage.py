@@ -1,8 +1,8 @@
 """Which layers of a slim graph no longer see what they were trained on."""
 
-import math
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.cost import weighted_nodes
@@ -30,6 +30,15 @@ def damaged(original: Mapping[str, gs.Node], slimmed: gs.Graph) -> set[str]:
     return found
 
 
+def changed(original: Mapping[str, gs.Node], slimmed: gs.Graph) -> set[str]:
+    """Names of the nodes that do not compute what the node of this name in the original does.
+
+    Nodes that only follow these count as unchanged.
+    """
+    found = {n.name for n in slimmed.nodes if not _is_same(original.get(n.name), n)}
+    return found | damaged(original, slimmed)
+
+
 def additions(node: gs.Node) -> list[gs.Node]:
     """The Add nodes that the node's output runs through while nobody else reads it."""
     found: list[gs.Node] = []
@@ -51,13 +60,6 @@ def give_biases(graph: gs.Graph, names: set[str]) -> None:
             )
             zeros.values = zeros.values.astype(dtype)
             node.inputs.append(zeros)
-
-
-def largest_tensor_bytes(graph: gs.Graph) -> int:
-    """Bytes of the largest fp32 activation, for one sample."""
-    batch = max(1, int(graph.inputs[0].shape[0]))
-    sizes = [math.prod(out.shape) for node in graph.nodes for out in node.outputs if out.shape]
-    return max(1, 4 * max(sizes, default=1) // batch)
 
 
 def _reads(node: gs.Node) -> set[str]:
@@ -83,3 +85,17 @@ def _lost(before: gs.Node | None, node: gs.Node) -> bool:
 
 def _shares_weight(node: gs.Node) -> bool:
     return any(isinstance(t, gs.Constant) and len(t.outputs) > 1 for t in node.inputs)
+
+
+def _is_same(before: gs.Node | None, node: gs.Node) -> bool:
+    if before is None or before.attrs != node.attrs or len(before.inputs) != len(node.inputs):
+        return False
+    if [t.name for t in before.outputs] != [t.name for t in node.outputs]:
+        return False
+    return all(_is_equal(a, b) for a, b in zip(before.inputs, node.inputs, strict=True))
+
+
+def _is_equal(a: gs.Tensor, b: gs.Tensor) -> bool:
+    if isinstance(a, gs.Constant) and isinstance(b, gs.Constant):
+        return a.values is b.values or np.array_equal(a.values, b.values)
+    return type(a) is type(b) and bool(a.name == b.name)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, fx
 
 from hwprune.graph.channels import Coupling, Keep
+from hwprune.graph.cost import largest_tensor_bytes
+from hwprune.network.fork import Tail, Values
 from hwprune.network.twin import initializers, to_module, write_back
 from hwprune.prune import linear
-from hwprune.prune.damage import additions, damaged, give_biases, largest_tensor_bytes
+from hwprune.prune.damage import additions, changed, damaged, give_biases
 from hwprune.prune.leastsquares import refit
 
 RIDGE = 0.05
@@ -74,19 +76,31 @@ class Reference:
             sampler.run(self.x)
         self.targets: Mapping[str, Target] = sampler.targets
 
-    def reconstruct(self, slimmed: gs.Graph, keep: Keep, ridge: float = RIDGE) -> None:
+    def reconstruct(
+        self,
+        slimmed: gs.Graph,
+        keep: Keep,
+        ridge: float = RIDGE,
+        values: Values | None = None,
+    ) -> None:
         """Refits the weights of a slim version of the original, in place.
 
         Layers whose input is untouched stay as they are; a layer keeps its old weights if new
-        ones are no better on held-back rows.
+        ones are no better on held-back rows. `values` are what the slim version reads of the
+        unchanged original on `self.x`, if they are known (`hwprune.network.fork`).
         """
         todo = damaged(self.nodes, slimmed) & self.targets.keys()
         if not todo:
             return
+        begins = changed(self.nodes, slimmed)
         give_biases(slimmed, todo)
         twin = to_module(slimmed)
+        repair = _Repair(twin, slimmed, self, todo, keep, ridge)
         with torch.no_grad():
-            _Repair(twin, slimmed, self, todo, keep, ridge).run(self.x)
+            if values is None:
+                repair.run(self.x)
+            else:
+                Tail(twin, begins).run(repair, values)
         write_back(twin, slimmed)
 
 

@@ -46,14 +46,14 @@ def quantize(
         kernels: "fp32" or "int8" per node name; nodes left out run fp32.
         capabilities: Of the target.
         x: Calibration data, `N x ...` as the network's input; of it the first 256
-            samples are used, fewer (but 32) for a large network.
+            samples are used, fewer (but 16) for a large network.
     """
-    x = affordable(graph, x, _VALUES, least=32, most=256)
+    x = affordable(graph, x, _VALUES, least=16, most=256)
     placement = place(graph, kernels, capabilities)
-    reference = outputs(to_module(graph), x, BATCH)
+    reference = outputs(to_module(graph), x)
 
     def quality(module: fx.GraphModule) -> float:
-        pairs = zip(reference, outputs(module, x, BATCH), strict=True)
+        pairs = zip(reference, outputs(module, x), strict=True)
         return fmean(sqnr_db(exact, value) for exact, value in pairs)
 
     ranges = (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)

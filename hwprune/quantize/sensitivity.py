@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
+from hwprune.network.fork import Tail, fork
 from hwprune.network.run import is_classifier, kl
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import calibrated
@@ -18,7 +19,7 @@ _RUNS = 60  # forward passes spent; larger networks are estimated in blocks of n
 _VALUES = 6e7  # activations of one pass
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sensitivity(
     graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Tensor
 ) -> dict[str, float]:
@@ -41,11 +42,19 @@ def sensitivity(
     reference = _tuple(twin(x))
     found = {name: 0.0 for name, kernel in kernels.items() if kernel == "int8"}
     names = [node.name for node in graph.nodes if node.name in everything.nodes]
-    for block in _blocks(names):
-        alone = place(graph, dict.fromkeys(block, "int8"), capabilities)
-        answer = _tuple(_Alone(twin, quantized, alone, everything).run(x))
-        found |= dict.fromkeys(block, _loss(reference, answer) / len(block))
+    blocks = list(_blocks(names))
+    alone = [place(graph, dict.fromkeys(block, "int8"), capabilities) for block in blocks]
+    tails = [Tail(twin, _begin(twin, placement)) for placement in alone]
+    for i, (values,) in fork(twin, [x], [tail.needs for tail in tails]):
+        answer = tails[i].run(_Alone(twin, quantized, alone[i], everything), values)
+        found |= dict.fromkeys(blocks[i], _loss(reference, answer) / len(blocks[i]))
     return found
+
+
+def _begin(twin: fx.GraphModule, alone: Placement) -> set[str]:
+    """The nodes that compute or are rounded otherwise than in fp32."""
+    rounded = {n.meta["node"] for n in twin.graph.nodes if n.meta["tensor"] in alone.made}
+    return rounded | alone.nodes
 
 
 class _Alone(fx.Interpreter):

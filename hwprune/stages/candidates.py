@@ -1,18 +1,20 @@
 """Candidates of the search: a configuration becomes a slim, repaired network with a loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 import torch
+from torch import fx
 
 from hwprune.graph.channels import Coupling
 from hwprune.graph.slim import slim
-from hwprune.network.run import outputs
+from hwprune.network.fork import Tail, Values, fork
+from hwprune.network.run import batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
-from hwprune.prune.calibrate import divergence
 from hwprune.prune.criteria import Ranking
+from hwprune.prune.damage import changed
 from hwprune.prune.reconstruct import Reference
 
 _BITS = {"int8": 8}
@@ -50,7 +52,6 @@ class Evaluator:
 
     graph: gs.Graph
     coupling: Coupling
-    rankings: Mapping[str, Ranking]
     reference: Reference
     search_x: torch.Tensor
     search_outputs: list[torch.Tensor]
@@ -59,3 +60,30 @@ class Evaluator:
         """Divergence from the original's answers after repair, in fp32."""
         slimmed = repaired(self.graph, plan, self.reference)
         return divergence(self.search_outputs, outputs(to_module(slimmed), self.search_x))
+
+    def losses(self, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:
+        """Index and `loss` of each, for plans that change little: what they share runs once.
+
+        In the order in which they begin to differ from the original.
+        """
+        needs = [Tail(to_module(g), begins).needs for g, begins in map(self._slim, plans)]
+        twin = to_module(self.graph)
+        inputs = [self.reference.x, *batches(twin, self.search_x)]
+        for i, (calibration, *search) in fork(twin, inputs, needs):
+            yield i, self._resumed(plans[i], calibration, search)
+
+    def _slim(self, plan: Plan) -> tuple[gs.Graph, set[str]]:
+        """The slim graph, not repaired, and the nodes that the change begins at."""
+        slimmed = slim(self.graph, self.coupling, plan.keep, plan.dropped)
+        return slimmed, changed(self.reference.nodes, slimmed)
+
+    @torch.no_grad()
+    def _resumed(self, plan: Plan, calibration: Values, search: Sequence[Values]) -> float:
+        """The loss, from what the candidate reads of the unchanged original."""
+        slimmed, begins = self._slim(plan)
+        self.reference.reconstruct(slimmed, plan.keep, values=calibration)
+        twin = to_module(slimmed)
+        tail = Tail(twin, begins)
+        parts = [tail.run(fx.Interpreter(twin), values) for values in search]
+        answers = [torch.cat(column) for column in zip(*parts, strict=True)]
+        return divergence(self.search_outputs, answers)

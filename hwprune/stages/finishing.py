@@ -36,20 +36,25 @@ class Checked:
     size_bytes: int
 
 
-def check_file(job: Job, built: Built, work: Path, progress: Progress) -> Checked:
-    """Writes the result into the work folder, times it against the original and judges it."""
-    path, original = work / "model.onnx", work / "original.onnx"
+def time_file(job: Job, built: Built, work: Path, progress: Progress) -> Comparison:
+    """Writes the result into the work folder and times it against the original."""
+    path = work / "model.onnx"
     with progress.stage("export"):
         write_atomic(path, built.model.SerializeToString())
-        x = job.search_inputs(_PARITY_SAMPLES)
-        agreement = parity(built.twin, path, x)
     with progress.stage("verify"):
-        seconds = job.options.limits.verify_seconds
-        comparison = compare(
-            job.backend, original, path, job.threads, seconds, job.options.percentile
-        )
+        seconds, percentile = job.options.limits.verify_seconds, job.options.percentile
+        original = work / "original.onnx"
+        return compare(job.backend, original, path, job.threads, seconds, percentile)
+
+
+def check_file(
+    job: Job, built: Built, comparison: Comparison, work: Path, progress: Progress
+) -> Checked:
+    """Judges the written file: against its twin, and on the evaluation split."""
+    path = work / "model.onnx"
     with progress.stage("quality"):
-        quality = measure_quality(job, original, path)
+        agreement = parity(built.twin, path, job.search_inputs(_PARITY_SAMPLES))
+        quality = measure_quality(job, work / "original.onnx", path)
     return Checked(comparison, agreement, quality, path.stat().st_size)
 
 

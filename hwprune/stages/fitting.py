@@ -17,28 +17,37 @@ from hwprune.plan import Plan
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
-from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
-from hwprune.stages.searching import Losses, choose_finalist, run_search
+from hwprune.stages.searching import ENOUGH, Losses, choose_finalist, run_search
 from hwprune.stages.sources import Job
-from hwprune.stages.timing import Comparison, compare
+from hwprune.stages.timing import MOST_USE, Comparison, compare
 from hwprune.store.files import write_atomic
 from hwprune.units import Budget
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
 _ROUNDS = 4
+_LOSSLESS_USE = 0.90  # of the budget; enough of it where no more quality is to be had
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The configuration that the loop ended with, and how its untrained twin was timed."""
+    """A configuration that was found, and how its untrained twin was timed.
+
+    `loss` is the search's, after a thorough repair; `predicted_ns` holds under `calibration`.
+    """
 
     plan: Plan
     assignment: Assignment
+    loss: float
     search: SearchResult
     calibration: Calibration
     predicted_ns: float
     comparison: Comparison
+
+    def settles(self, budget: Budget) -> bool:
+        """Whether another round would be in vain."""
+        safe = _LOSSLESS_USE <= self.comparison.used(budget) <= MOST_USE
+        return self.comparison.spent(budget) or (safe and self.loss <= ENOUGH)
 
 
 def fit_budget(run: Run, losses: Losses) -> Fit:
@@ -49,18 +58,19 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
     calibration = _first_look(run, losses)
     found: list[Fit] = []
     for number in range(_ROUNDS):
+        before = found[-1] if found else None
         try:
-            fit = _round(run, losses, calibration, found[-1].search if found else None)
+            fit = search_and_time(run, losses, calibration, before)
         except InfeasibleError:
             if not any(f.comparison.used(run.budget) <= 1 for f in found):
                 raise
             break
+        if fit is before:
+            break
         found.append(fit)
         used = fit.comparison.used(run.budget)
-        run.progress.note(
-            f"round {number + 1}: {used:.3f} of the budget, loss {fit.search.best.loss:.4f}"
-        )
-        if fit.comparison.spent(run.budget) or (used < 1 and is_whole(run.profile, fit.assignment)):
+        run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {fit.loss:.4f}")
+        if fit.settles(run.budget):
             break
         calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
     return min(found, key=lambda f: _preference(f, run.budget))
@@ -89,12 +99,6 @@ def _planned(run: Run) -> float:
     return AIM * run.limit_ns
 
 
-def is_whole(profile: Profile, assignment: Assignment) -> bool:
-    """Whether nothing at all was pruned."""
-    sizes = profile.space.sizes
-    return all(o == sizes[v] - 1 for v, o in assignment.items() if not v.startswith("kernel:"))
-
-
 def time_plan(run: Run, plan: Plan) -> Comparison:
     """Times a plan's network against the original, with placeholder quantisation ranges."""
     options, path = run.job.options, run.work / "candidate.onnx"
@@ -111,21 +115,26 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
         )
 
 
-def _round(run: Run, losses: Losses, calibration: Calibration, before: SearchResult | None) -> Fit:
+def search_and_time(run: Run, losses: Losses, calibration: Calibration, before: Fit | None) -> Fit:
+    """One round under `calibration`; `before` itself if the search finds the same again."""
     with run.progress.stage("search", total=1) as stage:
-        result = run_search(run, losses, calibration, _planned(run), before, stage)
-        best = choose_finalist(run, losses, result)
-    c = run.profile.space.configuration(best.assignment)
+        result = run_search(
+            run, losses, calibration, _planned(run), before.search if before else None, stage
+        )
+        assignment, loss = choose_finalist(run, losses, result)
+    if before is not None and assignment == before.assignment:
+        return before
+    c = run.profile.space.configuration(assignment)
     plan = losses.plan(run.job, c)
     comparison = time_plan(run, plan)
     predicted = run.profile.estimator.latency_ns(c, calibration)
-    return Fit(plan, best.assignment, result, calibration, predicted, comparison)
+    return Fit(plan, assignment, loss, result, calibration, predicted, comparison)
 
 
 def _preference(fit: Fit, budget: Budget) -> tuple[bool, float]:
     """Those that fit come first, the least loss among them; else the nearest to the budget."""
     used = fit.comparison.used(budget)
-    return used > 1, fit.search.best.loss if used <= 1 else used
+    return used > 1, fit.loss if used <= 1 else used
 
 
 def _untrained(job: Job, plan: Plan) -> bytes:

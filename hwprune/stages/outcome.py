@@ -9,11 +9,12 @@ from hwprune.plan import Configuration, Plan
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment, Factor, Problem, Variable
-from hwprune.stages.fitting import fit_budget, time_plan
+from hwprune.stages.fitting import Fit, corrected, fit_budget, search_and_time, time_plan
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
 from hwprune.stages.searching import Losses, known_losses
 from hwprune.stages.sources import Job
+from hwprune.stages.timing import Comparison
 from hwprune.units import format_ns
 
 _WORTH_IT = 0.97  # int8 without pruning is offered from this ratio of the original's time on
@@ -21,15 +22,16 @@ _WORTH_IT = 0.97  # int8 without pruning is offered from this ratio of the origi
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to build. `losses` is None where nothing is pruned; `reachable_ns` is the least time."""
+    """What to build; `reachable_ns` is the least time. A search leaves its `losses` and `fit`."""
 
     plan: Plan
     calibration: Calibration
     search: Search
-    losses: Losses | None
     reachable_ns: float
     infeasible: bool = False
     notes: tuple[str, ...] = ()
+    losses: Losses | None = None
+    fit: Fit | None = None
 
 
 def decide(run: Run) -> Outcome:
@@ -46,9 +48,29 @@ def decide(run: Run) -> Outcome:
         fit = fit_budget(run, losses)
     except InfeasibleError:  # the table was too hopeful
         return _fastest(run, fastest.assignment)
+    return _found(run, losses, fit, fastest.latency_ns)
+
+
+def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
+    """The outcome of another search, after the finished file turned out as `comparison` says.
+
+    The same outcome where there is nothing to search, or nothing faster is found.
+    """
+    losses, fit = outcome.losses, outcome.fit
+    if losses is None or fit is None:
+        return outcome
+    calibration = corrected(run, fit.calibration, fit.predicted_ns, comparison)
+    try:
+        again = search_and_time(run, losses, calibration, fit)
+    except InfeasibleError:
+        return outcome
+    return outcome if again is fit else _found(run, losses, again, outcome.reachable_ns)
+
+
+def _found(run: Run, losses: Losses, fit: Fit, reachable_ns: float) -> Outcome:
     trials = fit.search
     search = Search(run.job.options.search, len(trials.evaluated), tuple(trials.best_so_far))
-    return Outcome(fit.plan, fit.calibration, search, losses, fastest.latency_ns)
+    return Outcome(fit.plan, fit.calibration, search, reachable_ns, losses=losses, fit=fit)
 
 
 def _losses(run: Run) -> Losses:
@@ -67,7 +89,7 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
         if time_plan(run, quantised).ratio <= _WORTH_IT:
             plan = quantised
     search = Search("none", 0)
-    return Outcome(plan, run.profile.calibration, search, None, reachable_ns, notes=(note,))
+    return Outcome(plan, run.profile.calibration, search, reachable_ns, notes=(note,))
 
 
 def _fastest(run: Run, assignment: Assignment) -> Outcome:
@@ -79,9 +101,9 @@ def _fastest(run: Run, assignment: Assignment) -> Outcome:
     if infeasible := comparison.used(run.budget) > 1:
         notes = (f"the least reachable latency is {format_ns(least)}, asked for: {run.budget}",)
         run.progress.note(notes[0])
-    losses = _losses(run)
-    plan, calibration = losses.plan(run.job, c), run.profile.calibration
-    return Outcome(plan, calibration, Search("fastest", 0), losses, least, infeasible, notes)
+    plan = _losses(run).plan(run.job, c)
+    calibration = run.profile.calibration
+    return Outcome(plan, calibration, Search("fastest", 0), least, infeasible, notes)
 
 
 def plain_plan(job: Job, c: Configuration) -> Plan:

@@ -12,12 +12,11 @@ from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
-from hwprune.prune.calibrate import calibrate
+from hwprune.prune.calibrate import half, rescaled
 from hwprune.prune.criteria import Ranking, rank_channels
 from hwprune.prune.reconstruct import THOROUGH, Reference
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.search.problem import Assignment, Problem
-from hwprune.search.strategy import Evaluated
 from hwprune.search.study import SearchResult, search
 from hwprune.stages.candidates import Evaluator, plan_for
 from hwprune.stages.checkpoints import Checkpoints
@@ -29,7 +28,7 @@ from hwprune.stages.sources import Job
 _FORWARD_SECONDS = 0.6  # what evaluating the untouched network on the search inputs may take
 _FEWEST, _MOST = 12, 512
 _FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
-_ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
+ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
 _REPAIR = 256  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
@@ -65,7 +64,7 @@ def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: St
     rankings = {
         g: Ranking(np.array(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
     }
-    evaluator = make_evaluator(job, rankings, kept["samples"])
+    evaluator = make_evaluator(job, kept["samples"])
     return Losses(evaluator, rankings, kept["branches"], kept["kernels"])
 
 
@@ -85,21 +84,30 @@ def _document(losses: Losses) -> dict[str, Any]:
 def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
     """Channel rankings, and the loss of dropping each branch and quantising each node alone."""
     stage.update(0, "ranking channels")
-    few = job.calibration(min(count, _RANKING))
-    options = job.options
-    orders = rank_channels(job.graph, job.coupling, few, options.criterion, options.seed)
-    evaluator = make_evaluator(job, orders, count)
-    stage.update(0.3, "cutting each group by half")
-    rankings = calibrate(job.graph, orders, evaluator.reference, evaluator.search_x)
-    evaluator = replace(evaluator, rankings=rankings)
-    branches = {}
-    for i, branch in enumerate(job.coupling.branches):
-        stage.update(0.6 + 0.2 * i / len(job.coupling.branches), f"without {branch.name}")
-        branches[branch.name] = evaluator.loss(Plan(dropped=frozenset([branch.name])))
-    stage.update(0.8, "sensitivity to int8")
+    few, seed = job.calibration(min(count, _RANKING)), job.options.seed
+    orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)
+    evaluator = make_evaluator(job, count)
+    groups, branches = _losses_alone(job, orders, evaluator, stage)
+    stage.update(0.75, "sensitivity to int8")
     kernels = dict.fromkeys(profile.space.kernels, "int8")
     harm = sensitivity(job.graph, kernels, job.capabilities, few[:_FEWEST])
-    return Losses(evaluator, rankings, branches, harm)
+    return Losses(evaluator, rescaled(orders, groups), branches, harm)
+
+
+def _losses_alone(
+    job: Job, orders: Mapping[str, Ranking], evaluator: Evaluator, stage: Stage
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What it costs to halve each group, and to drop each branch."""
+    groups, branches = list(orders), [branch.name for branch in job.coupling.branches]
+    plans = [Plan(keep={g: half(orders[g])}) for g in groups]
+    plans += [Plan(dropped=frozenset([b])) for b in branches]
+    names = [f"half of {g}" for g in groups] + branches
+    found: dict[int, float] = {}
+    for i, loss in evaluator.losses(plans):
+        found[i] = loss
+        stage.update(0.15 + 0.6 * len(found) / len(plans), f"without {names[i]}")
+    by_group = {g: found[i] for i, g in enumerate(groups)}
+    return by_group, {b: found[len(groups) + i] for i, b in enumerate(branches)}
 
 
 def affordable_samples(job: Job) -> int:
@@ -113,13 +121,13 @@ def affordable_samples(job: Job) -> int:
     return int(min(_MOST, max(_FEWEST, _FORWARD_SECONDS / each)))
 
 
-def make_evaluator(job: Job, rankings: Mapping[str, Ranking], count: int) -> Evaluator:
+def make_evaluator(job: Job, count: int) -> Evaluator:
     """The evaluator on `count` held-out samples; fewer serve its repair."""
     x = job.search_inputs(count)
     samples = job.calibration(min(count, _REPAIR))
     reference = Reference(job.graph, job.coupling, samples, job.options.seed)
     before = outputs(to_module(job.graph), x)
-    return Evaluator(job.graph, job.coupling, rankings, reference, x, before)
+    return Evaluator(job.graph, job.coupling, reference, x, before)
 
 
 def run_search(
@@ -154,24 +162,25 @@ def run_search(
         report,
         options.limits.search_seconds * share,
         [e.multipliers for e in found if e.multipliers],
-        _ENOUGH,
+        ENOUGH,
     )
 
 
-def choose_finalist(run: Run, losses: Losses, result: SearchResult) -> Evaluated:
+def choose_finalist(run: Run, losses: Losses, result: SearchResult) -> tuple[Assignment, float]:
     """The best of the best few and of the plain knapsack, each repaired as the result will be.
 
     The quick repair of a search sees few samples, and overfits some candidates more than others.
     """
     ranked = sorted(result.evaluated, key=lambda e: e.loss)[:_FINALISTS]
     finalists = ranked if result.evaluated[0] in ranked else [*ranked, result.evaluated[0]]
-    if len(finalists) == 1 or result.best.loss <= _ENOUGH:
-        return result.best
+    if len(finalists) == 1 or result.best.loss <= ENOUGH:
+        return result.best.assignment, result.best.loss
     job, samples = run.job, run.job.calibration()
     thorough = Reference(job.graph, job.coupling, samples, job.options.seed, THOROUGH)
     evaluator = replace(losses.evaluator, reference=thorough)
     judge = candidate_loss(job, run.profile, replace(losses, evaluator=evaluator))
-    return min(finalists, key=lambda e: judge(e.assignment))
+    loss, i = min((judge(e.assignment), i) for i, e in enumerate(finalists))
+    return finalists[i].assignment, loss
 
 
 def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assignment], float]:

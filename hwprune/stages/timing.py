@@ -13,6 +13,7 @@ from hwprune.units import Budget
 
 PROCESSES = 3
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
+MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Comparison:
         return self.measured_ns(budget) / budget.resolve_ns(self.original.at(self.percentile))
 
     def spent(self, budget: Budget) -> bool:
-        """Whether the budget is met and used up, as far as the noise lets one tell."""
-        return _LEAST_USE - self.compiled.spread <= self.used(budget) <= 1
+        """Whether the budget is safely met and used up, as far as the noise lets one tell."""
+        return _LEAST_USE - self.compiled.spread <= self.used(budget) <= MOST_USE
 
     def verdict(self, budget: Budget) -> Verdict:
         """'noisy' if the processes disagree on which side of the budget the candidate is."""

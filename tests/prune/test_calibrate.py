@@ -1,38 +1,22 @@
 import numpy as np
 import pytest
-import torch
 
-from hwprune.graph.coupling import couple
-from hwprune.graph.slim import slim
-from hwprune.network.run import outputs
-from hwprune.network.twin import to_module
-from hwprune.prune.calibrate import calibrate, divergence
-from hwprune.prune.criteria import rank_channels
-from hwprune.prune.reconstruct import Reference
-from hwprune.testing import networks
+from hwprune.prune.calibrate import half, rescaled
+from hwprune.prune.criteria import Ranking
+
+
+def test_half_is_what_the_criterion_removes_last():
+    ranking = Ranking(np.array([3, 0, 4, 1, 2]), np.array([0.0, 1, 2, 3, 4]))
+    assert half(ranking) == (1, 2, 4)
 
 
 def test_half_the_channels_cost_what_was_measured():
-    graph = networks.build(networks.residual)
-    coupling = couple(graph)
-    x = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    reference = Reference(graph, coupling, x)
-    before = rank_channels(graph, coupling, x, "magnitude")
-    after = calibrate(graph, before, reference, x)
-    name, ranking = next(iter(after.items()))
-    cut = len(ranking.order) // 2
-    keep = {name: np.sort(ranking.order[cut:])}
-    slimmed = slim(graph, coupling, keep)
-    reference.reconstruct(slimmed, keep)
-    pair = (outputs(to_module(graph), x), outputs(to_module(slimmed), x))
-    assert ranking.error[cut] == pytest.approx(divergence(*pair))
-    assert np.array_equal(ranking.order, before[name].order)
+    order, error = np.array([3, 0, 2, 1]), np.array([0.0, 0.1, 0.4, 2.0])
+    after = rescaled({"g": Ranking(order, error)}, {"g": 1.2})["g"]
+    assert after.error == pytest.approx([0, 0.3, 1.2, 6])
+    assert np.array_equal(after.order, order)
 
 
-def test_divergence_of_logits_and_probabilities_agree():
-    p, q = torch.randn(8, 5), torch.randn(8, 5)
-    assert divergence([p], [p]) == 0
-    assert divergence([p], [q]) == pytest.approx(
-        divergence([p.softmax(1)], [q.softmax(1)]), rel=1e-4
-    )
-    assert divergence([p, q], [q, p]) > 0
+def test_a_curve_of_zeros_stays():
+    flat = Ranking(np.array([1, 0]), np.zeros(2))
+    assert np.array_equal(rescaled({"g": flat}, {"g": 1.0})["g"].error, flat.error)

@@ -1,0 +1,54 @@
+"""A finished file that turns out over the budget is not the end."""
+
+import pytest
+from hwprune.backends.null import NullBackend
+
+import hwprune
+from hwprune.backend import Samples
+
+
+@pytest.fixture
+def slower_at_last(monkeypatch):
+    """`slower_at_last(*factors)`: finished files take that much longer than their candidates.
+
+    Returns the list of what has been applied so far; the last factor stays.
+    """
+
+    def install(*factors: float) -> list[float]:
+        real, applied = NullBackend.time_models, []
+
+        def time_models(self, models, threads, seconds, processes):
+            found = real(self, models, threads, seconds, processes)
+            if models[-1].name != "model.onnx":
+                return found
+            applied.append(factors[min(len(applied), len(factors) - 1)])
+            slow = [[round(t * applied[-1]) for t in runs] for runs in found[-1].runs_ns]
+            return [*found[:-1], Samples(tuple(map(tuple, slow)), found[-1].cpu_share)]
+
+        monkeypatch.setattr(NullBackend, "time_models", time_models)
+        return applied
+
+    return install
+
+
+def test_it_is_searched_again_until_the_file_itself_fits(ask, tmp_path, slower_at_last):
+    applied = slower_at_last(1.1)
+    report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
+    assert report.verdict == "met"
+    assert 0.85 <= report.latency_ms.compiled.p50 / report.budget.latency_ms <= 1
+    assert len(applied) == 2
+
+
+def test_the_repeats_are_bounded_and_the_verdict_is_honest(ask, tmp_path, slower_at_last):
+    applied = slower_at_last(1.1, 1.4, 2.0)
+    report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
+    assert (report.verdict, report.exit_code) == ("missed", 4)
+    assert applied == [1.1, 1.4, 2.0]
+
+
+@pytest.mark.parametrize("budget", ["0.01x", "1.5x"])
+def test_what_was_not_searched_for_is_not_repeated(ask, tmp_path, slower_at_last, budget):
+    applied = slower_at_last(10.0)
+    report = hwprune.compile(ask(tmp_path / "out", budget))
+    assert report.exit_code == 4
+    assert len(applied) == 1
