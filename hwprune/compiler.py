@@ -69,10 +69,11 @@ def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
     for left in reversed(range(_REPEATS + 1)):
         built = build(run.job, outcome.plan, run.progress)
         comparison = time_file(run.job, built, run.work, run.progress)
-        used = comparison.used(run.budget)
-        again = tighten(run, outcome, comparison) if used > 1 and left else outcome
+        missed = comparison.verdict(run.budget, run.profile.original) == "missed"
+        again = tighten(run, outcome, comparison) if missed and left else outcome
         if again is outcome:
             break
+        used = run.used(comparison)
         run.progress.note(f"the finished file takes {used:.3f} of the budget: once more")
         outcome = again
     return outcome, built, comparison

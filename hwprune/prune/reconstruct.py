@@ -41,7 +41,7 @@ class Sampling:
 
 
 QUICK = Sampling(8, 6000, 16384, 256 << 20)  # for one of many candidates
-THOROUGH = Sampling(48, 24000, 65536, 1 << 29)  # for the network that is kept
+THOROUGH = Sampling(48, 24000, 65536, 1 << 28)  # for the network that is kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
-from hwprune.units import Budget, format_bytes
+from hwprune.units import format_bytes
 from hwprune.verify.outputs import file_outputs
 from hwprune.verify.parity import Parity, parity
 
@@ -67,12 +67,12 @@ def measure_quality(job: Job, original: Path, model: Path) -> Quality:
     return report_quality(before, after, data.y, job.known)
 
 
-def verdict_of(job: Job, checked: Checked, budget: Budget, infeasible: bool) -> Verdict:
+def verdict_of(run: Run, checked: Checked, infeasible: bool) -> Verdict:
     """Every bound that was asked for must hold."""
     if infeasible:
         return "infeasible"
-    timed = checked.comparison.verdict(budget)
-    return timed if timed != "met" or not broken_bounds(job, checked) else "missed"
+    timed = checked.comparison.verdict(run.budget, run.profile.original)
+    return timed if timed != "met" or not broken_bounds(run.job, checked) else "missed"
 
 
 def broken_bounds(job: Job, checked: Checked) -> list[str]:
@@ -108,7 +108,7 @@ def make_report(
     before = job.model.graph
     original_bytes = len(to_proto(before).SerializeToString())
     return Report(
-        verdict=verdict_of(job, checked, budget, outcome.infeasible),
+        verdict=verdict_of(run, checked, outcome.infeasible),
         model=describe.model_section(job),
         target=describe.target_section(job),
         budget=Bounds(limit_ms, job.options.percentile, job.options.max_drop, job.options.max_size),

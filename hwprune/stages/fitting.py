@@ -20,13 +20,14 @@ from hwprune.search.study import SearchResult
 from hwprune.stages.run import Run
 from hwprune.stages.searching import ENOUGH, Losses, choose_finalist, run_search
 from hwprune.stages.sources import Job
-from hwprune.stages.timing import MOST_USE, Comparison, compare
+from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
-from hwprune.units import Budget
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
 _ROUNDS = 4
+_LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough of it where no more quality is to be had
+_MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,6 @@ class Fit:
     predicted_ns: float
     comparison: Comparison
 
-    def settles(self, budget: Budget) -> bool:
-        """Whether another round would be in vain."""
-        safe = _LOSSLESS_USE <= self.comparison.used(budget) <= MOST_USE
-        return self.comparison.spent(budget) or (safe and self.loss <= ENOUGH)
-
 
 def fit_budget(run: Run, losses: Losses) -> Fit:
     """Repeats search and timing until the network uses nearly all of the budget, and no more.
@@ -62,18 +58,18 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         try:
             fit = search_and_time(run, losses, calibration, before)
         except InfeasibleError:
-            if not any(f.comparison.used(run.budget) <= 1 for f in found):
+            if not any(run.used(f.comparison) <= 1 for f in found):
                 raise
             break
         if fit is before:
             break
         found.append(fit)
-        used = fit.comparison.used(run.budget)
+        used = run.used(fit.comparison)
         run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {fit.loss:.4f}")
-        if fit.settles(run.budget):
+        if _settles(run, fit):
             break
         calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
-    return min(found, key=lambda f: _preference(f, run.budget))
+    return min(found, key=lambda f: _preference(run, f))
 
 
 def _first_look(run: Run, losses: Losses) -> Calibration:
@@ -90,7 +86,7 @@ def corrected(
     run: Run, calibration: Calibration, predicted_ns: float, comparison: Comparison
 ) -> Calibration:
     """The calibration under which the prediction would have been right."""
-    seen = comparison.used(run.budget) * run.limit_ns
+    seen = run.used(comparison) * run.limit_ns
     return replace(calibration, factor=calibration.factor * seen / predicted_ns)
 
 
@@ -131,9 +127,16 @@ def search_and_time(run: Run, losses: Losses, calibration: Calibration, before: 
     return Fit(plan, assignment, loss, result, calibration, predicted, comparison)
 
 
-def _preference(fit: Fit, budget: Budget) -> tuple[bool, float]:
+def _settles(run: Run, fit: Fit) -> bool:
+    """Whether the budget is safely met and used up, or no more quality is to be had."""
+    lossless = fit.loss <= ENOUGH
+    least = _LOSSLESS_USE if lossless else _LEAST_USE - fit.comparison.compiled.spread
+    return least <= run.used(fit.comparison) <= _MOST_USE
+
+
+def _preference(run: Run, fit: Fit) -> tuple[bool, float]:
     """Those that fit come first, the least loss among them; else the nearest to the budget."""
-    used = fit.comparison.used(budget)
+    used = run.used(fit.comparison)
     return used > 1, fit.loss if used <= 1 else used
 
 

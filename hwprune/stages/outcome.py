@@ -96,9 +96,9 @@ def _fastest(run: Run, assignment: Assignment) -> Outcome:
     """The fastest network there is; measuring it tells whether the budget is out of reach."""
     c = run.profile.space.configuration(assignment)
     comparison = time_plan(run, plain_plan(run.job, c))
-    least = comparison.measured_ns(run.budget)
+    least = comparison.measured_ns(run.budget, run.profile.original)
     notes: tuple[str, ...] = ()
-    if infeasible := comparison.used(run.budget) > 1:
+    if infeasible := run.used(comparison) > 1:
         notes = (f"the least reachable latency is {format_ns(least)}, asked for: {run.budget}",)
         run.progress.note(notes[0])
     plan = _losses(run).plan(run.job, c)

@@ -7,6 +7,7 @@ from hwprune.progress import Progress
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.profiling import Profile
 from hwprune.stages.sources import Job
+from hwprune.stages.timing import Comparison
 from hwprune.units import Budget
 
 
@@ -28,6 +29,10 @@ class Run:
     def work(self) -> Path:
         """The run folder."""
         return self.checkpoints.folder
+
+    def used(self, comparison: Comparison) -> float:
+        """Share of the budget that a candidate takes when the machine is not slowed down."""
+        return comparison.used(self.budget, self.profile.original)
 
     @property
     def limit_ns(self) -> float:

@@ -12,8 +12,6 @@ from hwprune.report.schema import Percentiles, Verdict
 from hwprune.units import Budget
 
 PROCESSES = 3
-_LEAST_USE = 0.945  # of the budget; below it quality was given away
-MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +50,34 @@ class Comparison:
         """Median ratio of the two, the figure that a shared machine disturbs least."""
         return float(np.median(self.ratios))
 
-    def measured_ns(self, budget: Budget) -> float:
-        """The candidate's latency; against a relative budget, by the ratio of paired runs."""
+    def measured_ns(self, budget: Budget, usual: Timing | None = None) -> float:
+        """The candidate's latency; against a relative budget, by the ratio of paired runs.
+
+        With `usual`, what the original takes at other times, it is what the candidate would take
+        when the machine is as fast as it has been seen to be.
+        """
+        original = self.original.at(self.percentile)
+        if usual is not None:
+            return self.ratio * min(original, usual.at(self.percentile))
         if budget.ratio is not None:
-            return self.ratio * self.original.at(self.percentile)
+            return self.ratio * original
         return self.compiled.at(self.percentile)
 
-    def used(self, budget: Budget) -> float:
-        """Share of the budget that the candidate takes."""
-        return self.measured_ns(budget) / budget.resolve_ns(self.original.at(self.percentile))
+    def used(self, budget: Budget, usual: Timing | None = None) -> float:
+        """Share of the budget that the candidate takes; `usual` as in `measured_ns`."""
+        original = self.original.at(self.percentile)
+        if usual is not None:
+            original = min(original, usual.at(self.percentile))
+        return self.measured_ns(budget, usual) / budget.resolve_ns(original)
 
-    def spent(self, budget: Budget) -> bool:
-        """Whether the budget is safely met and used up, as far as the noise lets one tell."""
-        return _LEAST_USE - self.compiled.spread <= self.used(budget) <= MOST_USE
-
-    def verdict(self, budget: Budget) -> Verdict:
-        """'noisy' if the processes disagree on which side of the budget the candidate is."""
+    def verdict(self, budget: Budget, usual: Timing | None = None) -> Verdict:
+        """'noisy' if the processes disagree on which side of the budget the candidate is, or if it
+        is over it only because the original, too, takes longer than `usual`.
+        """
         used = self.used(budget)
-        if self.compiled.spread > UNSTEADY and abs(used - 1) < self.compiled.spread / 2:
+        disagree = self.compiled.spread > UNSTEADY and abs(used - 1) < self.compiled.spread / 2
+        slowed = usual is not None and self.used(budget, usual) <= 1
+        if disagree or (used > 1 and slowed):
             return "noisy"
         return "met" if used <= 1 else "missed"
 

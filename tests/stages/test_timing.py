@@ -49,6 +49,18 @@ def test_verdicts(medians, budget, verdict):
     assert comparison(timing, timing.p50 / 1000).verdict(parse_budget(budget)) == verdict
 
 
+def test_a_machine_that_became_slower_is_no_miss():
+    slowed = comparison(summarise(samples(600, 600, 600)), ratio=0.6)  # the original takes 1000
+    budget, before = parse_budget("400ns"), summarise(samples(650, 650, 650))
+    assert slowed.used(budget) == pytest.approx(1.5)
+    assert slowed.used(budget, before) == pytest.approx(0.6 * 650 / 400)
+    assert slowed.verdict(budget) == "missed"
+    assert slowed.verdict(budget, before) == "noisy"
+    assert slowed.verdict(parse_budget("380ns"), before) == "missed"
+    assert slowed.verdict(parse_budget("600ns"), before) == "met"
+    assert slowed.verdict(parse_budget("0.5x"), before) == "missed"
+
+
 def test_files_are_timed_in_pairs(network):
     backend = NullBackend(drift=5.0)  # the later half is far slower, for both alike
     found = compare(backend, network, network, 1, 0.1, "p90")
