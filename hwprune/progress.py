@@ -103,7 +103,7 @@ class _LinesStage:
         if not self._total:
             return f" ({_span(now - self._start)})"
         left = remaining(done, self._total, now - self._start)
-        return f" {done:g}/{self._total:g}" + ("" if left is None else f", {_span(left)} left")
+        return f" {done / self._total:.0%}" + ("" if left is None else f", {_span(left)} left")
 
 
 class Terminal:

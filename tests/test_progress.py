@@ -25,8 +25,8 @@ def test_lines_come_at_most_every_five_seconds() -> None:
     said = [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
     assert said == [
         "profile ...",
-        "profile 50/100, 5.0 s left: kernel 50",
-        "profile 100/100, 0.0 s left: kernel 100",
+        "profile 50%, 5.0 s left: kernel 50",
+        "profile 100%, 0.0 s left: kernel 100",
         "profile done in 10.0 s",
     ]
 

@@ -36,6 +36,11 @@ class Tail:
         result = interpreter.run(initial_env=known)
         return result if isinstance(result, tuple) else (result,)
 
+    def answers(self, interpreter: fx.Interpreter, batches: Sequence[Values]) -> list[Tensor]:
+        """As `run` over several batches, the outputs joined along the first axis."""
+        parts = [self.run(interpreter, values) for values in batches]
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
+
 
 @torch.no_grad()
 def fork(

@@ -1,6 +1,6 @@
 """What each int8 kernel costs in quality, alone: the search's estimate, made in seconds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_graphsurgeon as gs
@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
 from hwprune.network.fork import Tail, fork
-from hwprune.network.run import is_classifier, kl
+from hwprune.network.run import batches, is_classifier, kl, outputs
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import calibrated
 from hwprune.quantize.placement import Placement, place
@@ -39,14 +39,15 @@ def sensitivity(
     everything = place(graph, kernels, capabilities)
     quantized = calibrated(graph, everything, capabilities, x)
     twin = to_module(graph)
-    reference = _tuple(twin(x))
+    reference = outputs(twin, x)
     found = {name: 0.0 for name, kernel in kernels.items() if kernel == "int8"}
     names = [node.name for node in graph.nodes if node.name in everything.nodes]
     blocks = list(_blocks(names))
     alone = [place(graph, dict.fromkeys(block, "int8"), capabilities) for block in blocks]
     tails = [Tail(twin, _begin(twin, placement)) for placement in alone]
-    for i, (values,) in fork(twin, [x], [tail.needs for tail in tails]):
-        answer = tails[i].run(_Alone(twin, quantized, alone[i], everything), values)
+    for i, values in fork(twin, batches(twin, x), [tail.needs for tail in tails]):
+        rounded = _Alone(twin, quantized, alone[i], everything)
+        answer = tails[i].answers(rounded, values)
         found |= dict.fromkeys(blocks[i], _loss(reference, answer) / len(blocks[i]))
     return found
 
@@ -96,7 +97,7 @@ def _blocks(names: list[str]) -> Iterator[list[str]]:
     return (names[start : start + size] for start in range(0, len(names), size or 1))
 
 
-def _loss(reference: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> float:
+def _loss(reference: Sequence[Tensor], answer: Sequence[Tensor]) -> float:
     if is_classifier(reference):
         return max(0.0, kl(reference[0], answer[0]))
     ratios = [
@@ -104,7 +105,3 @@ def _loss(reference: tuple[Tensor, ...], answer: tuple[Tensor, ...]) -> float:
         for r, a in zip(reference, answer, strict=True)
     ]
     return sum(ratios) / len(ratios)
-
-
-def _tuple(outputs: Any) -> tuple[Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)

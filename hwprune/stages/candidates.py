@@ -83,7 +83,5 @@ class Evaluator:
         slimmed, begins = self._slim(plan)
         self.reference.reconstruct(slimmed, plan.keep, values=calibration)
         twin = to_module(slimmed)
-        tail = Tail(twin, begins)
-        parts = [tail.run(fx.Interpreter(twin), values) for values in search]
-        answers = [torch.cat(column) for column in zip(*parts, strict=True)]
+        answers = Tail(twin, begins).answers(fx.Interpreter(twin), search)
         return divergence(self.search_outputs, answers)

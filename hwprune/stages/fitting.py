@@ -6,6 +6,7 @@ made-up quantisation ranges before anything is spent on repairing or calibrating
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 
 from hwprune.errors import InfeasibleError
 from hwprune.export.lower import lower
@@ -25,6 +26,7 @@ from hwprune.store.files import write_atomic
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
 _ROUNDS = 4
+_STEADY = 0.03  # spread of the ratios of a timing that is believed by itself
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough of it where no more quality is to be had
 _MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
@@ -52,6 +54,7 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
     calibration = _first_look(run, losses)
+    factors = [calibration.factor]
     found: list[Fit] = []
     for number in range(_ROUNDS):
         before = found[-1] if found else None
@@ -69,6 +72,9 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         if _settles(run, fit):
             break
         calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
+        factors.append(calibration.factor)
+        if fit.comparison.ratio_spread > _STEADY:  # one timing says little: believe them all
+            calibration = replace(calibration, factor=median(factors))
     return min(found, key=lambda f: _preference(run, f))
 
 
@@ -134,10 +140,10 @@ def _settles(run: Run, fit: Fit) -> bool:
     return least <= run.used(fit.comparison) <= _MOST_USE
 
 
-def _preference(run: Run, fit: Fit) -> tuple[bool, float]:
+def _preference(run: Run, fit: Fit) -> tuple[bool, float, float]:
     """Those that fit come first, the least loss among them; else the nearest to the budget."""
     used = run.used(fit.comparison)
-    return used > 1, fit.loss if used <= 1 else used
+    return used > 1, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM)
 
 
 def _untrained(job: Job, plan: Plan) -> bytes:

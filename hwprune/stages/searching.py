@@ -90,7 +90,7 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
     groups, branches = _losses_alone(job, orders, evaluator, stage)
     stage.update(0.75, "sensitivity to int8")
     kernels = dict.fromkeys(profile.space.kernels, "int8")
-    harm = sensitivity(job.graph, kernels, job.capabilities, few[:_FEWEST])
+    harm = sensitivity(job.graph, kernels, job.capabilities, few)
     return Losses(evaluator, rescaled(orders, groups), branches, harm)
 
 

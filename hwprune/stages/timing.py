@@ -50,6 +50,11 @@ class Comparison:
         """Median ratio of the two, the figure that a shared machine disturbs least."""
         return float(np.median(self.ratios))
 
+    @property
+    def ratio_spread(self) -> float:
+        """(largest - smallest) / median of the processes' ratios."""
+        return float(np.ptp(self.ratios) / self.ratio)
+
     def measured_ns(self, budget: Budget, usual: Timing | None = None) -> float:
         """The candidate's latency; against a relative budget, by the ratio of paired runs.
 
