@@ -73,7 +73,7 @@ def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
         again = tighten(run, outcome, comparison) if missed and left else outcome
         if again is outcome:
             break
-        used = run.used(comparison)
+        used = comparison.used(run.budget)
         run.progress.note(f"the finished file takes {used:.3f} of the budget: once more")
         outcome = again
     return outcome, built, comparison

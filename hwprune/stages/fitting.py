@@ -6,7 +6,6 @@ made-up quantisation ranges before anything is spent on repairing or calibrating
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import median
 
 from hwprune.errors import InfeasibleError
 from hwprune.export.lower import lower
@@ -26,7 +25,6 @@ from hwprune.store.files import write_atomic
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
 _ROUNDS = 4
-_STEADY = 0.03  # spread of the ratios of a timing that is believed by itself
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough of it where no more quality is to be had
 _MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
@@ -54,7 +52,6 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
     calibration = _first_look(run, losses)
-    factors = [calibration.factor]
     found: list[Fit] = []
     for number in range(_ROUNDS):
         before = found[-1] if found else None
@@ -71,10 +68,8 @@ def fit_budget(run: Run, losses: Losses) -> Fit:
         run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {fit.loss:.4f}")
         if _settles(run, fit):
             break
-        calibration = corrected(run, fit.calibration, fit.predicted_ns, fit.comparison)
-        factors.append(calibration.factor)
-        if fit.comparison.ratio_spread > _STEADY:  # one timing says little: believe them all
-            calibration = replace(calibration, factor=median(factors))
+        seen_ns = run.expected_ns(fit.comparison)
+        calibration = corrected(fit.calibration, fit.predicted_ns, seen_ns)
     return min(found, key=lambda f: _preference(run, f))
 
 
@@ -85,15 +80,12 @@ def _first_look(run: Run, losses: Losses) -> Calibration:
     c = run.profile.space.configuration(Decoder(problem).decode(_planned(run)).assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
     predicted = run.profile.estimator.latency_ns(c, calibration)
-    return corrected(run, calibration, predicted, comparison)
+    return corrected(calibration, predicted, run.expected_ns(comparison))
 
 
-def corrected(
-    run: Run, calibration: Calibration, predicted_ns: float, comparison: Comparison
-) -> Calibration:
+def corrected(calibration: Calibration, predicted_ns: float, seen_ns: float) -> Calibration:
     """The calibration under which the prediction would have been right."""
-    seen = run.used(comparison) * run.limit_ns
-    return replace(calibration, factor=calibration.factor * seen / predicted_ns)
+    return replace(calibration, factor=calibration.factor * seen_ns / predicted_ns)
 
 
 def _planned(run: Run) -> float:

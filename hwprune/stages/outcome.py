@@ -59,7 +59,8 @@ def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
     losses, fit = outcome.losses, outcome.fit
     if losses is None or fit is None:
         return outcome
-    calibration = corrected(run, fit.calibration, fit.predicted_ns, comparison)
+    seen_ns = comparison.used(run.budget) * run.limit_ns
+    calibration = corrected(fit.calibration, fit.predicted_ns, seen_ns)
     try:
         again = search_and_time(run, losses, calibration, fit)
     except InfeasibleError:
@@ -96,7 +97,7 @@ def _fastest(run: Run, assignment: Assignment) -> Outcome:
     """The fastest network there is; measuring it tells whether the budget is out of reach."""
     c = run.profile.space.configuration(assignment)
     comparison = time_plan(run, plain_plan(run.job, c))
-    least = comparison.measured_ns(run.budget, run.profile.original)
+    least = comparison.measured_ns(run.budget)
     notes: tuple[str, ...] = ()
     if infeasible := run.used(comparison) > 1:
         notes = (f"the least reachable latency is {format_ns(least)}, asked for: {run.budget}",)

@@ -24,7 +24,7 @@ from hwprune.stages.timing import Timing, time_each
 from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
-_RUNS, _PROCESSES = 20, 2
+_RUNS, _PROCESSES = 24, 2
 _ANCHOR_SECONDS = 1.5
 
 
@@ -104,7 +104,7 @@ def _anchor(
     bare = Calibration({})
     extra: dict[str, float] = {}
     for c, timing in zip((plain, quantised), timings[1:], strict=False):
-        _blame(estimator.kernels(c), timing.p50 - estimator.latency_ns(c, bare), extra)
+        _blame(estimator.kernels(c), timing.quiet - estimator.latency_ns(c, bare), extra)
     return Calibration(extra), timings[0]
 
 

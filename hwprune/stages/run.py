@@ -30,14 +30,23 @@ class Run:
         """The run folder."""
         return self.checkpoints.folder
 
+    def expected_ns(self, comparison: Comparison) -> float:
+        """A candidate's p50 while nobody slows the machine down, at the speed of the profile.
+
+        Against a budget in milliseconds a machine that has become faster is taken as it is.
+        """
+        speed = self.profile.original.quiet / comparison.original.quiet
+        return comparison.compiled.quiet * (speed if self.budget.ratio else min(1.0, speed))
+
     def used(self, comparison: Comparison) -> float:
-        """Share of the budget that a candidate takes when the machine is not slowed down."""
-        return comparison.used(self.budget, self.profile.original)
+        """Share of the budget that a candidate is expected to take."""
+        return self.expected_ns(comparison) / self.limit_ns
 
     @property
     def limit_ns(self) -> float:
         """The p50 to plan for: a bound on another percentile is scaled by the original's spread."""
         original = self.profile.original
-        percentile = self.job.options.percentile
-        limit = self.budget.resolve_ns(original.at(percentile))
-        return limit * original.p50 / original.at(percentile)
+        if self.budget.ratio is not None:
+            return self.budget.ratio * original.quiet
+        limit = self.budget.resolve_ns(original.p50)
+        return limit * original.p50 / original.at(self.job.options.percentile)
