@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, fx
 
 from hwprune.graph.channels import Coupling, Keep
-from hwprune.graph.cost import largest_tensor_bytes
+from hwprune.graph.cost import largest_tensor_bytes, macs
 from hwprune.network.fork import Tail, Values
 from hwprune.network.twin import initializers, to_module, write_back
 from hwprune.prune import linear
 from hwprune.prune.damage import additions, changed, damaged, give_biases
 from hwprune.prune.leastsquares import refit
-
-RIDGE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +28,22 @@ class Sampling:
     """How much of the calibration data a repair looks at, per layer and in all.
 
     `rows_per_column` sampled positions for every unknown of a least squares, within
-    `least_rows` and `most_rows`; as many samples as keep the largest activation under
-    `activation_bytes`.
+    `least_rows` and `most_rows`. As many samples as keep the largest activation under
+    `activation_bytes` and one pass over them under `macs`. `ridge` holds the old weights: the
+    fewer the samples, the less their positions tell.
     """
 
     rows_per_column: int
     least_rows: int
     most_rows: int
     activation_bytes: int
+    macs: float
+    ridge: float
 
 
-QUICK = Sampling(8, 6000, 16384, 256 << 20)  # for one of many candidates
-THOROUGH = Sampling(48, 24000, 65536, 1 << 28)  # for the network that is kept
+QUICK = Sampling(8, 6000, 16384, 1 << 28, 1e12, 0.2)  # for one of many candidates
+THOROUGH = Sampling(48, 24000, 65536, 1 << 28, 4e11, 0.05)  # for one of the best few
+FINAL = Sampling(96, 48000, 131072, 1 << 29, 6e11, 0.05)  # for the network that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,16 @@ class Reference:
         """Runs the original over `x`, unlabelled samples; `seed` decides the positions."""
         self.coupling = coupling
         self.nodes = {node.name: node for node in graph.nodes}
-        count = max(1, sampling.activation_bytes // largest_tensor_bytes(graph))
-        self.x = _channels_last(torch.as_tensor(x)[:count])
+        self.ridge = sampling.ridge
+        room = sampling.activation_bytes // largest_tensor_bytes(graph)
+        count = min(room, int(sampling.macs / max(1, macs(graph))))
+        self.x = _channels_last(torch.as_tensor(x)[: max(1, count)])
         sampler = _Sampler(graph, seed, sampling)
         with torch.inference_mode():
             sampler.run(self.x)
         self.targets: Mapping[str, Target] = sampler.targets
 
-    def reconstruct(
-        self,
-        slimmed: gs.Graph,
-        keep: Keep,
-        ridge: float = RIDGE,
-        values: Values | None = None,
-    ) -> None:
+    def reconstruct(self, slimmed: gs.Graph, keep: Keep, values: Values | None = None) -> None:
         """Refits the weights of a slim version of the original, in place.
 
         Layers whose input is untouched stay as they are; a layer keeps its old weights if new
@@ -95,25 +93,13 @@ class Reference:
         begins = changed(self.nodes, slimmed)
         give_biases(slimmed, todo)
         twin = to_module(slimmed)
-        repair = _Repair(twin, slimmed, self, todo, keep, ridge)
+        repair = _Repair(twin, slimmed, self, todo, keep)
         with torch.no_grad():
             if values is None:
                 repair.run(self.x)
             else:
                 Tail(twin, begins).run(repair, values)
         write_back(twin, slimmed)
-
-
-def reconstruct(
-    original: gs.Graph,
-    slimmed: gs.Graph,
-    keep: Keep,
-    coupling: Coupling,
-    x: Tensor,
-    ridge: float = RIDGE,
-) -> None:
-    """Refits the weights of `slimmed` in place; `Reference` is cheaper for many candidates."""
-    Reference(original, coupling, x).reconstruct(slimmed, keep, ridge)
 
 
 class _Sampler(fx.Interpreter):
@@ -165,10 +151,9 @@ class _Repair(fx.Interpreter):
         reference: Reference,
         todo: set[str],
         keep: Keep,
-        ridge: float,
     ) -> None:
         super().__init__(twin)
-        self.reference, self.todo, self.keep, self.ridge = reference, todo, keep, ridge
+        self.reference, self.todo, self.keep = reference, todo, keep
         self.layers = linear.layers(twin)
         self.nodes = {node.name: node for node in graph.nodes}
         self.makers = {n.meta["tensor"]: n for n in twin.graph.nodes if n.meta["tensor"]}
@@ -196,7 +181,7 @@ class _Repair(fx.Interpreter):
             wanted.reshape(len(wanted), split, -1).movedim(1, 0),
             linear.weight_matrix(layer),
             None if bias is None else bias.detach().reshape(split, -1),
-            self.ridge,
+            self.reference.ridge,
         )
         if found is None:
             return

@@ -120,7 +120,7 @@ class Decoder:
     def _decoded(
         self, given: Conditioned, options: Ints, powers: Mapping[str, float], bound: float
     ) -> Decoded:
-        assignment = given.assignment(options)
+        assignment = self.problem.settled(given.assignment(options))
         loss = self.problem.estimated_loss(assignment, powers)
         gap = inf
         if given.structure.exact and bound < inf:

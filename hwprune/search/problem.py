@@ -52,6 +52,11 @@ class Factor:
         """The term's value."""
         return float(self.table[tuple(assignment[v] for v in self.scope)])
 
+    def ignores(self, variable: str, assignment: Assignment) -> bool:
+        """Whether the term is the same for all options of a variable of its scope."""
+        at = tuple(slice(None) if v == variable else assignment[v] for v in self.scope)
+        return bool(np.ptp(self.table[at]) == 0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
@@ -94,6 +99,23 @@ class Problem:
         """Estimated loss of a whole assignment; a knob's terms are scaled by 2 ** multiplier."""
         powers = {} if multipliers is None else multipliers
         return fsum(2.0 ** powers.get(f.knob or "", 0.0) * f.at(assignment) for f in self.loss)
+
+    def settled(self, assignment: Assignment) -> dict[str, int]:
+        """The same with the neutral option for every variable that nothing depends on any more.
+
+        A width inside a branch that is dropped, say: assignments of one network become one.
+        """
+        found = dict(assignment)
+        touching: dict[str, list[Factor]] = {v.name: [] for v in self.variables}
+        for factor in (*self.latency, *self.loss):
+            for name in factor.scope:
+                touching[name].append(factor)
+        for v in self.variables:
+            if found[v.name] != v.neutral and all(
+                f.ignores(v.name, found) for f in touching[v.name]
+            ):
+                found[v.name] = v.neutral
+        return found
 
     def digest(self, of_latency: bool = True) -> str:
         """Identity of the numbers: two problems with one digest have the same solutions."""

@@ -12,7 +12,7 @@ from hwprune.graph.read import to_proto
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
-from hwprune.prune.reconstruct import THOROUGH, Reference
+from hwprune.prune.reconstruct import FINAL, Reference
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
@@ -34,7 +34,7 @@ def build(job: Job, plan: Plan, progress: Progress) -> Built:
     """Carries a plan out with everything the effort allows."""
     with progress.stage("slim"):
         samples = job.calibration()
-        reference = Reference(job.graph, job.coupling, samples, job.options.seed, THOROUGH)
+        reference = Reference(job.graph, job.coupling, samples, job.options.seed, FINAL)
         graph = repaired(job.graph, plan, reference)
     epochs = job.options.training_epochs
     if epochs:

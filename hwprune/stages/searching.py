@@ -14,7 +14,7 @@ from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
 from hwprune.prune.calibrate import half, rescaled
 from hwprune.prune.criteria import Ranking, rank_channels
-from hwprune.prune.reconstruct import THOROUGH, Reference
+from hwprune.prune.reconstruct import QUICK, THOROUGH, Reference, Sampling
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.study import SearchResult, search
@@ -30,7 +30,7 @@ _FEWEST, _MOST = 12, 512
 _FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
 ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
-_REPAIR = 256  # samples for the repair of a candidate
+_REPAIR = 512  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
 
 
@@ -121,11 +121,11 @@ def affordable_samples(job: Job) -> int:
     return int(min(_MOST, max(_FEWEST, _FORWARD_SECONDS / each)))
 
 
-def make_evaluator(job: Job, count: int) -> Evaluator:
-    """The evaluator on `count` held-out samples; fewer serve its repair."""
+def make_evaluator(job: Job, count: int, sampling: Sampling = QUICK) -> Evaluator:
+    """The evaluator on `count` held-out samples, with a repair that looks at `sampling`."""
     x = job.search_inputs(count)
-    samples = job.calibration(min(count, _REPAIR))
-    reference = Reference(job.graph, job.coupling, samples, job.options.seed)
+    samples = job.calibration(min(count, _REPAIR)) if sampling is QUICK else job.calibration()
+    reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
     before = outputs(to_module(job.graph), x)
     return Evaluator(job.graph, job.coupling, reference, x, before)
 
@@ -175,10 +175,9 @@ def choose_finalist(run: Run, losses: Losses, result: SearchResult) -> tuple[Ass
     finalists = ranked if result.evaluated[0] in ranked else [*ranked, result.evaluated[0]]
     if len(finalists) == 1 or result.best.loss <= ENOUGH:
         return result.best.assignment, result.best.loss
-    job, samples = run.job, run.job.calibration()
-    thorough = Reference(job.graph, job.coupling, samples, job.options.seed, THOROUGH)
-    evaluator = replace(losses.evaluator, reference=thorough)
-    judge = candidate_loss(job, run.profile, replace(losses, evaluator=evaluator))
+    count = 4 * len(losses.evaluator.search_x)
+    thorough = replace(losses, evaluator=make_evaluator(run.job, count, THOROUGH))
+    judge = candidate_loss(run.job, run.profile, thorough)
     loss, i = min((judge(e.assignment), i) for i, e in enumerate(finalists))
     return finalists[i].assignment, loss
 

@@ -19,8 +19,8 @@ from hwprune.registry import get_backend
 from hwprune.stages.options import CompileOptions
 
 _SYNTHETIC = 256  # samples where there is no data at all
-_CALIBRATION = 2048  # samples at most, for repair and for activation ranges
-_SEARCH = 1024  # samples at most, to compare candidates
+_CALIBRATION = 4096  # samples at most, for repair and for activation ranges
+_SEARCH = 2048  # samples at most, to compare candidates
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Oracles: cuts that can be undone exactly, and a trained network."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hwprune.network.twin import to_module
 from hwprune.prune.criteria import rank_channels
 from hwprune.prune.damage import damaged
 from hwprune.prune.leastsquares import refit
-from hwprune.prune.reconstruct import Reference, reconstruct
+from hwprune.prune.reconstruct import FINAL, Reference
 from hwprune.testing import networks
 
 
@@ -53,7 +54,7 @@ def test_redundant_channels_cost_nothing(block, x):
     keep = {group.name: np.arange(group.width - 1)}
     slimmed = slim(graph, coupling, keep)
     before = error(graph, slimmed, x)
-    reconstruct(graph, slimmed, keep, coupling, x, ridge=1e-9)
+    Reference(graph, coupling, x, 0, replace(FINAL, ridge=1e-9)).reconstruct(slimmed, keep)
     assert error(graph, slimmed, x) < 1e-4 < before
 
 
@@ -66,7 +67,7 @@ def test_repair_beats_slicing(block, x):
     keep = {g.name: np.arange(max(1, g.width // 2)) for g in coupling.prunable}
     slimmed = slim(graph, coupling, keep)
     before = error(graph, slimmed, x[128:])
-    reconstruct(graph, slimmed, keep, coupling, x[:128])
+    Reference(graph, coupling, x[:128]).reconstruct(slimmed, keep)
     assert error(graph, slimmed, x[128:]) < 0.8 * before
 
 
@@ -75,7 +76,7 @@ def test_removed_branch_is_absorbed(x):
     coupling = couple(graph)
     slimmed = slim(graph, coupling, {}, frozenset({coupling.branches[0].name}))
     before = error(graph, slimmed, x[128:])
-    reconstruct(graph, slimmed, {}, coupling, x[:128])
+    Reference(graph, coupling, x[:128]).reconstruct(slimmed, {})
     assert error(graph, slimmed, x[128:]) < 0.8 * before
 
 

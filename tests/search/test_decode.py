@@ -129,3 +129,21 @@ def test_an_entangled_problem_is_still_decoded():
 def test_a_wrong_factor_is_refused(scope, shape, message):
     with pytest.raises(ValueError, match=message):
         Problem((Variable("width:a", 3),), (Factor(scope, np.zeros(shape)),), ())
+
+
+def test_what_no_longer_matters_takes_the_neutral_option():
+    """A width and a kernel inside a branch count only while the branch is kept."""
+    inside = np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0]])  # width x branch
+    problem = Problem(
+        (Variable("width:a", 3), Variable("branch:b", 2), Variable("kernel:c", 2)),
+        (
+            Factor(("width:a", "branch:b"), inside),
+            Factor(("kernel:c", "branch:b"), np.array([[0.0, 2.0], [0.0, 1.0]])),
+        ),
+        (Factor(("branch:b",), np.array([1.0, 0.0])),),
+    )
+    gone = {"width:a": 0, "branch:b": 0, "kernel:c": 1}
+    assert problem.settled(gone) == {"width:a": 2, "branch:b": 0, "kernel:c": 0}
+    kept = gone | {"branch:b": 1}
+    assert problem.settled(kept) == kept
+    assert Decoder(problem).decode(0.5).assignment == problem.settled(gone)
