@@ -46,12 +46,14 @@ class Fit:
     comparison: Comparison
 
 
-def fit_budget(run: Run, losses: Losses) -> Fit:
+def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None) -> Fit:
     """Repeats search and timing until the network uses nearly all of the budget, and no more.
+
+    `calibration` is what a timing near the budget has taught already, if there was one.
 
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
-    calibration = _first_look(run, losses)
+    calibration = calibration or _first_look(run, losses)
     found: list[Fit] = []
     for number in range(_ROUNDS):
         before = found[-1] if found else None
@@ -77,7 +79,7 @@ def _first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
     problem = losses.problem(run.profile, calibration)
-    c = run.profile.space.configuration(Decoder(problem).decode(_planned(run)).assignment)
+    c = run.profile.space.configuration(Decoder(problem).decode(planned_ns(run)).assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
     predicted = run.profile.estimator.latency_ns(c, calibration)
     return corrected(calibration, predicted, run.expected_ns(comparison))
@@ -88,7 +90,7 @@ def corrected(calibration: Calibration, predicted_ns: float, seen_ns: float) -> 
     return replace(calibration, factor=calibration.factor * seen_ns / predicted_ns)
 
 
-def _planned(run: Run) -> float:
+def planned_ns(run: Run) -> float:
     """The latency that the decoder aims at, nanoseconds."""
     return AIM * run.limit_ns
 
@@ -113,7 +115,7 @@ def search_and_time(run: Run, losses: Losses, calibration: Calibration, before: 
     """One round under `calibration`; `before` itself if the search finds the same again."""
     with run.progress.stage("search", total=1) as stage:
         result = run_search(
-            run, losses, calibration, _planned(run), before.search if before else None, stage
+            run, losses, calibration, planned_ns(run), before.search if before else None, stage
         )
         assignment, loss = choose_finalist(run, losses, result)
     if before is not None and assignment == before.assignment:

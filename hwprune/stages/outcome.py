@@ -7,9 +7,16 @@ from hwprune.errors import InfeasibleError
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Configuration, Plan
 from hwprune.report.schema import Search
-from hwprune.search.decode import Decoder
-from hwprune.search.problem import Assignment, Factor, Problem, Variable
-from hwprune.stages.fitting import Fit, corrected, fit_budget, search_and_time, time_plan
+from hwprune.search.decode import Decoded, Decoder
+from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.stages.fitting import (
+    Fit,
+    corrected,
+    fit_budget,
+    planned_ns,
+    search_and_time,
+    time_plan,
+)
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
 from hwprune.stages.searching import Losses, known_losses
@@ -39,15 +46,16 @@ def decide(run: Run) -> Outcome:
     fastest = Decoder(time_only(run.profile)).fastest()
     if run.profile.original.p50 <= run.limit_ns:
         return _already_met(run, fastest.latency_ns)
-    if fastest.latency_ns > run.limit_ns:
-        extreme = _fastest(run, fastest.assignment)
+    calibration = None
+    if fastest.latency_ns > planned_ns(run):  # the table may be wrong by a little
+        extreme, calibration = _fastest(run, fastest)
         if extreme.infeasible:
             return extreme
     losses = _losses(run)
     try:
-        fit = fit_budget(run, losses)
-    except InfeasibleError:  # the table was too hopeful
-        return _fastest(run, fastest.assignment)
+        fit = fit_budget(run, losses, calibration)
+    except InfeasibleError:
+        return _fastest(run, fastest)[0]
     return _found(run, losses, fit, fastest.latency_ns)
 
 
@@ -93,9 +101,12 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
     return Outcome(plan, run.profile.calibration, search, reachable_ns, notes=(note,))
 
 
-def _fastest(run: Run, assignment: Assignment) -> Outcome:
-    """The fastest network there is; measuring it tells whether the budget is out of reach."""
-    c = run.profile.space.configuration(assignment)
+def _fastest(run: Run, fastest: Decoded) -> tuple[Outcome, Calibration]:
+    """The fastest network there is, and what timing it says about the table.
+
+    Only measuring tells whether the budget is out of reach.
+    """
+    c = run.profile.space.configuration(fastest.assignment)
     comparison = time_plan(run, plain_plan(run.job, c))
     least = comparison.measured_ns(run.budget)
     notes: tuple[str, ...] = ()
@@ -104,7 +115,8 @@ def _fastest(run: Run, assignment: Assignment) -> Outcome:
         run.progress.note(notes[0])
     plan = _losses(run).plan(run.job, c)
     calibration = run.profile.calibration
-    return Outcome(plan, calibration, Search("fastest", 0), least, infeasible, notes)
+    seen = corrected(calibration, fastest.latency_ns, run.expected_ns(comparison))
+    return Outcome(plan, calibration, Search("fastest", 0), least, infeasible, notes), seen
 
 
 def plain_plan(job: Job, c: Configuration) -> Plan:
