@@ -16,6 +16,7 @@ _HOME = {
     "compile": "hwprune.compiler",
     "inspect": "hwprune.compiler",
     "load": "hwprune.export.load",
+    "prune": "hwprune.pruning",
     "Configuration": "hwprune.plan",
     "Plan": "hwprune.plan",
     "Report": "hwprune.report",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from hwprune.export.load import load
     from hwprune.plan import Configuration, Plan
+    from hwprune.pruning import prune
     from hwprune.report import Report
     from hwprune.units import Budget, parse_budget, parse_size
 
@@ -74,6 +76,7 @@ __all__ = [
     "load",
     "parse_budget",
     "parse_size",
+    "prune",
 ]
 
 

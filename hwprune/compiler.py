@@ -98,7 +98,7 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
     Raises StoreError if the folder holds no finished artefact.
     """
     watch = progress or Silent()
-    report = read_report(out_dir)
+    report = Report.read(out_dir)
     original, compiled = out_dir / "run" / "original.onnx", out_dir / "model.onnx"
     for path in (original, compiled):
         if not path.is_file():
@@ -117,14 +117,6 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
         found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted
     )
     return VerifyResult(found.verdict(budget), report.budget, latency, agreement.max_abs, noise)
-
-
-def read_report(out_dir: Path) -> Report:
-    """The report of a finished run. Raises StoreError if there is none."""
-    path = out_dir / "report.json"
-    if not path.is_file():
-        raise StoreError(f"{out_dir} holds no report.json", "name a finished compile's folder")
-    return Report.from_json(path.read_text())
 
 
 def inspect(

@@ -20,7 +20,7 @@ ROWS = (
     ("frontend", "network", "latency"),
     ("prune", "quantize", "train", "search"),
     ("export", "verify"),
-    ("compiler", "stages", "report"),
+    ("compiler", "pruning", "stages", "report"),
     ("cli", "doctor"),
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}

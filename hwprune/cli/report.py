@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from hwprune.cli import options as o
-from hwprune.errors import UsageError
 from hwprune.report import Report, print_report
 
 
@@ -16,13 +15,7 @@ from hwprune.report import Report, print_report
 @o.json_option
 def command(out_dir: Path, verbose: bool, as_json: bool) -> None:
     """Show the report of the finished run in OUT_DIR."""
-    file = out_dir / "report.json"
-    if not file.is_file():
-        raise UsageError(
-            f"{out_dir} holds no report.json: no run has finished there",
-            f"finish it with hwprune compile ... --out {out_dir}",
-        )
-    report = Report.from_json(file.read_text(encoding="utf-8", errors="replace"))
+    report = Report.read(out_dir)
     if as_json:
         click.echo(report.to_json(), nl=False)
     else:

@@ -14,7 +14,7 @@ _AT = 0.5  # share of a group's channels that is really cut to measure
 
 def half(ranking: Ranking) -> tuple[int, ...]:
     """The channels that stay of a group when the lesser half goes."""
-    return tuple(sorted(int(i) for i in ranking.order[_cut(ranking) :]))
+    return ranking.kept(len(ranking.order) - _cut(ranking))
 
 
 def rescaled(rankings: Mapping[str, Ranking], measured: Mapping[str, float]) -> dict[str, Ranking]:

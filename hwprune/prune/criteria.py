@@ -29,6 +29,10 @@ class Ranking:
     order: NDArray[np.int64]
     error: NDArray[np.float64]
 
+    def kept(self, width: int) -> tuple[int, ...]:
+        """The channels that go last, ascending: what stays of the group at that width."""
+        return tuple(sorted(int(i) for i in self.order[len(self.order) - width :]))
+
 
 Criterion = Callable[[gs.Graph, Coupling, Tensor, int], dict[str, Ranking]]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from hwprune.errors import StoreError
@@ -175,3 +176,14 @@ class Report:
         if report.schema != SCHEMA:
             raise StoreError(f"report has schema {report.schema}, this hwprune reads {SCHEMA}")
         return report
+
+    @classmethod
+    def read(cls, out_dir: Path) -> "Report":
+        """The report of the run that finished in a folder. Raises StoreError if none did."""
+        path = out_dir / "report.json"
+        if not path.is_file():
+            raise StoreError(
+                f"{out_dir} holds no report.json: no run has finished there",
+                f"finish it with hwprune compile ... --out {out_dir}",
+            )
+        return cls.from_json(path.read_text(encoding="utf-8", errors="replace"))

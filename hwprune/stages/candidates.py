@@ -23,12 +23,15 @@ _BITS = {"int8": 8}
 def plan_for(
     c: Configuration, coupling: Coupling, rankings: Mapping[str, Ranking], weight_bits: int
 ) -> Plan:
-    """Fixes which channels stay: the ones the criterion removes last."""
-    keep = {}
-    for name, width in c.widths.items():
-        full = coupling.full[name]
-        if width < full:
-            keep[name] = tuple(sorted(int(i) for i in rankings[name].order[full - width :]))
+    """Fixes which channels stay: the ones the criterion removes last.
+
+    Without a ranking the first channels of a group stay, which is good for timing only.
+    """
+    keep = {
+        name: rankings[name].kept(width) if name in rankings else tuple(range(width))
+        for name, width in c.widths.items()
+        if width < coupling.full[name]
+    }
     quantised = [n for n, kernel in c.kernels.items() if kernel in _BITS]
     return Plan(
         keep,

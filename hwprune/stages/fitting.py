@@ -4,8 +4,9 @@ What a file costs does not depend on the values of its weights, so a candidate i
 made-up quantisation ranges before anything is spent on repairing or calibrating it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from hwprune.errors import InfeasibleError
 from hwprune.export.lower import lower
@@ -18,7 +19,7 @@ from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.run import Run
-from hwprune.stages.searching import ENOUGH, Losses, choose_finalist, run_search
+from hwprune.stages.searching import ENOUGH, Losses, finalists, run_search
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
@@ -49,30 +50,35 @@ class Fit:
 def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None) -> Fit:
     """Repeats search and timing until the network uses nearly all of the budget, and no more.
 
-    `calibration` is what a timing near the budget has taught already, if there was one.
+    Every round times its finalists, the best first, until one fits: the table is most hopeful about
+    the very candidates that it made look good. `calibration` is what a timing near the budget has
+    taught already, if there was one.
 
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
     calibration = calibration or _first_look(run, losses)
-    found: list[Fit] = []
+    timed: list[Fit] = []
     for number in range(_ROUNDS):
-        before = found[-1] if found else None
         try:
-            fit = search_and_time(run, losses, calibration, before)
+            new = one_round(run, losses, calibration, timed)
         except InfeasibleError:
-            if not any(run.used(f.comparison) <= 1 for f in found):
+            if not any(run.used(f.comparison) <= 1 for f in timed):
                 raise
             break
-        if fit is before:
+        if not new:
             break
-        found.append(fit)
-        used = run.used(fit.comparison)
-        run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {fit.loss:.4f}")
-        if _settles(run, fit):
+        timed += new
+        best = chosen(run, timed)
+        used = run.used(best.comparison)
+        run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {best.loss:.4f}")
+        if _settles(run, best) and (number or best.loss <= min(f.loss for f in timed)):
             break
-        seen_ns = run.expected_ns(fit.comparison)
-        calibration = corrected(fit.calibration, fit.predicted_ns, seen_ns)
-    return min(found, key=lambda f: _preference(run, f))
+        calibration = replace(calibration, factor=median(_factor(run, f) for f in new))
+    return chosen(run, timed)
+
+
+def _factor(run: Run, fit: Fit) -> float:
+    return corrected(fit.calibration, fit.predicted_ns, run.expected_ns(fit.comparison)).factor
 
 
 def _first_look(run: Run, losses: Losses) -> Calibration:
@@ -111,20 +117,32 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
         )
 
 
-def search_and_time(run: Run, losses: Losses, calibration: Calibration, before: Fit | None) -> Fit:
-    """One round under `calibration`; `before` itself if the search finds the same again."""
+def one_round(
+    run: Run, losses: Losses, calibration: Calibration, before: Sequence[Fit]
+) -> list[Fit]:
+    """Searches under `calibration`, and times finalists that were not timed `before`."""
+    known = [f.assignment for f in before]
     with run.progress.stage("search", total=1) as stage:
-        result = run_search(
-            run, losses, calibration, planned_ns(run), before.search if before else None, stage
-        )
-        assignment, loss = choose_finalist(run, losses, result)
-    if before is not None and assignment == before.assignment:
-        return before
-    c = run.profile.space.configuration(assignment)
-    plan = losses.plan(run.job, c)
-    comparison = time_plan(run, plan)
-    predicted = run.profile.estimator.latency_ns(c, calibration)
-    return Fit(plan, assignment, loss, result, calibration, predicted, comparison)
+        earlier = before[-1].search if before else None
+        result = run_search(run, losses, calibration, planned_ns(run), earlier, stage)
+        ranked = finalists(run, losses, result)
+    timed: list[Fit] = []
+    for assignment, loss in ranked:
+        if assignment in known:
+            break
+        c = run.profile.space.configuration(assignment)
+        plan = losses.plan(run.job, c)
+        predicted = run.profile.estimator.latency_ns(c, calibration)
+        comparison = time_plan(run, plan)
+        timed.append(Fit(plan, assignment, loss, result, calibration, predicted, comparison))
+        if run.used(comparison) <= _MOST_USE:
+            break
+    return timed
+
+
+def chosen(run: Run, timed: Sequence[Fit]) -> Fit:
+    """The least loss among those that safely fit, or that fit; else the nearest to the budget."""
+    return min(timed, key=lambda f: _preference(run, f))
 
 
 def _settles(run: Run, fit: Fit) -> bool:
@@ -134,10 +152,10 @@ def _settles(run: Run, fit: Fit) -> bool:
     return least <= run.used(fit.comparison) <= _MOST_USE
 
 
-def _preference(run: Run, fit: Fit) -> tuple[bool, float, float]:
-    """Those that fit come first, the least loss among them; else the nearest to the budget."""
+def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:
     used = run.used(fit.comparison)
-    return used > 1, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM)
+    fits = 0 if used <= _MOST_USE else 1 if used <= 1 else 2
+    return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM)
 
 
 def _untrained(job: Job, plan: Plan) -> bytes:

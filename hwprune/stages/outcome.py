@@ -9,12 +9,14 @@ from hwprune.plan import Configuration, Plan
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.stages.candidates import plan_for
 from hwprune.stages.fitting import (
     Fit,
+    chosen,
     corrected,
     fit_budget,
+    one_round,
     planned_ns,
-    search_and_time,
     time_plan,
 )
 from hwprune.stages.profiling import Profile
@@ -70,10 +72,10 @@ def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
     seen_ns = comparison.used(run.budget) * run.limit_ns
     calibration = corrected(fit.calibration, fit.predicted_ns, seen_ns)
     try:
-        again = search_and_time(run, losses, calibration, fit)
+        again = one_round(run, losses, calibration, [fit])
     except InfeasibleError:
         return outcome
-    return outcome if again is fit else _found(run, losses, again, outcome.reachable_ns)
+    return _found(run, losses, chosen(run, again), outcome.reachable_ns) if again else outcome
 
 
 def _found(run: Run, losses: Losses, fit: Fit, reachable_ns: float) -> Outcome:
@@ -120,12 +122,8 @@ def _fastest(run: Run, fastest: Decoded) -> tuple[Outcome, Calibration]:
 
 
 def plain_plan(job: Job, c: Configuration) -> Plan:
-    """A plan that keeps the first channels of each group: good for timing only."""
-    full = job.coupling.full
-    keep = {g: tuple(range(w)) for g, w in c.widths.items() if w < full[g]}
-    quantised = [n for n, k in c.kernels.items() if k != "fp32"]
-    bits = dict.fromkeys(quantised, job.capabilities.weight_bits)
-    return Plan(keep, c.dropped, dict(c.kernels), bits, dict.fromkeys(quantised, 8))
+    """A plan that is good for timing only."""
+    return plan_for(c, job.coupling, {}, job.capabilities.weight_bits)
 
 
 def time_only(profile: Profile) -> Problem:

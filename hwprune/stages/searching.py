@@ -166,20 +166,21 @@ def run_search(
     )
 
 
-def choose_finalist(run: Run, losses: Losses, result: SearchResult) -> tuple[Assignment, float]:
-    """The best of the best few and of the plain knapsack, each repaired as the result will be.
+def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assignment, float]]:
+    """The best few and the plain knapsack by their loss after a thorough repair, least first.
 
     The quick repair of a search sees few samples, and overfits some candidates more than others.
     """
     ranked = sorted(result.evaluated, key=lambda e: e.loss)[:_FINALISTS]
-    finalists = ranked if result.evaluated[0] in ranked else [*ranked, result.evaluated[0]]
-    if len(finalists) == 1 or result.best.loss <= ENOUGH:
-        return result.best.assignment, result.best.loss
+    if result.evaluated[0] not in ranked:
+        ranked.append(result.evaluated[0])
+    if len(ranked) == 1 or result.best.loss <= ENOUGH:
+        return [(result.best.assignment, result.best.loss)]
     count = 4 * len(losses.evaluator.search_x)
     thorough = replace(losses, evaluator=make_evaluator(run.job, count, THOROUGH))
     judge = candidate_loss(run.job, run.profile, thorough)
-    loss, i = min((judge(e.assignment), i) for i, e in enumerate(finalists))
-    return finalists[i].assignment, loss
+    judged = [(e.assignment, judge(e.assignment)) for e in ranked]
+    return sorted(judged, key=lambda found: found[1])
 
 
 def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assignment], float]:

@@ -72,7 +72,7 @@ def test_a_search_that_was_killed_evaluates_nothing_twice(ask, tmp_path, monkeyp
 
     monkeypatch.setattr(searching, "candidate_loss", counted)
     # Finalists are judged once more on purpose, by another repair: that is not the search.
-    monkeypatch.setattr(fitting, "choose_finalist", best_of_search)
+    monkeypatch.setattr(fitting, "finalists", best_of_search)
     options = ask(tmp_path / "out", BUDGET)
     with pytest.raises(KeyboardInterrupt):
         hwprune.compile(options)
@@ -83,7 +83,7 @@ def test_a_search_that_was_killed_evaluates_nothing_twice(ask, tmp_path, monkeyp
 
 
 def best_of_search(run, losses, result):
-    return result.best.assignment, result.best.loss
+    return [(result.best.assignment, result.best.loss)]
 
 
 def killed(*_):
