@@ -16,7 +16,6 @@ _HOME = {
     "compile": "hwprune.compiler",
     "inspect": "hwprune.compiler",
     "load": "hwprune.export.load",
-    "prune": "hwprune.pruning",
     "Configuration": "hwprune.plan",
     "Plan": "hwprune.plan",
     "Report": "hwprune.report",
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     )
     from hwprune.export.load import load
     from hwprune.plan import Configuration, Plan
-    from hwprune.pruning import prune
     from hwprune.report import Report
     from hwprune.units import Budget, parse_budget, parse_size
 
@@ -76,7 +74,6 @@ __all__ = [
     "load",
     "parse_budget",
     "parse_size",
-    "prune",
 ]
 
 

@@ -61,8 +61,8 @@ def prune(
 ) -> fx.GraphModule | onnx.ModelProto:
     """Cuts groups of coupled channels out of a network, exactly.
 
-        slim = hwprune.prune(module, 0.5, example=torch.zeros(1, 3, 224, 224), calibration=images)
-        slim = hwprune.prune("model.onnx", {"layer1.conv1": 24, "layer2.conv1": 0.75})
+        slim = prune(module, 0.5, example=torch.zeros(1, 3, 224, 224), calibration=images)
+        slim = prune("model.onnx", {"layer1.conv1": 24, "layer2.conv1": 0.75})
 
     Args:
         network: An `nn.Module`, an ONNX model or the path of one; left unchanged.

@@ -52,3 +52,24 @@ def test_what_was_not_searched_for_is_not_repeated(ask, tmp_path, slower_at_last
     report = hwprune.compile(ask(tmp_path / "out", budget))
     assert report.exit_code == 4
     assert len(applied) == 1
+
+
+def test_a_finalist_that_is_slower_than_the_table_says_gives_way(ask, tmp_path, monkeypatch):
+    """The table is too hopeful about the candidate it likes best; the next one is timed."""
+    real, timed = NullBackend.time_models, []
+
+    def time_models(self, models, threads, seconds, processes):
+        found = real(self, models, threads, seconds, processes)
+        if models[-1].name != "candidate.onnx":
+            return found
+        timed.append(models[-1].read_bytes())
+        if len(timed) != 2:  # the first is the look before the search
+            return found
+        slow = [[round(t * 1.2) for t in runs] for runs in found[-1].runs_ns]
+        return [*found[:-1], Samples(tuple(map(tuple, slow)), found[-1].cpu_share)]
+
+    monkeypatch.setattr(NullBackend, "time_models", time_models)
+    report = hwprune.compile(ask(tmp_path / "out", "0.2x", evaluations=6))
+    assert report.verdict == "met"
+    assert len(timed) >= 3
+    assert timed[1] != timed[2]
