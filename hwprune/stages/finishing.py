@@ -99,7 +99,7 @@ def make_report(
     c = built.plan.configuration
     calibration = outcome.calibration
     if budget.ratio is not None:  # the clock may have moved since the search; the ratio has not
-        moved = checked.comparison.original.p50 / profile.original.p50
+        moved = checked.comparison.original.p50 / profile.original.quiet
         calibration = replace(calibration, factor=calibration.factor * moved)
     predicted = profile.estimator.latency_ns(c, calibration)
     layers = profile.estimator.layer_ns(c, calibration)
