@@ -10,6 +10,7 @@ from typing import Any
 from hwprune.backends.cpu import host
 from hwprune.backends.cpu.child import ask
 from hwprune.backends.cpu.cost import expected_ns
+from hwprune.backends.cpu.layout import block_size
 
 from hwprune.backend import Capabilities, Identity, Kernel, Samples
 
@@ -66,7 +67,7 @@ class CpuBackend:
             passthrough=frozenset(
                 {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
             ),
-            blocked=frozenset(_BLOCKED),
+            blocked=frozenset(_BLOCKED) if block_size() > 1 else frozenset(),
             weight_bits=8 if host.has_vnni() else 7,
         )
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from hwprune.backends.cpu.layout import DOMAIN, block_size
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.backend import Kernel, Shape
 
 OPSET = 20
-_NCHWC = "com.microsoft.nchwc"
-_NCHWC_BLOCK = 16
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "BatchNormalization"}
 _WEIGHTED |= {"PRelu", "InstanceNormalization", "GroupNormalization"}
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
@@ -47,7 +46,7 @@ class MicroModel:
             [values(n, t, s) for n, (t, s) in self.outputs.items()],
             self.constants,
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_NCHWC, 1)]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
     def input(self, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
@@ -141,16 +140,16 @@ def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
         source = model.input(shape, TensorProto.UINT8)
         model.result(_dequantize(model, source, _SCALE, np.uint8(128)), shape)
     else:
-        channels = -(-shape[1] // _NCHWC_BLOCK) * _NCHWC_BLOCK
+        channels = -(-shape[1] // block_size()) * block_size()
         padded = (shape[0], channels, *shape[2:])
         if kernel.op == "ReorderOutput":
             found_all = model.node(
-                kernel.op, [model.input(padded)], domain=_NCHWC, channels=shape[1]
+                kernel.op, [model.input(padded)], domain=DOMAIN, channels=shape[1]
             )
             model.result(found_all, shape)
         else:
             narrow = (shape[0], -(-shape[1] // 4) * 4, *shape[2:])
-            model.result(model.node(kernel.op, [model.input(narrow)], domain=_NCHWC), padded)
+            model.result(model.node(kernel.op, [model.input(narrow)], domain=DOMAIN), padded)
 
 
 def _add_reshape(model: MicroModel, kernel: Kernel) -> None:

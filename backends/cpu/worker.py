@@ -101,6 +101,7 @@ def _time_group(
     names = [(f"k{i}.{r}/", kernels[i]) for i, count in forms.items() for r in range(count)]
     try:
         session = _open(build(names).SerializeToString(), threads, folder)
+        share, events = _profile(session, runs, threads)
     except Exception:
         # Whatever the runtime or the builder dislikes about one kernel must not cost the others.
         if len(group) == 1:
@@ -109,7 +110,6 @@ def _time_group(
         return _time_group(group[:middle], kernels, threads, runs, folder) | _time_group(
             group[middle:], kernels, threads, runs, folder
         )
-    share, events = _profile(session, runs, threads)
     found = {i: (_times(events, i, forms[i]), share) for i in group}
     lost = [i for i in group if not found[i][0]]
     if lost == list(group):

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from hwprune.backends.cpu import CpuBackend, child, host
 from hwprune.backends.cpu.cost import copies
+from hwprune.backends.cpu.layout import block_size
 from hwprune.backends.cpu.micro import build
 from hwprune.backends.cpu.worker import kernel_from_json
 
@@ -15,6 +16,7 @@ from hwprune.testing.backend_contract import BackendContract
 from hwprune.testing.kernels import conv, example
 
 CLAIMS = CpuBackend().capabilities()
+BLOCK = block_size()
 FUSED = {
     "Conv": "QLinearConv",
     "Gemm": "QGemm",
@@ -129,3 +131,30 @@ def test_this_machine_has_cores_and_a_name():
     assert 1 <= host.physical_cores() <= len(host.allowed_cpus())
     assert len(host.isa_digest()) == 12
     assert CpuBackend().identity().device
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("op", ["ReorderInput", "ReorderOutput"])
+@pytest.mark.parametrize("channels", [4, 8, 20, 24, 36])
+def test_layout_changes_run_at_every_width_on_this_machine(op, channels):
+    import numpy as np
+    import onnxruntime as ort
+
+    shape = (1, channels, 6, 6)
+    model = build([("k0.0/", Kernel(op, "fp32", (shape,), shape))])
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    (given,) = session.get_inputs()
+    (found,) = session.run(None, {given.name: np.ones(given.shape, np.float32)})
+    assert found.shape[1] == (channels if op == "ReorderOutput" else -(-channels // BLOCK) * BLOCK)
+
+
+@pytest.mark.ort
+def test_a_kernel_that_fails_while_it_runs_is_priced_by_a_stand_in():
+    bad = Kernel("Gather", "fp32", ((1, 8),), (1, 1), (("axis", "1"), ("const:1", "[99]")))
+    good = conv()
+    priced, timed = CpuBackend().time_kernels([bad, good], threads=1, runs=5, processes=1)
+    assert len(priced.runs_ns[0]) == len(timed.runs_ns[0]) == 5

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from hwprune.backends.cpu import CpuBackend
 
 from hwprune.backend import Capabilities
 
@@ -10,12 +11,13 @@ COMPUTED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool
 
 @pytest.fixture(scope="session")
 def capabilities() -> Capabilities:
-    """What onnxruntime's CPU provider computes on integers."""
+    """What onnxruntime's CPU provider computes on integers, without saturating on this machine."""
     return Capabilities(
         precisions=dict.fromkeys((*COMPUTED, *PASSTHROUGH), INT8),
         activations={"int8": frozenset({"Relu", "Clip"})},
         residual_fused=frozenset(),
         passthrough=frozenset(PASSTHROUGH),
+        weight_bits=CpuBackend().capabilities().weight_bits,
     )
 
 
