@@ -20,6 +20,7 @@ from hwprune.report.schema import Latency, Report
 from hwprune.stages.building import Built, build
 from hwprune.stages.checkpoints import Checkpoints, open_run
 from hwprune.stages.finishing import check_file, make_report, time_file
+from hwprune.stages.fitting import time_plan
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.outcome import Outcome, decide, tighten
 from hwprune.stages.profiling import profile
@@ -64,19 +65,33 @@ def _compile(job: Job, out: Path, checkpoints: Checkpoints, recorder: Recorder) 
 
 
 def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
-    """Searches, builds and times; while the finished file is over the budget, searches again."""
+    """Searches, builds and times; while the finished file is over the budget, searches again.
+
+    Before a training, which costs minutes, the untrained network must have been seen to fit.
+    """
     outcome = decide(run)
     for left in reversed(range(_REPEATS + 1)):
+        if run.job.options.training_epochs and left:
+            again = _missed(run, outcome, time_plan(run, outcome.plan))
+            if again is not outcome:
+                outcome = again
+                continue
         built = build(run.job, outcome.plan, run.progress)
-        comparison = time_file(run.job, built, run.work, run.progress)
-        missed = comparison.verdict(run.budget, run.profile.original) == "missed"
-        again = tighten(run, outcome, comparison) if missed and left else outcome
+        comparison = time_file(run, built)
+        again = _missed(run, outcome, comparison) if left else outcome
         if again is outcome:
             break
-        used = comparison.used(run.budget)
-        run.progress.note(f"the finished file takes {used:.3f} of the budget: once more")
         outcome = again
     return outcome, built, comparison
+
+
+def _missed(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
+    """What another search finds where `comparison` is over the budget; else the same outcome."""
+    if comparison.verdict(run.budget, run.profile.original) != "missed":
+        return outcome
+    used = comparison.used(run.budget)
+    run.progress.note(f"{used:.3f} of the budget, measured again: the search goes on")
+    return tighten(run, outcome, comparison)
 
 
 def _write(out: Path, work: Path, built: Built, report: Report) -> None:

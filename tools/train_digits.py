@@ -1,13 +1,14 @@
 """Trains the bundled digits network and writes models/digits.safetensors.
 
-    python tools/train_digits.py [--out models/digits.safetensors] [--threads 2]
+    python tools/train_digits.py [--out models/digits.safetensors] [--start WEIGHTS --phase 5]
 
-Most epochs run on small images, the last ones at the network's 176 x 176 pixels. Only the training
+Most epochs run on small images, the last ones at the network's 144 x 144 pixels. Only the training
 part of the digits is trained on, the search part watches progress, and the eval part is scored
 once, at the very end, with the weights as they were written (fp16).
 
 The bundled weights went through these phases in several sittings, from one fp16 checkpoint to the
-next with a fresh seed each, so a single run comes out alike but not bit for bit.
+next with a fresh seed each (`--start` and `--phase` do the same), so a single run comes out alike
+but not bit for bit.
 """
 
 import argparse
@@ -30,7 +31,9 @@ PHASES = (
     (88, 10, 50, 0.04),
     (176, 3, 25, 0.01),
     (176, 6, 25, 0.05),
+    (144, 2, 25, 0.01),
 )
+HAS_BFLOAT16 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 SIZE = (INPUT_SHAPE[2], INPUT_SHAPE[3])
 
 
@@ -40,7 +43,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     train, search, held_out = _parts(load_digits(SIZE))
     module = digits().to(memory_format=torch.channels_last)
-    for size, epochs, batch, rate in PHASES:
+    if options.start:
+        module.load_state_dict(load_file(options.start))
+    for size, epochs, batch, rate in PHASES[options.phase - 1 :]:
         _train(module, train, size, epochs, batch, rate)
         print(f"{size} px: search part {_top1(module, search):.4f}", flush=True)
     state = module.state_dict()
@@ -65,7 +70,7 @@ def _train(
         total = 0.0
         for index in torch.randperm(len(data))[: steps // epochs * batch].view(-1, batch):
             x = _jitter(images[index]).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
                 logits = module(x)
             loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=0.05)
             optimizer.zero_grad()
@@ -109,6 +114,8 @@ def _options() -> argparse.Namespace:
     here = Path(__file__).parent.parent
     parser.add_argument("--out", type=Path, default=here / "models" / "digits.safetensors")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="weights to go on from")
+    parser.add_argument("--phase", type=int, default=1, help="the first phase to run, from 1")
     return parser.parse_args()
 
 

@@ -32,7 +32,7 @@ _WARM_UP = 4
 _LEAST_RUNS = 5
 _TURN = 4  # runs of a session in its turn, where it has threads to hand over
 _SPINNING_S = 0.02
-_GROUP_SECONDS = 0.1  # a group that has used them stops after half the runs
+_GROUP_SECONDS = 0.1  # a group that has used them stops after a third of the runs
 _NAME = re.compile(r"\bk(\d+)\.(\d+)/.*_kernel_time$")
 
 Timed = tuple[list[int], float]  # nanoseconds per run, CPU time over wall time
@@ -151,7 +151,7 @@ def _profile(
     while done < runs:
         session.run_with_ort_values(outputs, feeds)
         done += 1
-        if 2 * done >= runs and time.perf_counter() - wall > _GROUP_SECONDS:
+        if 3 * done >= runs and time.perf_counter() - wall > _GROUP_SECONDS:
             break
     share = (time.process_time() - cpu) / (time.perf_counter() - wall) / threads
     return share, _events(Path(session.end_profiling()), done)

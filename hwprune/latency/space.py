@@ -46,7 +46,7 @@ class SearchSpace:
 def build_space(
     network: KernelGraph, step: int, coarse_step: int, most: int = 8, precisions: bool = True
 ) -> SearchSpace:
-    """Offers at most `most` widths a group, multiples of `step`, of `coarse_step` by preference."""
+    """Offers every group the widths of `offered_widths`, at most `most` of them on the steps."""
     coupling = network.coupling
     options: dict[str, tuple[Mapping[str, int], ...]] = {}
     for cluster in _clusters(network):
@@ -61,19 +61,24 @@ def build_space(
 
 
 def offered_widths(width: int, step: int, coarse_step: int, most: int) -> tuple[int, ...]:
-    """Useful widths up to `width`, ascending, `width` itself always among them."""
+    """Useful widths up to `width`, ascending: at most `most` of them on the steps, and a half and
+    a quarter of a step, which the layers around are cheaper for where the convolution is not.
+    """
+    narrow = {w for w in (step // 4, step // 2) if 0 < w < width}
+    return tuple(sorted(narrow | _ladder(width, step, coarse_step, most)))
+
+
+def _ladder(width: int, step: int, coarse_step: int, most: int) -> set[int]:
+    """Multiples of `step`, of `coarse_step` by preference, and `width` itself."""
     fine = [*range(step, width, step), width]
     if len(fine) <= most:
-        return tuple(fine)
+        return set(fine)
     coarse = [*range(coarse_step, width, coarse_step), width]
     if len(coarse) > most:
-        return tuple(
-            sorted({coarse[round(i * (len(coarse) - 1) / (most - 1))] for i in range(most)})
-        )
+        return {coarse[round(i * (len(coarse) - 1) / (most - 1))] for i in range(most)}
     spare = [w for w in fine if w not in coarse]
     extra = most - len(coarse)
-    chosen = {spare[round((i + 0.5) * len(spare) / extra - 0.5)] for i in range(extra)}
-    return tuple(sorted({*coarse, *chosen}))
+    return {*coarse, *(spare[round((i + 0.5) * len(spare) / extra - 0.5)] for i in range(extra))}
 
 
 def full_widths(space: SearchSpace) -> Widths:

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from hwprune.network.run import batches
 from hwprune.network.twin import to_module
 from hwprune.prune import linear
 
 _LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
-_BATCH = 64
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ def collect(graph: gs.Graph, x: Tensor, seed: int) -> dict[str, LayerStatistics]
     """
     generator = torch.Generator().manual_seed(seed)
     collector = _Collector(graph, generator, len(x))
-    for batch in torch.split(torch.as_tensor(x), _BATCH):
+    for batch in batches(collector.module, x):
         collector.add(batch)
     return collector.found
 

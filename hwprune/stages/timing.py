@@ -82,10 +82,11 @@ def compare(
     seconds: float,
     percentile: str,
     tries: int = 2,
+    processes: int = PROCESSES,
 ) -> Comparison:
     """Times two files interleaved; tries again, longer, while the processes disagree."""
     for attempt in range(tries):
-        a, b = backend.time_models([original, compiled], threads, seconds * 2**attempt, PROCESSES)
+        a, b = backend.time_models([original, compiled], threads, seconds * 2**attempt, processes)
         ratios = _ratios(a, b, percentile)
         found = Comparison(summarise(a), summarise(b), ratios, percentile)
         if max(found.original.spread, found.compiled.spread) <= UNSTEADY:

@@ -36,14 +36,41 @@ def test_it_is_searched_again_until_the_file_itself_fits(ask, tmp_path, slower_a
     report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
     assert report.verdict == "met"
     assert 0.85 <= report.latency_ms.compiled.p50 / report.budget.latency_ms <= 1
-    assert len(applied) == 2
+    assert len(applied) == 3  # the first file was looked at twice
+
+
+def test_a_miss_that_a_longer_look_does_not_confirm_is_none(ask, tmp_path, slower_at_last):
+    applied = slower_at_last(1.1, 1.0)
+    report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
+    assert report.verdict == "met"
+    assert applied == [1.1, 1.0]
+
+
+def test_before_training_the_untrained_network_must_fit(ask, tmp_path, monkeypatch):
+    """Candidates turn out slower once they are chosen: searched again, but trained only once."""
+    real, order = NullBackend.time_models, []
+
+    def time_models(self, models, threads, seconds, processes):
+        found = real(self, models, threads, seconds, processes)
+        order.append(models[-1].name)
+        if order.count("candidate.onnx") != 3:  # the look before the search, the round, this one
+            return found
+        slow = [[round(t * 1.1) for t in runs] for runs in found[-1].runs_ns]
+        return [*found[:-1], Samples(tuple(map(tuple, slow)), found[-1].cpu_share)]
+
+    monkeypatch.setattr(NullBackend, "time_models", time_models)
+    options = ask(tmp_path / "out", "0.3x", search="knapsack", epochs=1)
+    report = hwprune.compile(options)
+    assert report.verdict == "met"
+    assert order.count("model.onnx") == 1
+    assert order.count("candidate.onnx") >= 4
 
 
 def test_the_repeats_are_bounded_and_the_verdict_is_honest(ask, tmp_path, slower_at_last):
-    applied = slower_at_last(1.1, 1.4, 2.0)
+    applied = slower_at_last(1.1, 1.1, 1.4, 1.4, 2.0, 2.0)
     report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
     assert (report.verdict, report.exit_code) == ("missed", 4)
-    assert applied == [1.1, 1.4, 2.0]
+    assert applied == [1.1, 1.1, 1.4, 1.4, 2.0, 2.0]
 
 
 @pytest.mark.parametrize("budget", ["0.01x", "1.5x"])
@@ -51,7 +78,7 @@ def test_what_was_not_searched_for_is_not_repeated(ask, tmp_path, slower_at_last
     applied = slower_at_last(10.0)
     report = hwprune.compile(ask(tmp_path / "out", budget))
     assert report.exit_code == 4
-    assert len(applied) == 1
+    assert len(applied) == 2
 
 
 def test_a_finalist_that_is_slower_than_the_table_says_gives_way(ask, tmp_path, monkeypatch):
