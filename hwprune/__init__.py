@@ -2,6 +2,7 @@
 
     report = hwprune.compile(hwprune.CompileOptions(budget=hwprune.parse_budget("10ms")))
     module = hwprune.load("hwprune-out/digits-cpu")
+    slim = hwprune.prune(module, 0.5, example=images)
 
 The names below are imported when they are first used: `import hwprune` loads nothing heavy.
 """
@@ -16,6 +17,7 @@ _HOME = {
     "compile": "hwprune.compiler",
     "inspect": "hwprune.compiler",
     "load": "hwprune.export.load",
+    "prune": "hwprune.library",
     "Configuration": "hwprune.plan",
     "Plan": "hwprune.plan",
     "Report": "hwprune.report",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from hwprune.export.load import load
+    from hwprune.library import prune
     from hwprune.plan import Configuration, Plan
     from hwprune.report import Report
     from hwprune.units import Budget, parse_budget, parse_size
@@ -74,6 +77,7 @@ __all__ = [
     "load",
     "parse_budget",
     "parse_size",
+    "prune",
 ]
 
 

@@ -18,9 +18,9 @@ ROWS = (
     ("graph",),
     ("store",),
     ("frontend", "network", "latency"),
-    ("prune", "quantize", "train", "search"),
+    ("pruning", "quantize", "train", "search"),
     ("export", "verify"),
-    ("compiler", "pruning", "stages", "report"),
+    ("compiler", "library", "stages", "report"),
     ("cli", "doctor"),
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
@@ -101,7 +101,7 @@ def test_imports_point_up(module: str) -> None:
     [
         ("hwprune.graph.read", "hwprune.errors", True),
         ("hwprune.graph.read", "hwprune.store.files", False),
-        ("hwprune.search.study", "hwprune.prune.criteria", False),
+        ("hwprune.search.study", "hwprune.pruning.criteria", False),
         ("hwprune.latency.table", "hwprune.backends.cpu", False),
         ("hwprune.backends.cpu", "hwprune.backends.null", True),
         ("hwprune.backends.cpu", "hwprune.export.lower", False),

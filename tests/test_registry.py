@@ -29,7 +29,7 @@ def test_searches_are_those_that_search_knows() -> None:
 
 
 def test_criteria_are_those_that_prune_knows() -> None:
-    from hwprune.prune.criteria import CRITERIA
+    from hwprune.pruning.criteria import CRITERIA
 
     assert set(METHODS["criterion"]) == set(CRITERIA)
 

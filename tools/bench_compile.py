@@ -105,7 +105,14 @@ def run(network: Network, budget: str, method: str, data: Path, options: argpars
     search, _, trained = method.partition(", ")
     out = options.work / f"{network.name}-{budget}-{method.replace(', ', '-').replace(' ', '')}"
     command = [
-        *(sys.executable, "-c", "from hwprune.cli import main; main()", "compile", network.model),
+        *(
+            sys.executable,
+            "-P",
+            "-c",
+            "from hwprune.cli import main; main()",
+            "compile",
+            network.model,
+        ),
         *("--budget", budget, "--threads", "1", "--search", search, "--out", str(out), "--force"),
         *network.data,
         *(("--epochs", "1") if trained else ()),

@@ -1,4 +1,4 @@
-"""The blocked layout that onnxruntime computes fp32 convolutions in: how wide are its blocks here?"""
+"""The blocked layout that onnxruntime computes fp32 convolutions in: its blocks on this machine."""
 
 from functools import cache
 

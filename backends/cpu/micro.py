@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from hwprune.backends.cpu.layout import DOMAIN, block_size
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.backend import Kernel, Shape

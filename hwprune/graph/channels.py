@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +44,31 @@ class ChannelGroup:
 
 @dataclass(frozen=True, slots=True)
 class AxisWidth:
-    """Length of one axis of a tensor as a function of group widths: fixed + sum(repeat * kept)."""
+    """Length of one axis of a tensor: fixed + the sum over `parts` of repeat * product of kept.
+
+    Each part names the groups whose channels span it (heads and the width of each, say).
+    """
 
     fixed: int
-    parts: tuple[tuple[str, int], ...] = ()  # (group name, repeat)
+    parts: tuple[tuple[tuple[str, ...], int], ...] = ()  # (group names, repeat)
 
     def at(self, widths: Widths, full: Widths) -> int:
         """The length when groups have `widths` (absent: `full`)."""
-        return self.fixed + sum(r * widths.get(g, full[g]) for g, r in self.parts)
+        lengths = (r * prod(widths.get(g, full[g]) for g in groups) for groups, r in self.parts)
+        return self.fixed + sum(lengths)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that the length depends on."""
+        return tuple(dict.fromkeys(group for groups, _ in self.parts for group in groups))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which channel stands where along the one axis of an activation that channels lie on.
+    """Which channels stand where along one axis of an activation (`positions x k`).
 
-    Position p holds channel `channel[p]` of group `group[p]` (an index into `Coupling.groups`);
-    group -1 is a position that always stays.
+    Position p goes with channel `channel[p, i]` of group `group[p, i]` (an index into
+    `Coupling.groups`), for any i; group -1 fills up, and a row of it always stays.
     """
 
     axis: int
@@ -88,21 +98,25 @@ class Coupling:
     branches: tuple[Branch, ...]
     shapes: Mapping[str, tuple[AxisWidth, ...]]  # every tensor, initializers included
     full: Mapping[str, int] = field(default_factory=dict)  # group name -> full width
-    layouts: Mapping[str, Layout] = field(default_factory=dict)  # activations that have channels
+    layouts: Mapping[str, tuple[Layout, ...]] = field(default_factory=dict)  # of activations
 
-    def kept(self, tensor: str, keep: Keep) -> NDArray[np.int64] | None:
-        """Positions of an activation, along `layouts[tensor].axis`, that stay when each group
-        keeps the channels `keep[group]` (absent: all). None if the tensor has no such axis.
+    def layout(self, tensor: str, axis: int) -> Layout | None:
+        """What lies along one axis of an activation; None if nothing there can be removed."""
+        return next((found for found in self.layouts.get(tensor, ()) if found.axis == axis), None)
+
+    def kept(self, tensor: str, axis: int, keep: Keep) -> NDArray[np.int64] | None:
+        """Positions of an activation, along `axis`, that stay when each group keeps the channels
+        `keep[group]` (absent: all). None if nothing can be removed along that axis.
         """
-        layout = self.layouts.get(tensor)
+        layout = self.layout(tensor, axis)
         if layout is None:
             return None
-        stays = np.ones(len(layout.group), bool)
+        stays = np.ones(layout.group.shape, bool)
         for index, group in enumerate(self.groups):
             if group.name in keep:
                 inside = layout.group == index
                 stays[inside] = np.isin(layout.channel[inside], keep[group.name])
-        return np.flatnonzero(stays)
+        return np.flatnonzero(stays.all(axis=1))
 
     def shape(self, tensor: str, widths: Widths) -> tuple[int, ...]:
         """Shape of `tensor` when the groups have `widths`."""

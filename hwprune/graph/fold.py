@@ -5,6 +5,7 @@ import math
 import onnx
 import onnx_ir as ir
 from onnx import version_converter
+from onnx.inliner import inline_selected_functions
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
@@ -14,6 +15,7 @@ from hwprune.graph.shapes import infer
 OPSET = 17
 _MAX_FOLDED = 1 << 24  # elements
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_INLINED = [("", "GroupNormalization")]  # functions of the standard without shape inference
 _ROUNDS = 4  # each makes shapes static that the next can fold through; nets need one or two
 
 
@@ -33,6 +35,7 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """Inlines functions, folds constant sub-graphs and lifts constants to initializers."""
+    model = inline_selected_functions(model, _INLINED, inline_schema_functions=True)
     for _ in range(_ROUNDS):
         before = len(model.graph.node)
         graph = ir.serde.deserialize_model(infer(model))

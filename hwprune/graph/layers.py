@@ -4,8 +4,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.cost import input_axis, output_axis, weight_input
+from hwprune.graph.elementwise import unite
 from hwprune.graph.flow import Flow, label, rule
-from hwprune.graph.ids import NONE, Ids
+from hwprune.graph.ids import Ids
 
 _BLOCKS = "needs equal blocks, and one of them is fixed"
 
@@ -16,9 +17,8 @@ def convolution(flow: Flow, node: gs.Node) -> None:
     data, weight = node.inputs[:2]
     if not isinstance(weight, gs.Constant):
         return flow.refuse(node, "has a computed weight")
-    inputs = _along(flow, node, data, 1)
-    if inputs is None:
-        return None
+    flow.keep(node, flow.of(data), lambda axis: axis == 1, "slides along an axis of channels")
+    inputs = flow.along(data, 1)
     groups = node.attrs.get("group", 1)
     outputs = flow.channels.fresh(int(node.outputs[0].shape[1]))
     if groups == 1:
@@ -28,69 +28,68 @@ def convolution(flow: Flow, node: gs.Node) -> None:
     else:
         _grouped(flow, node, weight, inputs, outputs)
     _bias(flow, node, outputs)
-    flow.put(node.outputs[0], 1, outputs)
+    flow.put(node.outputs[0], {1: outputs})
     return None
 
 
 @rule("Gemm")
 def gemm(flow: Flow, node: gs.Node) -> None:
-    """A fully connected layer x W + b."""
+    """A fully connected layer x W + b; rows pass."""
     if weight_input(node) != 1 or node.attrs.get("transA", 0):
         return flow.refuse(node, "is not a layer with a constant weight")
-    inputs = _along(flow, node, node.inputs[0], 1)
-    if inputs is None:
-        return None
     outputs = flow.channels.fresh(int(node.outputs[0].shape[1]))
-    _dense(flow, node, node.inputs[1], inputs, outputs)
+    _dense(flow, node, node.inputs[1], flow.along(node.inputs[0], 1), outputs)
     _bias(flow, node, outputs)
-    flow.put(node.outputs[0], 1, outputs)
+    flow.put(node.outputs[0], {**flow.of(node.inputs[0]), 1: outputs})
     return None
 
 
 @rule("MatMul")
 def matmul(flow: Flow, node: gs.Node) -> None:
-    """A constant matrix on either side; a product of two activations freezes both."""
+    """A layer where one side is a constant matrix; else what is summed over goes together."""
     index = weight_input(node)
     if index is None:
-        return flow.refuse(node, "multiplies two activations")
+        return _product(flow, node)
     data, weight, result = node.inputs[1 - index], node.inputs[index], node.outputs[0]
     if len(weight.shape) != 2 or len(data.shape) < 2:
         return flow.refuse(node, "has a weight that is not a matrix")
     axis = len(data.shape) - (1 if index == 1 else 2)
     outputs = flow.channels.fresh(int(result.shape[axis]))
-    line = flow.line(data)
-    if line is not None and line.axis != axis:
-        _dense(flow, node, weight, np.full(int(data.shape[axis]), NONE), outputs)
-        flow.channels.freeze(outputs, f"{label(node)} mixes along another axis than the channels'")
-        return flow.put(result, line.axis, line.ids)
-    inputs = np.full(int(data.shape[axis]), NONE) if line is None else line.ids
-    _dense(flow, node, weight, inputs, outputs)
-    return flow.put(result, axis, outputs)
+    _dense(flow, node, weight, flow.along(data, axis), outputs)
+    return flow.put(result, {**flow.of(data), axis: outputs})
 
 
 @rule("BatchNormalization InstanceNormalization")
 def normalization(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself; the parameters run along."""
-    ids = _along(flow, node, node.inputs[0], 1)
-    if ids is None:
-        return
-    for tensor in node.inputs[1:]:
-        if isinstance(tensor, gs.Constant):
-            flow.attach(tensor, 0, ids)
-        else:
-            flow.channels.freeze(ids, f"{label(node)} has computed parameters")
-    flow.put(node.outputs[0], 1, ids)
+    lines = flow.of(node.inputs[0])
+    if node.op == "InstanceNormalization":
+        lines = flow.keep(node, lines, lambda axis: axis < 2, "normalises over the channels")
+    if 1 in lines:
+        for tensor in node.inputs[1:]:
+            if isinstance(tensor, gs.Constant):
+                flow.attach(tensor, 0, lines[1])
+            else:
+                flow.channels.freeze(lines[1], f"{label(node)} has computed parameters")
+    flow.put(node.outputs[0], lines)
 
 
-def _along(flow: Flow, node: gs.Node, tensor: gs.Tensor, axis: int) -> Ids | None:
-    """Ids of `tensor` along `axis`; None (and frozen) if its channels lie along another."""
-    line = flow.line(tensor)
-    if line is None:
-        return np.full(int(tensor.shape[axis]), NONE)
-    if line.axis != axis:
-        flow.refuse(node, f"reads channels along axis {line.axis} instead of {axis}")
-        return None
-    return line.ids
+def _product(flow: Flow, node: gs.Node) -> None:
+    """Two activations, ... x m x k and ... x k x n: attention's scores and what they weigh."""
+    (a, b), result = node.inputs, node.outputs[0]
+    if min(len(a.shape), len(b.shape)) < 2:
+        return flow.refuse(node, "multiplies a vector")
+    rank = len(result.shape)
+    flow.channels.unite(
+        flow.along(a, len(a.shape) - 1),
+        flow.along(b, len(b.shape) - 2),
+        f"{label(node)} sums over channels that are fixed on its other side",
+    )
+    batch = {axis: unite(flow, node, [a, b], result, axis) for axis in range(rank - 2)}
+    lines = {axis: ids for axis, ids in batch.items() if ids is not None}
+    lines[rank - 2] = flow.along(a, len(a.shape) - 2)
+    lines[rank - 1] = flow.along(b, len(b.shape) - 1)
+    return flow.put(result, lines)
 
 
 def _dense(flow: Flow, node: gs.Node, weight: gs.Constant, inputs: Ids, outputs: Ids) -> None:
@@ -104,7 +103,7 @@ def _depthwise(flow: Flow, node: gs.Node, weight: gs.Constant, inputs: Ids, outp
     """Outputs c*m ... c*m+m-1 (m: channel multiplier) belong to input c."""
     multiplier = len(outputs) // len(inputs)
     reason = f"{label(node)} works on channels that are fixed"
-    flow.channels.unite(outputs, np.repeat(inputs, multiplier), reason)
+    flow.channels.unite(outputs, np.repeat(inputs, multiplier, axis=0), reason)
     if node.op == "Conv":
         return flow.attach(weight, 0, outputs)
     flow.attach(weight, 0, inputs)
@@ -114,8 +113,10 @@ def _depthwise(flow: Flow, node: gs.Node, weight: gs.Constant, inputs: Ids, outp
 def _grouped(flow: Flow, node: gs.Node, weight: gs.Constant, inputs: Ids, outputs: Ids) -> None:
     """Channel j of every block goes at once, so that all blocks keep one width."""
     groups, reason = node.attrs["group"], f"{label(node)} {_BLOCKS}"
-    first_in = flow.channels.tie(inputs.reshape(groups, -1), 0, reason)
-    first_out = flow.channels.tie(outputs.reshape(groups, -1), 0, reason)
+    first_in, first_out = (
+        flow.channels.tie(ids.reshape(groups, -1, ids.shape[1]), reason)
+        for ids in (inputs, outputs)
+    )
     whole, block = (outputs, first_in) if node.op == "Conv" else (inputs, first_out)
     flow.attach(weight, 0, whole)
     flow.attach(weight, 1, block)

@@ -3,176 +3,173 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from hwprune.graph.axes import reshaped
 from hwprune.graph.elementwise import unite
-from hwprune.graph.flow import Flow, Line, constant, label, rule
-from hwprune.graph.ids import NONE, Ids
+from hwprune.graph.flow import Flow, Lines, constant, label, rule
+from hwprune.graph.ids import Ids, widened
 
 
 @rule("Reshape Flatten Squeeze Unsqueeze")
 def reshape(flow: Flow, node: gs.Node) -> None:
-    """Carries the grid of ids. An axis cut in two is tied along its leading factor, so that what
-    is left stays rectangular.
-    """
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return
-    grid = _grid(line, node.inputs[0].shape).reshape(node.outputs[0].shape)
-    varying = _varying(flow, grid)
-    while len(varying) > 1:
-        first = flow.channels.tie(grid, varying[0], f"{label(node)} cuts an axis that is fixed")
-        grid = np.broadcast_to(np.expand_dims(first, varying[0]), grid.shape)
-        varying = _varying(flow, grid)
-    if varying:
-        corner = tuple(slice(None) if a == varying[0] else 0 for a in range(grid.ndim))
-        flow.put(node.outputs[0], varying[0], np.array(grid[corner]))
-    else:
-        flow.refuse(node, "leaves no axis to remove channels from")
+    """Carries the grid of ids: axes are joined to one, or one is cut into several."""
+    (data, *_), result = node.inputs, node.outputs[0]
+    reason = f"{label(node)} cuts an axis that is fixed"
+    flow.put(result, reshaped(flow.channels, flow.of(data), data.shape, result.shape, reason))
 
 
 @rule("Transpose")
 def transpose(flow: Flow, node: gs.Node) -> None:
-    """The axis moves."""
-    line = flow.line(node.inputs[0])
-    if line is not None:
-        order = node.attrs.get("perm", range(len(node.inputs[0].shape))[::-1])
-        flow.put(node.outputs[0], list(order).index(line.axis), line.ids)
+    """The axes move."""
+    order = list(node.attrs.get("perm", range(len(node.inputs[0].shape))[::-1]))
+    lines = flow.of(node.inputs[0])
+    flow.put(node.outputs[0], {order.index(axis): ids for axis, ids in lines.items()})
 
 
 @rule("Expand Tile Resize Upsample")
 def enlarge(flow: Flow, node: gs.Node) -> None:
     """Channels pass as long as their own axis keeps its length."""
-    line, result = flow.line(node.inputs[0]), node.outputs[0]
-    if line is None:
-        return
-    axis = line.axis + len(result.shape) - len(node.inputs[0].shape)
-    if result.shape[axis] != len(line.ids) or constant(node.inputs[-1]) is None:
-        return flow.refuse(node, "enlarges the channels' axis")
-    return flow.put(result, axis, line.ids)
+    data, result = node.inputs[0], node.outputs[0]
+    more = len(result.shape) - len(data.shape)
+    known = constant(node.inputs[-1]) is not None or node.op == "Upsample"
+
+    def stays(axis: int) -> bool:
+        return known and bool(result.shape[axis + more] == data.shape[axis])
+
+    lines = flow.keep(node, flow.of(data), stays, "enlarges the channels' axis")
+    flow.put(result, {axis + more: ids for axis, ids in lines.items()})
+
+
+@rule("DepthToSpace SpaceToDepth")
+def pixel_shuffle(flow: Flow, node: gs.Node) -> None:
+    """The block x block channels that make one channel's pixels, or are made of them, are one."""
+    data, result = node.inputs[0], node.outputs[0]
+    lines = flow.keep(node, flow.of(data), lambda axis: axis < 2, "moves channels into pixels")
+    if 1 not in lines:
+        return flow.put(result, lines)
+    taps, ids = int(node.attrs["blocksize"]) ** 2, lines[1]
+    columns_first = node.attrs.get("mode", "DCR") == "CRD"
+    if node.op == "SpaceToDepth":
+        spread = np.repeat(ids, taps, axis=0) if columns_first else np.tile(ids, (taps, 1))
+        return flow.put(result, {**lines, 1: spread})
+    inner = (-1, taps) if columns_first else (taps, -1)
+    grid = ids.reshape(*inner, ids.shape[1])
+    grid = grid.swapaxes(0, 1) if inner[0] == -1 else grid
+    return flow.put(result, {**lines, 1: flow.channels.tie(grid, f"{label(node)} is fixed")})
 
 
 @rule("Concat")
 def concat(flow: Flow, node: gs.Node) -> None:
-    """Along the channels' axis the ids are appended, along another one they are united."""
-    result, lines = node.outputs[0], [flow.line(tensor) for tensor in node.inputs]
-    found = [line for line in lines if line is not None]
-    axis = node.attrs["axis"] % len(result.shape)
-    if not found:
-        return None
-    if len({line.axis for line in found}) > 1:
-        return flow.refuse(node, "joins channels that lie along different axes")
-    if found[0].axis != axis:
-        unite(flow, node, found, len(result.shape))
-        return flow.put(result, *found[0])
-    parts = [
-        np.full(int(tensor.shape[axis]), NONE) if line is None else line.ids
-        for tensor, line in zip(node.inputs, lines, strict=True)
-    ]
-    return flow.put(result, axis, np.concatenate(parts))
+    """Along its own axis the ids are appended, along the others they are united."""
+    result = node.outputs[0]
+    own = node.attrs["axis"] % len(result.shape)
+    found = {axis for tensor in node.inputs for axis in flow.of(tensor)}
+    lines = {a: unite(flow, node, node.inputs, result, a) for a in sorted(found - {own})}
+    if own in found:
+        parts = [flow.along(tensor, own) for tensor in node.inputs]
+        wide = max(part.shape[1] for part in parts)
+        lines[own] = np.concatenate([widened(part, wide) for part in parts])
+    flow.put(result, {axis: ids for axis, ids in lines.items() if ids is not None})
 
 
 @rule("Split")
 def split(flow: Flow, node: gs.Node) -> None:
     """Each output takes its stretch."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return
-    axis, start = node.attrs.get("axis", 0) % len(node.inputs[0].shape), 0
+    lines = flow.of(node.inputs[0])
+    own, start = node.attrs.get("axis", 0) % len(node.inputs[0].shape), 0
     for result in node.outputs:
-        stop = start + int(result.shape[axis])
-        flow.put(result, line.axis, line.ids[start:stop] if line.axis == axis else line.ids)
+        stop = start + int(result.shape[own])
+        flow.put(result, {a: ids[start:stop] if a == own else ids for a, ids in lines.items()})
         start = stop
 
 
 @rule("Slice")
 def slice_(flow: Flow, node: gs.Node) -> None:
     """Takes a stretch; strides along the channels' axis are not supported."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return None
-    window = channel_slice(node, line.axis)
-    if window is None:
-        return flow.refuse(node, "takes channels in strides or at computed places")
-    return flow.put(node.outputs[0], line.axis, line.ids[window])
+    data = node.inputs[0]
+    windows = {axis: channel_slice(node, axis) for axis in flow.of(data)}
+    why = "takes channels in strides or at computed places"
+    lines = flow.keep(node, flow.of(data), lambda axis: windows[axis] is not None, why)
+    flow.put(node.outputs[0], {axis: ids[windows[axis]] for axis, ids in lines.items()})
 
 
 @rule("Gather")
 def gather(flow: Flow, node: gs.Node) -> None:
-    """Along the channels' axis a constant list of channels is taken; other axes pass."""
-    line, indices = flow.line(node.inputs[0]), constant(node.inputs[1])
-    if line is None:
-        return None
-    axis = node.attrs.get("axis", 0) % len(node.inputs[0].shape)
-    rank = len(node.inputs[1].shape)
-    if line.axis != axis:
-        return flow.put(node.outputs[0], line.axis + (rank - 1) * (line.axis > axis), line.ids)
-    if indices is None or rank != 1:
-        return flow.refuse(node, "picks single channels")
-    return flow.put(node.outputs[0], axis, line.ids[indices])
+    """A constant list of channels is taken along their axis; other axes pass. A constant that is
+    looked up makes channels of its own (an embedding).
+    """
+    data, rank = node.inputs[0], len(node.inputs[1].shape)
+    own = node.attrs.get("axis", 0) % len(data.shape)
+    flow.freeze(node.inputs[1], f"{label(node)} looks places up in it")
+    lines = _looked_up(flow, node, own) if isinstance(data, gs.Constant) else flow.of(data)
+    indices = constant(node.inputs[1]) if rank == 1 else None
+    passing = flow.keep(
+        node, lines, lambda axis: axis != own or indices is not None, "picks single channels"
+    )
+    found = {axis + (rank - 1) * (axis > own): ids for axis, ids in passing.items()}
+    if own in passing:
+        found[own] = passing[own][indices]
+    flow.put(node.outputs[0], found)
 
 
 @rule("Pad")
 def pad(flow: Flow, node: gs.Node) -> None:
     """Zeros in front of and behind the channels are channels of their own, made by no weight."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return None
-    amounts = channel_pads(node, line.axis)
-    if amounts is None or min(amounts) < 0:
-        return flow.refuse(node, "crops the channels or pads them by a computed amount")
-    if any(amounts) and not _pads_with_zeros(node):
-        return flow.refuse(node, "pads the channels with something other than zeros")
-    front, back = (flow.channels.fresh(amount) for amount in amounts)
-    return flow.put(node.outputs[0], line.axis, np.concatenate([front, line.ids, back]))
+    data = node.inputs[0]
+    amounts = {axis: channel_pads(node, axis) for axis in flow.of(data)}
+    crop, fill = (
+        "crops the channels or pads them by a computed amount",
+        "pads the channels with something other than zeros",
+    )
+    lines = flow.keep(node, flow.of(data), lambda a: min(amounts[a] or (-1,)) >= 0, crop)
+    zeros = _pads_with_zeros(node)
+    lines = flow.keep(node, lines, lambda a: zeros or not any(amounts[a] or ()), fill)
+    flow.put(node.outputs[0], {a: _padded(flow, ids, amounts[a]) for a, ids in lines.items()})
 
 
 @rule("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
 def pool(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return None
-    if line.axis > 1:
-        return flow.refuse(node, "pools over the channels")
-    return flow.put(node.outputs[0], *line)
+    lines = flow.keep(node, flow.of(node.inputs[0]), lambda a: a < 2, "pools over the channels")
+    flow.put(node.outputs[0], lines)
 
 
 @rule(
-    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSumExp "
-    "ReduceSumSquare"
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum "
+    "ReduceLogSumExp ReduceSumSquare ArgMax ArgMin"
 )
 def reduce(flow: Flow, node: gs.Node) -> None:
     """Other axes are reduced; the channels' own axis must stay."""
-    line, rank = flow.line(node.inputs[0]), len(node.inputs[0].shape)
-    if line is None:
-        return None
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
+    rank = len(node.inputs[0].shape)
+    if node.op.startswith("Arg"):
+        given: list[int] | None = [node.attrs.get("axis", 0)]
+    else:
+        given = constant(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
     axes = {axis % rank for axis in given or range(rank)}
-    if line.axis in axes:
-        return flow.refuse(node, "reduces over the channels")
-    gone = 0 if node.attrs.get("keepdims", 1) else sum(axis < line.axis for axis in axes)
-    return flow.put(node.outputs[0], line.axis - gone, line.ids)
+    lines = flow.keep(
+        node, flow.of(node.inputs[0]), lambda a: a not in axes, "reduces over the channels"
+    )
+    kept = bool(node.attrs.get("keepdims", 1))
+    moved = {a if kept else a - sum(r < a for r in axes): ids for a, ids in lines.items()}
+    flow.put(node.outputs[0], moved)
 
 
-@rule("Softmax LogSoftmax Hardmax LpNormalization")
-def softmax(flow: Flow, node: gs.Node) -> None:
-    """Passes unless it normalises over the channels."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return None
-    if node.attrs.get("axis", -1) % len(node.inputs[0].shape) == line.axis:
-        return flow.refuse(node, "normalises over the channels")
-    return flow.put(node.outputs[0], *line)
+@rule("Softmax LogSoftmax Hardmax LpNormalization CumSum")
+def along_one_axis(flow: Flow, node: gs.Node) -> None:
+    """Passes unless it normalises or sums over the channels."""
+    data = node.inputs[0]
+    given = constant(node.inputs[1]) if node.op == "CumSum" else [node.attrs.get("axis", -1)]
+    own = (given or [-1])[0] % len(data.shape)
+    lines = flow.keep(node, flow.of(data), lambda a: a != own, "normalises over the channels")
+    flow.put(node.outputs[0], lines)
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization RMSNormalization")
 def layer_normalization(flow: Flow, node: gs.Node) -> None:
     """Its mean and variance run over all axes from `axis` on."""
-    line = flow.line(node.inputs[0])
-    if line is None:
-        return None
-    if node.attrs.get("axis", -1) % len(node.inputs[0].shape) <= line.axis:
-        return flow.refuse(node, "normalises over the channels")
-    return flow.put(node.outputs[0], *line)
+    data = node.inputs[0]
+    first = node.attrs.get("axis", -1) % len(data.shape)
+    lines = flow.keep(node, flow.of(data), lambda a: a < first, "normalises over the channels")
+    flow.put(node.outputs[0], lines)
 
 
 def channel_slice(node: gs.Node, axis: int) -> slice | None:
@@ -213,12 +210,18 @@ def _pads_with_zeros(node: gs.Node) -> bool:
     return isinstance(value, gs.Constant) and not np.any(value.values)
 
 
-def _grid(line: Line, shape: tuple[int, ...]) -> Ids:
-    view = [1] * len(shape)
-    view[line.axis] = -1
-    return np.broadcast_to(line.ids.reshape(view), shape)
+def _padded(flow: Flow, ids: Ids, amounts: tuple[int, int] | None) -> Ids:
+    front, back = (widened(flow.channels.fresh(n), ids.shape[1]) for n in amounts or (0, 0))
+    return np.concatenate([front, ids, back])
 
 
-def _varying(flow: Flow, grid: Ids) -> list[int]:
-    roots = flow.channels.find(grid)
-    return [a for a in range(grid.ndim) if np.any(roots != np.take(roots, [0], a))]
+def _looked_up(flow: Flow, node: gs.Node, own: int) -> Lines:
+    """Fresh ids along the last axis of a constant table."""
+    table = node.inputs[0]
+    last = len(table.shape) - 1
+    if own == last or not np.issubdtype(table.dtype, np.floating):
+        return {}
+    ids = flow.channels.fresh(int(table.shape[last]))
+    flow.attach(table, last, ids)
+    flow.producers.append((node.name, ids))
+    return {last: ids}

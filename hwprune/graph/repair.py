@@ -46,25 +46,23 @@ def _split(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> No
 
 
 def _slice(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
-    """The window over the channels' axis becomes the rank of its ends among what stays."""
+    """The window over an axis of channels becomes the rank of its ends among what stays."""
     name = before.inputs[0].name
-    kept = coupling.kept(name, keep)
-    if kept is None:
-        return
-    axis, size = coupling.layouts[name].axis, len(coupling.layouts[name].group)
-    window = channel_slice(before, axis)
-    if window is None or window == slice(None) or len(kept) == size:
-        return
-    start, stop, _ = window.indices(size)
-    ends = np.searchsorted(kept, [start, max(start, stop)]).tolist()
-    entry = _slice_entry(before, axis)
-    for index, end, role in zip((1, 2), ends, ("starts", "ends"), strict=True):
-        values = constant(node.inputs[index]) or []
-        values[entry] = end
-        _replace(node, index, role, values)
+    for axis, size in enumerate(before.inputs[0].shape):
+        kept, window = coupling.kept(name, axis, keep), channel_slice(before, axis)
+        if kept is None or window is None or window == slice(None) or len(kept) == size:
+            continue
+        start, stop, _ = window.indices(size)
+        ends = np.searchsorted(kept, [start, max(start, stop)]).tolist()
+        entry = _entry(before, axis)
+        for index, end, role in zip((1, 2), ends, ("starts", "ends"), strict=True):
+            values = constant(node.inputs[index]) or []
+            values[entry] = end
+            _replace(node, index, role, values)
 
 
-def _slice_entry(node: gs.Node, axis: int) -> int:
+def _entry(node: gs.Node, axis: int) -> int:
+    """Where a Slice or Pad names `axis`; without a list of axes it names them all, in order."""
     rank = len(node.inputs[0].shape)
     axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
     return [own % rank for own in axes or range(rank)].index(axis)
@@ -72,37 +70,31 @@ def _slice_entry(node: gs.Node, axis: int) -> int:
 
 def _gather(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
     name, indices = before.inputs[0].name, constant(before.inputs[1])
-    kept, taken = coupling.kept(name, keep), coupling.kept(before.outputs[0].name, keep)
-    if kept is None or taken is None or indices is None:
+    size = before.inputs[0].shape[axis := before.attrs.get("axis", 0) % _rank(before)]
+    kept = coupling.kept(name, axis, keep)
+    taken = coupling.kept(before.outputs[0].name, axis, keep)
+    if kept is None or taken is None or indices is None or len(kept) == size:
         return
-    axis, size = coupling.layouts[name].axis, len(coupling.layouts[name].group)
-    if axis == node.attrs.get("axis", 0) % len(before.inputs[0].shape) and len(kept) < size:
-        chosen = np.asarray(indices)[taken] % size
-        _replace(node, 1, "indices", np.searchsorted(kept, chosen).tolist())
+    chosen = np.asarray(indices)[taken] % size
+    _replace(node, 1, "indices", np.searchsorted(kept, chosen).tolist())
 
 
 def _pad(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
     """As many zeros in front and behind as there are padded positions that stay."""
-    result = before.outputs[0].name
-    kept = coupling.kept(result, keep)
-    if kept is None:
-        return
-    layout = coupling.layouts[result]
-    amounts = channel_pads(before, layout.axis)
-    if amounts is None or not any(amounts):
-        return
-    front, back = amounts
-    values = constant(before.inputs[1]) or []
-    entry = _pad_entry(before, layout.axis)
-    values[entry] = int(np.sum(kept < front))
-    values[entry + len(values) // 2] = int(np.sum(kept >= len(layout.group) - back))
-    _replace(node, 1, "pads", values)
+    result = before.outputs[0]
+    for axis, size in enumerate(result.shape):
+        kept, amounts = coupling.kept(result.name, axis, keep), channel_pads(before, axis)
+        if kept is None or amounts is None or not any(amounts):
+            continue
+        front, back = amounts
+        values, entry = constant(node.inputs[1]) or [], _entry(before, axis)
+        values[entry] = int(np.sum(kept < front))
+        values[entry + len(values) // 2] = int(np.sum(kept >= size - back))
+        _replace(node, 1, "pads", values)
 
 
-def _pad_entry(node: gs.Node, axis: int) -> int:
-    rank = len(node.inputs[0].shape)
-    given = constant(node.inputs[3]) if len(node.inputs) > 3 else None
-    return [own % rank for own in given or range(rank)].index(axis)
+def _rank(node: gs.Node) -> int:
+    return len(node.inputs[0].shape)
 
 
 def _replace(node: gs.Node, index: int, role: str, values: list[int]) -> None:

@@ -78,7 +78,8 @@ def check_static(model: onnx.ModelProto) -> None:
     known = {v.name: v for v in (*model.graph.value_info, *model.graph.output)}
     for node in model.graph.node:
         for name in (name for name in node.output if name):
-            dims = _dims(known[name]) if name in known else None
+            ranked = name in known and known[name].type.tensor_type.HasField("shape")
+            dims = _dims(known[name]) if ranked else None
             if dims is None or not all(d.HasField("dim_value") for d in dims):
                 raise ModelError(
                     f"the shape of {name!r}, output of {node.op_type} {node.name!r}, depends on "

@@ -179,10 +179,13 @@ class Estimator:
         sizes = [len(o) for o in options]
         choices = np.indices(sizes).reshape(len(sizes), prod(sizes))
         lengths = [
-            sum(r * self._choice(g, variables, options, choices) for g, r in axis.parts)
+            sum(
+                r * prod(self._choice(g, variables, options, choices) for g in groups)
+                for groups, r in axis.parts
+            )
             for t in tensors
             for axis in self.network.coupling.shapes[t]
-            if any(g in self._variable for g, _ in axis.parts)
+            if any(g in self._variable for g in axis.groups)
         ]
         rows = np.stack(np.broadcast_arrays(np.zeros(choices.shape[1]), *lengths), axis=1)
         _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)

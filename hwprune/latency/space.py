@@ -127,5 +127,5 @@ def _clusters(network: KernelGraph) -> list[list[ChannelGroup]]:
 
 def groups_of(coupling: Coupling, tensors: Sequence[str]) -> list[str]:
     """Names of the groups that the shapes of `tensors` depend on."""
-    parts = [part for t in tensors for axis in coupling.shapes[t] for part in axis.parts]
-    return list(dict.fromkeys(name for name, _ in parts))
+    axes = [axis for t in tensors for axis in coupling.shapes[t]]
+    return list(dict.fromkeys(name for axis in axes for name in axis.groups))

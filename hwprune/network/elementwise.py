@@ -49,6 +49,41 @@ def mean(*tensors: Tensor) -> Tensor:
     return total(*tensors) / len(tensors)
 
 
+def celu(x: Tensor, alpha: float) -> Tensor:
+    """`max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`."""
+    return F.celu(x, alpha)
+
+
+def selu(x: Tensor, alpha: float, gamma: float) -> Tensor:
+    """`gamma * x` where positive, else `gamma * alpha * (exp(x) - 1)`."""
+    return gamma * torch.where(x > 0, x, alpha * torch.expm1(torch.clamp(x, max=0.0)))
+
+
+def swish(x: Tensor, alpha: float) -> Tensor:
+    """`x * sigmoid(alpha * x)`."""
+    return x * torch.sigmoid(alpha * x)
+
+
+def hardmax(x: Tensor, dim: int) -> Tensor:
+    """One at the first maximum along `dim`, zero elsewhere."""
+    return F.one_hot(x.argmax(dim), x.shape[dim]).movedim(-1, dim).to(x.dtype)
+
+
+def is_inf(x: Tensor, negative: bool, positive: bool) -> Tensor:
+    """Where `x` is an infinity of a sign that is asked for."""
+    return (torch.isneginf(x) & negative) | (torch.isposinf(x) & positive)
+
+
+def _mod(node: gs.Node) -> Call:
+    """Sign of the divisor, or with `fmod` that of the dividend."""
+    return Call(torch.fmod if node.attrs.get("fmod", 0) else torch.remainder, (0, 1))
+
+
+def _is_inf(node: gs.Node) -> Call:
+    signs = {s: bool(node.attrs.get(f"detect_{s}", 1)) for s in ("negative", "positive")}
+    return Call(is_inf, kwargs=signs)
+
+
 def _plain(function: Callable[..., Any], count: int = 1) -> Operator:
     return lambda node: Call(function, tuple(range(count)))
 
@@ -102,6 +137,19 @@ ELEMENTWISE: dict[str, Operator] = {
     "Neg": _plain(torch.neg),
     "Sin": _plain(torch.sin),
     "Cos": _plain(torch.cos),
+    "Tan": _plain(torch.tan),
+    "Asin": _plain(torch.asin),
+    "Acos": _plain(torch.acos),
+    "Atan": _plain(torch.atan),
+    "Sinh": _plain(torch.sinh),
+    "Cosh": _plain(torch.cosh),
+    "Asinh": _plain(torch.asinh),
+    "Acosh": _plain(torch.acosh),
+    "Atanh": _plain(torch.atanh),
+    "Sign": _plain(torch.sign),
+    "Round": _plain(torch.round),
+    "IsNaN": _plain(torch.isnan),
+    "IsInf": _is_inf,
     "Floor": _plain(torch.floor),
     "Ceil": _plain(torch.ceil),
     "Identity": _plain(torch.clone),
@@ -113,7 +161,13 @@ ELEMENTWISE: dict[str, Operator] = {
     "Pow": _plain(torch.pow, 2),
     "Equal": _plain(torch.eq, 2),
     "Greater": _plain(torch.gt, 2),
+    "GreaterOrEqual": _plain(torch.ge, 2),
     "Less": _plain(torch.lt, 2),
+    "LessOrEqual": _plain(torch.le, 2),
+    "And": _plain(torch.logical_and, 2),
+    "Or": _plain(torch.logical_or, 2),
+    "Xor": _plain(torch.logical_xor, 2),
+    "Mod": _mod,
     "Where": _plain(torch.where, 3),
     "Min": _variadic(minimum),
     "Max": _variadic(maximum),
@@ -121,6 +175,12 @@ ELEMENTWISE: dict[str, Operator] = {
     "Mean": _variadic(mean),
     "LeakyRelu": _with(F.leaky_relu, negative_slope=("alpha", 0.01)),
     "Elu": _with(F.elu, alpha=("alpha", 1.0)),
+    "Celu": _with(celu, alpha=("alpha", 1.0)),
+    "Selu": _with(
+        selu, alpha=("alpha", 1.67326319217681884765625), gamma=("gamma", 1.05070102214813232421875)
+    ),
+    "Swish": _with(swish, alpha=("alpha", 1.0)),
+    "Hardmax": _with(hardmax, dim=("axis", -1)),
     "Gelu": _with(F.gelu, approximate=("approximate", "none")),
     "HardSigmoid": _with(hard_sigmoid, alpha=("alpha", 0.2), beta=("beta", 0.5)),
     "ThresholdedRelu": _with(thresholded_relu, alpha=("alpha", 1.0)),

@@ -181,13 +181,60 @@ def _batch_norm(node: gs.Node) -> Call:
     return Call(module, weights={name: (i, "identity") for i, name in enumerate(names, 1)})
 
 
-def _layer_norm(node: gs.Node) -> Call:
+def layer_norm_statistics(
+    x: Tensor, scale: Tensor, bias: Tensor | None, axes: tuple[int, ...], eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `layer_norm`, with the means and the inverse standard deviations."""
+    mean = x.mean(axes, keepdim=True)
+    deviation = torch.rsqrt(x.var(axes, correction=0, keepdim=True) + eps)
+    return layer_norm(x, scale, bias, axes, eps), mean, deviation
+
+
+def rms_norm(x: Tensor, scale: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """Divides by the root of the mean square over the trailing `axes`."""
+    return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + eps) * scale
+
+
+def lp_norm(x: Tensor, dim: int, p: int) -> Tensor:
+    """Divides by the p-norm along `dim`; where that is zero, zero stays."""
+    norm = torch.linalg.vector_norm(x, p, dim, keepdim=True)
+    return torch.where(norm == 0, torch.zeros_like(x), x / norm)
+
+
+def local_response_norm(x: Tensor, size: int, alpha: float, beta: float, bias: float) -> Tensor:
+    """Divides by a power of the squares of the neighbouring channels."""
+    front = (size - 1) // 2
+    squares = F.pad(x.square().movedim(1, -1), (front, size - 1 - front))
+    total = squares.unfold(-1, size, 1).sum(-1).movedim(-1, 1)
+    return x / (bias + alpha / size * total) ** beta
+
+
+def _trailing(node: gs.Node) -> dict[str, object]:
     rank = len(node.inputs[0].shape)
     first = node.attrs.get("axis", -1) % rank
-    kwargs = {"axes": tuple(range(first, rank)), "eps": node.attrs.get("epsilon", 1e-5)}
+    return {"axes": tuple(range(first, rank)), "eps": node.attrs.get("epsilon", 1e-5)}
+
+
+def _layer_norm(node: gs.Node) -> Call:
+    many = len(node.outputs) > 1
+    function = layer_norm_statistics if many else layer_norm
     if present(node, 2):
-        return Call(layer_norm, (0, 1, 2), kwargs)
-    return Call(layer_norm, (0, 1), kwargs | {"bias": None})
+        return Call(function, (0, 1, 2), _trailing(node), many=many)
+    return Call(function, (0, 1), _trailing(node) | {"bias": None}, many=many)
+
+
+def _rms_norm(node: gs.Node) -> Call:
+    return Call(rms_norm, (0, 1), _trailing(node))
+
+
+def _lp_norm(node: gs.Node) -> Call:
+    return Call(lp_norm, kwargs={"dim": node.attrs.get("axis", -1), "p": node.attrs.get("p", 2)})
+
+
+def _local_response_norm(node: gs.Node) -> Call:
+    defaults = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    kwargs = {name: node.attrs.get(name, value) for name, value in defaults.items()}
+    return Call(local_response_norm, kwargs={"size": node.attrs["size"], **kwargs})
 
 
 def instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -207,4 +254,7 @@ LAYERS: dict[str, Operator] = {
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
     "InstanceNormalization": _instance_norm,
+    "RMSNormalization": _rms_norm,
+    "LpNormalization": _lp_norm,
+    "LRN": _local_response_norm,
 }

@@ -1,5 +1,6 @@
 """Pooling and reductions."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +25,37 @@ _AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 
 _MAX: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
 def average_pool(
-    x: Tensor, kernel: Shape, stride: Shape, pad: Shape, extra: Shape, count_pad: bool
+    x: Tensor,
+    kernel: Shape,
+    stride: Shape,
+    dilation: Shape,
+    pad: Shape,
+    extra: Shape,
+    count_pad: bool,
 ) -> Tensor:
     """Average pooling; `pad` as given, `extra` what `ceil_mode` adds and never counts."""
-    pool = _AVERAGE[len(kernel)]
+    pool = _dilated(dilation) if set(dilation) != {1} else _AVERAGE[len(kernel)]
     if not any(pad) and not any(extra):
         return pool(x, kernel, stride)
     ones = F.pad(x.new_ones(1, 1, *x.shape[2:]), pad, value=float(count_pad))
     share = pool(F.pad(ones, extra), kernel, stride)
     return pool(F.pad(F.pad(x, pad), extra), kernel, stride) / share
+
+
+def _dilated(dilation: Shape) -> Callable[..., Tensor]:
+    """Averages of windows with gaps, as a convolution of each channel by itself."""
+
+    def pool(x: Tensor, kernel: Shape, stride: Shape) -> Tensor:
+        each = x.flatten(0, 1).unsqueeze(1)
+        ones = x.new_full((1, 1, *kernel), 1.0 / math.prod(kernel))
+        means = _CONV[len(kernel)](each, ones, None, stride, 0, dilation)
+        return means.reshape(*x.shape[:2], *means.shape[2:])
+
+    return pool
 
 
 def max_pool(x: Tensor, kernel: Shape, stride: Shape, dilation: Shape, pad: Shape) -> Tensor:
@@ -67,9 +89,47 @@ def reduce_l2(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
     return torch.sqrt(torch.sum(x * x, axes, keepdim))
 
 
-def argmax(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
-    """Index of the first maximum along the one axis in `axes`."""
-    return torch.argmax(x, axes[0], keepdim)
+def reduce_prod(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
+    """Product over `axes`."""
+    for axis in sorted((a % x.ndim for a in axes), reverse=True):
+        x = torch.prod(x, axis, keepdim)
+    return x
+
+
+def reduce_l1(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
+    """Sum of magnitudes over `axes`."""
+    return torch.sum(torch.abs(x), axes, keepdim)
+
+
+def reduce_log_sum(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
+    """Logarithm of the sum over `axes`."""
+    return torch.log(torch.sum(x, axes, keepdim))
+
+
+def reduce_log_sum_exp(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
+    """Logarithm of the sum of exponentials over `axes`."""
+    return torch.logsumexp(x, axes, keepdim)
+
+
+def reduce_sum_square(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
+    """Sum of squares over `axes`."""
+    return torch.sum(x * x, axes, keepdim)
+
+
+def extreme(x: Tensor, axes: Shape, keepdim: bool, last: bool, least: bool) -> Tensor:
+    """Index of the first (or last) maximum (or minimum) along the one axis in `axes`."""
+    find = torch.argmin if least else torch.argmax
+    if not last:
+        return find(x, axes[0], keepdim)
+    return x.shape[axes[0]] - 1 - find(torch.flip(x, axes), axes[0], keepdim)
+
+
+def cumulative_sum(x: Tensor, dim: int, exclusive: bool, reverse: bool) -> Tensor:
+    """Running sums along `dim`; `exclusive` leaves out the position itself."""
+    x = torch.flip(x, (dim,)) if reverse else x
+    sums = torch.cumsum(x, dim)
+    sums = sums - x if exclusive else sums
+    return torch.flip(sums, (dim,)) if reverse else sums
 
 
 def _ceil_extra(node: gs.Node, kernel: Shape, begin: Shape, end: Shape) -> Shape:
@@ -87,14 +147,13 @@ def _ceil_extra(node: gs.Node, kernel: Shape, begin: Shape, end: Shape) -> Shape
 def _average_pool(node: gs.Node) -> Call:
     kernel = tuple(node.attrs["kernel_shape"])
     stride, dilation = spatial_attributes(node, len(kernel))
-    if len(kernel) not in _AVERAGE or set(dilation) != {1}:
-        raise unsupported(node, "dilated averages and more than three axes are not supported")
+    if len(kernel) not in _AVERAGE:
+        raise unsupported(node, "more than three axes are not supported")
     begin, end = spatial_pads(node, kernel)
     extra = pad_list((0,) * len(kernel), _ceil_extra(node, kernel, begin, end))
-    kwargs = {"kernel": kernel, "stride": stride, "pad": pad_list(begin, end), "extra": extra}
-    return Call(
-        average_pool, kwargs=kwargs | {"count_pad": bool(node.attrs.get("count_include_pad", 0))}
-    )
+    kwargs = {"kernel": kernel, "stride": stride, "dilation": dilation, "extra": extra}
+    count = bool(node.attrs.get("count_include_pad", 0))
+    return Call(average_pool, kwargs=kwargs | {"pad": pad_list(begin, end), "count_pad": count})
 
 
 def _max_pool(node: gs.Node) -> Call:
@@ -129,11 +188,20 @@ def _reduce(function: Callable[..., Any]) -> Operator:
     return operator
 
 
-def _argmax(node: gs.Node) -> Call:
-    if node.attrs.get("select_last_index", 0):
-        raise unsupported(node, "select_last_index is not supported")
-    axes, keepdim = (node.attrs.get("axis", 0),), bool(node.attrs.get("keepdims", 1))
-    return Call(argmax, kwargs={"axes": axes, "keepdim": keepdim})
+def _extreme(least: bool) -> Operator:
+    def operator(node: gs.Node) -> Call:
+        axes, keepdim = (node.attrs.get("axis", 0),), bool(node.attrs.get("keepdims", 1))
+        last = bool(node.attrs.get("select_last_index", 0))
+        kwargs = {"axes": axes, "keepdim": keepdim, "last": last, "least": least}
+        return Call(extreme, kwargs=kwargs)
+
+    return operator
+
+
+def _cumulative_sum(node: gs.Node) -> Call:
+    (dim,) = integers(node, 1) or [0]
+    flags = {name: bool(node.attrs.get(name, 0)) for name in ("exclusive", "reverse")}
+    return Call(cumulative_sum, kwargs={"dim": dim, **flags})
 
 
 POOLING: dict[str, Operator] = {
@@ -146,5 +214,12 @@ POOLING: dict[str, Operator] = {
     "ReduceMax": _reduce(reduce_max),
     "ReduceMin": _reduce(reduce_min),
     "ReduceL2": _reduce(reduce_l2),
-    "ArgMax": _argmax,
+    "ReduceL1": _reduce(reduce_l1),
+    "ReduceProd": _reduce(reduce_prod),
+    "ReduceLogSum": _reduce(reduce_log_sum),
+    "ReduceLogSumExp": _reduce(reduce_log_sum_exp),
+    "ReduceSumSquare": _reduce(reduce_sum_square),
+    "ArgMax": _extreme(least=False),
+    "ArgMin": _extreme(least=True),
+    "CumSum": _cumulative_sum,
 }

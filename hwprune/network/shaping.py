@@ -5,6 +5,7 @@ batch that really comes in.
 """
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 
 import onnx_graphsurgeon as gs
@@ -23,6 +24,7 @@ from hwprune.network.call import (
     values,
 )
 
+_REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
@@ -97,6 +99,73 @@ def gather(x: Tensor, index: Tensor, dim: int) -> Tensor:
     flat = torch.where(index < 0, index + size, index).reshape(-1).long()
     picked = x.index_select(dim, flat)
     return picked.reshape(*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
+
+
+def gather_elements(x: Tensor, index: Tensor, dim: int) -> Tensor:
+    """One value of `x` along `dim` for each position of `index`; negative ones from the end."""
+    return torch.gather(x, dim, torch.where(index < 0, index + x.shape[dim], index).long())
+
+
+def gather_nd(x: Tensor, index: Tensor, batch_dims: int) -> Tensor:
+    """Slices of `x` at the places that the last axis of `index` names, batch by batch."""
+    count, depth = math.prod(x.shape[:batch_dims]), index.shape[-1]
+    data = x.reshape(count, *x.shape[batch_dims:])
+    places = _from_start(index, data.shape[1 : depth + 1]).reshape(count, -1, depth)
+    rows = torch.arange(count, device=x.device)[:, None]
+    found = data[(rows, *places.unbind(-1))]
+    return found.reshape(*index.shape[:-1], *x.shape[batch_dims + depth :])
+
+
+def scatter_elements(x: Tensor, index: Tensor, updates: Tensor, dim: int, reduction: str) -> Tensor:
+    """`x` with `updates` put (or added, multiplied...) at the places of `index` along `dim`."""
+    places = torch.where(index < 0, index + x.shape[dim], index).long()
+    if reduction == "none":
+        return x.scatter(dim, places, updates)
+    return x.scatter_reduce(dim, places, updates, _REDUCTIONS[reduction])
+
+
+def scatter_nd(x: Tensor, index: Tensor, updates: Tensor, add: bool) -> Tensor:
+    """`x` with slices put (or added) at the places that the last axis of `index` names."""
+    places = _from_start(index, x.shape[: index.shape[-1]])
+    return x.index_put(places.unbind(-1), updates, accumulate=add)
+
+
+def depth_to_space(x: Tensor, block: int, columns_first: bool) -> Tensor:
+    """Blocks of channels become pixels; in order depth, column, row or column, row, depth."""
+    if columns_first:
+        return F.pixel_shuffle(x, block)
+    n, c, h, w = x.shape
+    grid = x.reshape(n, block, block, c // block**2, h, w)
+    return grid.permute(0, 3, 4, 1, 5, 2).reshape(n, c // block**2, h * block, w * block)
+
+
+def space_to_depth(x: Tensor, block: int, columns_first: bool) -> Tensor:
+    """Blocks of pixels become channels: the inverse of `depth_to_space`."""
+    n, c, h, w = x.shape
+    grid = x.reshape(n, c, h // block, block, w // block, block)
+    order = (0, 1, 3, 5, 2, 4) if columns_first else (0, 3, 5, 1, 2, 4)
+    return grid.permute(order).reshape(n, c * block**2, h // block, w // block)
+
+
+def tile(x: Tensor, repeats: Shape) -> Tensor:
+    """Repeats the whole along each axis."""
+    return x.repeat(repeats)
+
+
+def top_k(x: Tensor, count: int, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """The largest (or smallest) values in order, and their places; of equals the first."""
+    values, places = torch.sort(x, dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, count), places.narrow(dim, 0, count)
+
+
+def einsum(*tensors: Tensor, equation: str) -> Tensor:
+    """Einstein's sum."""
+    return torch.einsum(equation, *tensors)
+
+
+def _from_start(index: Tensor, sizes: Shape) -> Tensor:
+    lengths = torch.tensor(sizes, device=index.device)
+    return torch.where(index < 0, index + lengths, index).long()
 
 
 def squeeze(x: Tensor, dims: Shape) -> Tensor:
@@ -185,6 +254,59 @@ def _gather(node: gs.Node) -> Call:
     return Call(gather, (0, 1), {"dim": dim})
 
 
+def _gather_elements(node: gs.Node) -> Call:
+    return Call(gather_elements, (0, 1), {"dim": node.attrs.get("axis", 0)})
+
+
+def _gather_nd(node: gs.Node) -> Call:
+    return Call(gather_nd, (0, 1), {"batch_dims": node.attrs.get("batch_dims", 0)})
+
+
+def _scatter_elements(node: gs.Node) -> Call:
+    reduction = node.attrs.get("reduction", "none")
+    return Call(
+        scatter_elements, (0, 1, 2), {"dim": node.attrs.get("axis", 0), "reduction": reduction}
+    )
+
+
+def _scatter_nd(node: gs.Node) -> Call:
+    reduction = node.attrs.get("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise unsupported(node, f"the reduction {reduction!r} is not supported")
+    return Call(scatter_nd, (0, 1, 2), {"add": reduction == "add"})
+
+
+def _blocks(function: Callable[..., Tensor]) -> Operator:
+    def operator(node: gs.Node) -> Call:
+        columns_first = node.attrs.get("mode", "DCR") == "CRD"
+        kwargs = {"block": node.attrs["blocksize"], "columns_first": columns_first}
+        return Call(function, kwargs=kwargs)
+
+    return operator
+
+
+def _tile(node: gs.Node) -> Call:
+    return Call(tile, kwargs={"repeats": tuple(integers(node, 1) or ())})
+
+
+def _trilu(node: gs.Node) -> Call:
+    (diagonal,) = integers(node, 1) or [0]
+    upper = bool(node.attrs.get("upper", 1))
+    return Call(torch.triu if upper else torch.tril, kwargs={"diagonal": diagonal})
+
+
+def _einsum(node: gs.Node) -> Call:
+    inputs = tuple(range(len(node.inputs)))
+    return Call(einsum, inputs, {"equation": str(node.attrs["equation"]).replace(" ", "")})
+
+
+def _top_k(node: gs.Node) -> Call:
+    (count,) = integers(node, 1) or [1]
+    kwargs = {"count": count, "dim": node.attrs.get("axis", -1)}
+    largest = bool(node.attrs.get("largest", 1))
+    return Call(top_k, kwargs=kwargs | {"largest": largest}, many=True)
+
+
 SHAPING: dict[str, Operator] = {
     "Reshape": _reshape,
     "Flatten": _reshape,
@@ -197,4 +319,14 @@ SHAPING: dict[str, Operator] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
+    "DepthToSpace": _blocks(depth_to_space),
+    "SpaceToDepth": _blocks(space_to_depth),
+    "Tile": _tile,
+    "Trilu": _trilu,
+    "Einsum": _einsum,
+    "TopK": _top_k,
 }

@@ -12,7 +12,7 @@ from hwprune.graph.read import to_proto
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
-from hwprune.prune.reconstruct import FINAL, Reference
+from hwprune.pruning.reconstruct import FINAL, Reference
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels

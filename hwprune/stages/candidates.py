@@ -13,9 +13,9 @@ from hwprune.network.fork import Tail, Values, fork
 from hwprune.network.run import batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
-from hwprune.prune.criteria import Ranking
-from hwprune.prune.damage import changed
-from hwprune.prune.reconstruct import Reference
+from hwprune.pruning.criteria import Ranking
+from hwprune.pruning.damage import changed
+from hwprune.pruning.reconstruct import Reference
 
 _BITS = {"int8": 8}
 

@@ -8,7 +8,7 @@ import numpy as np
 from hwprune.graph.channels import Coupling
 from hwprune.latency.estimate import Calibration, Estimator
 from hwprune.latency.space import SearchSpace
-from hwprune.prune.criteria import Ranking
+from hwprune.pruning.criteria import Ranking
 from hwprune.search.problem import Factor, Problem, Variable
 
 _TIE = 1e-6  # nats for a whole group: width is kept where it costs neither time nor loss

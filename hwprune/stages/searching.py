@@ -12,9 +12,9 @@ from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
-from hwprune.prune.calibrate import half, rescaled
-from hwprune.prune.criteria import Ranking, rank_channels
-from hwprune.prune.reconstruct import QUICK, THOROUGH, Reference, Sampling
+from hwprune.pruning.calibrate import half, rescaled
+from hwprune.pruning.criteria import Ranking, rank_channels
+from hwprune.pruning.reconstruct import QUICK, THOROUGH, Reference, Sampling
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.study import SearchResult, search

@@ -29,19 +29,29 @@ def masked(graph: gs.Graph, coupling: Coupling, keep: Keep) -> gs.Graph:
     """The network at full size whose layers do not read the channels that are not in `keep`.
 
     Only the readers' weights are zeroed. A channel that something else still reads (because the
-    analysis overlooked it) therefore shows up as a difference to the slim network.
+    analysis overlooked it) therefore shows up as a difference to the slim network. Channels that
+    a product of two activations sums over (queries with keys) are zeroed where they are made, too.
     """
     result = clone(graph)
     nodes, tensors = {node.name: node for node in result.nodes}, result.tensors()
-    for group in coupling.groups:
+    summed = _summed(graph, coupling)
+    for index, group in enumerate(coupling.groups):
         removed = np.setdiff1d(np.arange(group.width), keep.get(group.name, range(group.width)))
         reads = {_reading(nodes[name]) for name in group.consumers}
         for member in group.members:
-            if (member.tensor, member.axis) in reads:
+            if index in summed or (member.tensor, member.axis) in reads:
                 positions = member.positions[removed].ravel()
-                index = [slice(None)] * len(tensors[member.tensor].shape)
-                tensors[member.tensor].values[(*index[: member.axis], positions)] = 0
+                before = [slice(None)] * member.axis
+                tensors[member.tensor].values[(*before, positions)] = 0
     return result
+
+
+def _summed(graph: gs.Graph, coupling: Coupling) -> set[int]:
+    """The groups, by index, whose channels a product of two activations sums over."""
+    products = [n for n in graph.nodes if n.op == "MatMul" and weight_input(n) is None]
+    left = [(n.inputs[0].name, len(n.inputs[0].shape) - 1) for n in products]
+    found = [layout for place in left if (layout := coupling.layout(*place)) is not None]
+    return {group for layout in found for group in np.unique(layout.group).tolist()} - {-1}
 
 
 def _reading(node: gs.Node) -> tuple[str, int]:

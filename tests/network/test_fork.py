@@ -6,7 +6,7 @@ from hwprune.graph.coupling import couple
 from hwprune.graph.slim import slim
 from hwprune.network.fork import Tail, fork
 from hwprune.network.twin import to_module
-from hwprune.prune.damage import changed
+from hwprune.pruning.damage import changed
 from hwprune.testing.networks import build, residual, separable
 
 

@@ -9,7 +9,7 @@ from hwprune.graph.coupling import couple
 from hwprune.latency.estimate import Calibration, Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
-from hwprune.prune.criteria import Ranking
+from hwprune.pruning.criteria import Ranking
 from hwprune.stages.problem import build_problem
 from hwprune.testing.networks import build, plain, residual
 

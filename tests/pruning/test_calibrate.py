@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hwprune.prune.calibrate import half, rescaled
-from hwprune.prune.criteria import Ranking
+from hwprune.pruning.calibrate import half, rescaled
+from hwprune.pruning.criteria import Ranking
 
 
 def test_half_is_what_the_criterion_removes_last():

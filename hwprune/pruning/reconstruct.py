@@ -18,9 +18,9 @@ from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.cost import largest_tensor_bytes, macs
 from hwprune.network.fork import Tail, Values
 from hwprune.network.twin import initializers, to_module, write_back
-from hwprune.prune import linear
-from hwprune.prune.damage import additions, changed, damaged, give_biases
-from hwprune.prune.leastsquares import refit
+from hwprune.pruning import linear
+from hwprune.pruning.damage import additions, changed, damaged, give_biases
+from hwprune.pruning.leastsquares import refit
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,9 @@ class _Repair(fx.Interpreter):
 
     def _refit(self, name: str, layer: linear.Layer, x: Tensor) -> None:
         target = self.reference.targets[name]
-        output = self.reference.nodes[name].outputs[0].name
-        kept = self.reference.coupling.kept(output, self.keep)
+        output = self.reference.nodes[name].outputs[0]
+        axis = linear.channel_axis(layer) % len(output.shape)
+        kept = self.reference.coupling.kept(output.name, axis, self.keep)
         stays = np.arange(target.output.shape[1]) if kept is None else kept
         if len(stays) != layer.weight.shape[0]:
             return

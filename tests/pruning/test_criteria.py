@@ -6,9 +6,9 @@ import torch
 
 from hwprune.errors import UsageError
 from hwprune.graph.coupling import couple
-from hwprune.prune.criteria import CRITERIA, rank_channels
-from hwprune.prune.obs import Consumer, eliminate
-from hwprune.prune.statistics import collect
+from hwprune.pruning.criteria import CRITERIA, rank_channels
+from hwprune.pruning.obs import Consumer, eliminate
+from hwprune.pruning.statistics import collect
 from hwprune.testing import networks
 
 BLOCKS = (networks.residual, networks.dense, networks.separable, networks.shuffled)

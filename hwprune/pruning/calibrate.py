@@ -7,7 +7,7 @@ that costs after repair.
 
 from collections.abc import Mapping
 
-from hwprune.prune.criteria import Ranking
+from hwprune.pruning.criteria import Ranking
 
 _AT = 0.5  # share of a group's channels that is really cut to measure
 

@@ -16,8 +16,8 @@ from hwprune.graph.coupling import couple
 from hwprune.graph.read import canonical, read_graph, to_proto
 from hwprune.graph.slim import slim
 from hwprune.network.twin import to_module
-from hwprune.prune.criteria import rank_channels
-from hwprune.prune.reconstruct import FINAL, Reference
+from hwprune.pruning.criteria import rank_channels
+from hwprune.pruning.reconstruct import FINAL, Reference
 from hwprune.registry import unknown
 
 Network = nn.Module | onnx.ModelProto | str | Path

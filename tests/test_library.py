@@ -1,4 +1,4 @@
-"""`hwprune.pruning.prune`: structure only, for people who know other pruning libraries."""
+"""`hwprune.prune`: structure only, for people who know other pruning libraries."""
 
 import numpy as np
 import onnx
@@ -10,7 +10,7 @@ from torch import nn
 from hwprune.errors import UsageError
 from hwprune.graph.coupling import couple
 from hwprune.graph.read import canonical
-from hwprune.pruning import prune
+from hwprune.library import prune
 from hwprune.testing.networks import build_model, residual
 
 

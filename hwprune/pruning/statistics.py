@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from hwprune.network.run import batches
 from hwprune.network.twin import to_module
-from hwprune.prune import linear
+from hwprune.pruning import linear
 
 _LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
 
@@ -68,14 +68,15 @@ def collect(graph: gs.Graph, x: Tensor, seed: int) -> dict[str, LayerStatistics]
     """
     generator = torch.Generator().manual_seed(seed)
     collector = _Collector(graph, generator, len(x))
-    for batch in batches(collector.module, x):
+    for batch in batches(collector.twin, x):
         collector.add(batch)
     return collector.found
 
 
 class _Collector(fx.Interpreter):
     def __init__(self, graph: gs.Graph, generator: torch.Generator, samples: int) -> None:
-        super().__init__(to_module(graph).requires_grad_(False))
+        self.twin = to_module(graph)
+        super().__init__(self.twin.requires_grad_(False))
         self.generator, self.samples = generator, samples
         self.layers = linear.layers(self.module)
         self.is_probability = [t.inputs and t.inputs[0].op == "Softmax" for t in graph.outputs]

@@ -14,10 +14,10 @@ from hwprune.graph.read import clone
 from hwprune.graph.slim import slim
 from hwprune.network.run import capture, kl, outputs, top1
 from hwprune.network.twin import to_module
-from hwprune.prune.criteria import rank_channels
-from hwprune.prune.damage import damaged
-from hwprune.prune.leastsquares import refit
-from hwprune.prune.reconstruct import FINAL, Reference
+from hwprune.pruning.criteria import rank_channels
+from hwprune.pruning.damage import damaged
+from hwprune.pruning.leastsquares import refit
+from hwprune.pruning.reconstruct import FINAL, Reference
 from hwprune.testing import networks
 
 

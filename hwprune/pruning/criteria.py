@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import output_axis, weight_input
-from hwprune.prune import linear
-from hwprune.prune.obs import Consumer, eliminate
-from hwprune.prune.statistics import LayerStatistics, collect
+from hwprune.pruning import linear
+from hwprune.pruning.obs import Consumer, eliminate
+from hwprune.pruning.statistics import LayerStatistics, collect
 from hwprune.registry import unknown
 
 RIDGE = 1e-2  # of the mean variance of a layer's columns
