@@ -44,9 +44,8 @@ def classify(flow: Flow) -> Classes:
         for root in _everywhere(ids):
             frozen.setdefault(root, _SINGLE)
     weights = {place: _deciding(ids, frozen) for place, ids in weights.items()}
-    known = np.unique(
-        np.concatenate([np.array([NONE]), *(ids.ravel() for ids in weights.values())])
-    )
+    made_or_read = [ids.ravel() for ids in weights.values()]
+    known = np.unique(np.concatenate([np.array([NONE]), *made_or_read]))
     lines = {place: _known(ids, known) for place, ids in lines.items()}
     places = weights | lines
     gathered = _gathered(places, len(weights), frozen)

@@ -1,4 +1,4 @@
-"""Interpolation along one axis as a matrix, output x input (ONNX operator specification, Resize)."""
+"""Interpolation along one axis as a matrix, output x input (ONNX specification of Resize)."""
 
 from dataclasses import dataclass
 
