@@ -20,8 +20,8 @@ HEAD = """# Operators
 Made by `python tools/operators.py` with onnx {version}. Each operator of the trainable twin is
 judged by the node tests that ship inside the `onnx` package. In scope are tests whose operators are
 all in this table and whose inputs and outputs are fp32, int32, int64 or bool; of {all} node tests
-{scope} are in scope, and **{passed} pass**. The others are refused with a message ({refused}); {wrong}
-give a wrong answer. "channels" says whether channels can be pruned through the operator (an
+{scope} are in scope, and **{passed} pass**. The others are refused with a message ({refused});
+{wrong} give a wrong answer. "channels" says whether channels can be pruned through the operator (an
 operator without a rule freezes what it reads, and says so).
 
 | operator | node tests passed | in scope | channels |
