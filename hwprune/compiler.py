@@ -76,7 +76,7 @@ def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
             if again is not outcome:
                 outcome = again
                 continue
-        built = build(run.job, outcome.plan, run.progress)
+        built = build(run.job, outcome.plan, run.progress, outcome.sampling)
         comparison = time_file(run, built)
         again = _missed(run, outcome, comparison) if left else outcome
         if again is outcome:

@@ -12,7 +12,7 @@ from hwprune.graph.read import to_proto
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
-from hwprune.pruning.reconstruct import FINAL, Reference
+from hwprune.pruning.reconstruct import FINAL, Reference, Sampling
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
@@ -30,11 +30,11 @@ class Built:
     model: onnx.ModelProto
 
 
-def build(job: Job, plan: Plan, progress: Progress) -> Built:
-    """Carries a plan out with everything the effort allows."""
+def build(job: Job, plan: Plan, progress: Progress, sampling: Sampling = FINAL) -> Built:
+    """Carries a plan out with everything the effort allows; `sampling` is what repair looks at."""
     with progress.stage("slim"):
         samples = job.calibration()
-        reference = Reference(job.graph, job.coupling, samples, job.options.seed, FINAL)
+        reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
         graph = repaired(job.graph, plan, reference)
     epochs = job.options.training_epochs
     if epochs:

@@ -58,6 +58,7 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
     """
     calibration = calibration or _first_look(run, losses)
     timed: list[Fit] = []
+    best: Fit | None = None
     for number in range(_ROUNDS):
         try:
             new = one_round(run, losses, calibration, timed)
@@ -68,11 +69,13 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
         if not new:
             break
         timed += new
-        best = chosen(run, timed)
+        before, best = best, chosen(run, timed)
         used = run.used(best.comparison)
         run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {best.loss:.4f}")
         if _settles(run, best) and (number or best.loss <= min(f.loss for f in timed)):
             break
+        if best is before and best.loss <= ENOUGH and used <= _MOST_USE:
+            break  # it fits, nothing is lost, and another search found nothing that uses more
         calibration = replace(calibration, factor=median(_factor(run, f) for f in new))
     return chosen(run, timed)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hwprune.errors import InfeasibleError
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Configuration, Plan
+from hwprune.pruning.reconstruct import FINAL, THOROUGH, Sampling
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.search.problem import Factor, Problem, Variable
@@ -21,7 +22,7 @@ from hwprune.stages.fitting import (
 )
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
-from hwprune.stages.searching import Losses, known_losses
+from hwprune.stages.searching import ENOUGH, Losses, known_losses
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison
 from hwprune.units import format_ns
@@ -41,6 +42,11 @@ class Outcome:
     notes: tuple[str, ...] = ()
     losses: Losses | None = None
     fit: Fit | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the last repair looks at: no more than chose the plan where nothing is lost."""
+        return THOROUGH if self.fit is not None and self.fit.loss <= ENOUGH else FINAL
 
 
 def decide(run: Run) -> Outcome:
