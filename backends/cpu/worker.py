@@ -256,7 +256,9 @@ def _warm_up(session: ort.InferenceSession, outputs: list[str], feeds: dict[str,
 
 def _enough(runs: int, used: float, seconds: float) -> bool:
     """The time is used and 10 runs a second are done, or three times the time is used."""
-    return (used >= seconds and runs >= 10 * seconds) or (used >= 3 * seconds and runs >= _LEAST_RUNS)
+    return (used >= seconds and runs >= 10 * seconds) or (
+        used >= 3 * seconds and runs >= _LEAST_RUNS
+    )
 
 
 if __name__ == "__main__":
