@@ -30,7 +30,7 @@ def prune(
     network: nn.Module,
     widths: Width | Mapping[str, Width],
     *,
-    example: Tensor,
+    example: Tensor | tuple[Tensor, ...],
     calibration: Tensor | None = None,
     criterion: str | None = None,
     seed: int = 0,
@@ -53,7 +53,7 @@ def prune(
     network: Network,
     widths: Width | Mapping[str, Width],
     *,
-    example: Tensor | None = None,
+    example: Tensor | tuple[Tensor, ...] | None = None,
     shapes: Shapes | None = None,
     calibration: Tensor | None = None,
     criterion: str | None = None,
@@ -68,9 +68,9 @@ def prune(
         network: An `nn.Module`, an ONNX model or the path of one; left unchanged.
         widths: Channels that stay, by group as `hwprune.inspect` names them; a float is the share
             of them. One value stands for every group that can be pruned.
-        example: The module's input, with its shape.
+        example: The module's input, with its shape; a tuple where there are several.
         shapes: Input shapes by name, where the ONNX model leaves them open.
-        calibration: `N x ...` inputs without labels. With them the channels that can be spared
+        calibration: `N x ...` inputs without labels, for a network with one input. With them the channels that can be spared
             are found and the layers behind refitted by least squares; without, the weights of the
             smallest norm go and nothing is refitted.
         criterion: Which channels go; see `hwprune methods`. "obs" with calibration inputs, else
@@ -81,10 +81,16 @@ def prune(
         What was given: a slim torch module in evaluation mode, or a slim ONNX model.
 
     Raises:
-        UsageError: An unknown or frozen group, an impossible width, or no example for a module.
+        UsageError: An unknown or frozen group, an impossible width, no example for a module, or
+            calibration inputs for a network with several inputs.
         ModelError: The network cannot be read or exported.
     """
     graph = _graph_of(network, example, shapes)
+    if calibration is not None and len(graph.inputs) > 1:
+        raise UsageError(
+            f"the network has {len(graph.inputs)} inputs; only one can be calibrated with",
+            "leave `calibration` out: channels then go by the norm of their weights",
+        )
     coupling = couple(graph)
     wanted = _wanted(coupling, widths)
     x = torch.zeros(0) if calibration is None else calibration
@@ -97,13 +103,15 @@ def prune(
     return to_module(slimmed) if isinstance(network, nn.Module) else to_proto(slimmed)
 
 
-def _graph_of(network: Network, example: Tensor | None, shapes: Shapes | None) -> gs.Graph:
+def _graph_of(
+    network: Network, example: Tensor | tuple[Tensor, ...] | None, shapes: Shapes | None
+) -> gs.Graph:
     if isinstance(network, nn.Module):
         if example is None:
             raise UsageError(
                 "a module does not know the shape of its input", "give one as `example`"
             )
-        return graph_from_module(network, (example,))
+        return graph_from_module(network, example if isinstance(example, tuple) else (example,))
     if isinstance(network, onnx.ModelProto):
         return canonical(network, shapes)
     return read_graph(Path(network), shapes)

@@ -113,3 +113,33 @@ def couple_of(module: nn.Module):  # type: ignore[no-untyped-def]
     from hwprune.frontend.module import graph_from_module
 
     return couple(graph_from_module(module, (torch.randn(1, 3, 8, 8),))).groups
+
+
+class _Two(nn.Module):
+    """Two inputs that meet, two outputs that leave, and a layer used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.shared = nn.Linear(6, 8), nn.Linear(4, 8), nn.Linear(8, 8)
+        self.heads = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 2)])
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        met = torch.relu(self.left(a)) * torch.sigmoid(self.right(b))
+        deep = torch.relu(self.shared(torch.relu(self.shared(met))))
+        return self.heads[0](deep), self.heads[1](met)
+
+
+def test_several_inputs_and_outputs():
+    example = (torch.randn(1, 6), torch.randn(1, 4))
+    slim = prune(_Two().eval(), 0.5, example=example)
+    first, second = slim(*example)
+    assert (first.shape, second.shape) == ((1, 3), (1, 2))
+    assert sum(p.numel() for p in slim.parameters()) < 0.6 * sum(
+        p.numel() for p in _Two().parameters()
+    )
+
+
+def test_calibration_needs_a_single_input():
+    example = (torch.randn(1, 6), torch.randn(1, 4))
+    with pytest.raises(UsageError, match="2 inputs"):
+        prune(_Two(), 0.5, example=example, calibration=torch.randn(8, 6))
