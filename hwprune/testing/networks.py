@@ -198,6 +198,36 @@ def upsampled(b: Builder, x: str) -> str:
     return b.add("MaxPool", [y], (6, h, w), kernel_shape=[2, 2], strides=[2, 2])
 
 
+def shuffled_pixels(b: Builder, x: str) -> str:
+    """Sub-pixel convolution (Shi et al. 2016): blocks of channels become pixels, and back."""
+    c, h, w = b.sizes[x]
+    wide = b.conv(x, 12, kernel=1)
+    large = b.add("DepthToSpace", [wide], (3, 2 * h, 2 * w), blocksize=2, mode="CRD")
+    return b.conv(b.add("SpaceToDepth", [b.relu(large)], (12, h, w), blocksize=2), c)
+
+
+def attended(b: Builder, x: str) -> str:
+    """Self-attention over the pixels, two heads of three, beside an identity."""
+    c, h, w = size = b.sizes[x]
+    heads, width, pixels = 2, 3, h * w
+    flat = b.add("Reshape", [x, b.constant([0, c, pixels])], size)
+    tokens = b.add("Transpose", [flat], size, perm=[0, 2, 1])
+
+    def projected(order: list[int]) -> str:
+        y = b.add("MatMul", [tokens, b.constant(_matrix(b, c, heads * width))], size)
+        y = b.add("Add", [y, b.vector(heads * width)], size)
+        y = b.add("Reshape", [y, b.constant([0, pixels, heads, width])], size)
+        return b.add("Transpose", [y], size, perm=order)
+
+    query, key, value = map(projected, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
+    weights = b.add("Softmax", [b.add("MatMul", [query, key], size)], size, axis=-1)
+    mixed = b.add("Transpose", [b.add("MatMul", [weights, value], size)], size, perm=[0, 2, 1, 3])
+    joined = b.add("Reshape", [mixed, b.constant([0, pixels, heads * width])], size)
+    y = b.add("MatMul", [joined, b.constant(_matrix(b, heads * width, c))], size)
+    y = b.add("Reshape", [b.add("Transpose", [y], size, perm=[0, 2, 1]), _image(b, size)], size)
+    return b.sum(y, x)
+
+
 def pooled_head(b: Builder, x: str) -> str:
     """Global average pooling and a Gemm."""
     c = b.sizes[x][0]
@@ -235,6 +265,8 @@ BLOCKS: tuple[Block, ...] = (
     gated,
     scaled,
     upsampled,
+    shuffled_pixels,
+    attended,
 )
 HEADS: tuple[Block, ...] = (pooled_head, flat_head, mean_head)
 
@@ -261,6 +293,10 @@ def small_networks(draw: st.DrawFn, max_blocks: int = 4) -> gs.Graph:
     blocks = draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=max_blocks))
     head, stem = draw(st.sampled_from(HEADS)), draw(st.sampled_from((4, 6, 8)))
     return build(*blocks, head=head, seed=draw(st.integers(0, 1000)), stem=stem)
+
+
+def _image(b: Builder, size: Chw) -> str:
+    return b.constant([0, *size])
 
 
 def _matrix(b: Builder, rows: int, columns: int) -> NDArray[np.float32]:
