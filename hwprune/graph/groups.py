@@ -43,7 +43,8 @@ def classify(flow: Flow) -> Classes:
     for ids in places.values():
         for root in _everywhere(ids):
             frozen.setdefault(root, _SINGLE)
-    weights = {place: _deciding(ids, frozen) for place, ids in weights.items()}
+    stuck = np.fromiter(frozen, np.int64, len(frozen))
+    weights = {place: _deciding(ids, stuck) for place, ids in weights.items()}
     made_or_read = [ids.ravel() for ids in weights.values()]
     known = np.unique(np.concatenate([np.array([NONE]), *made_or_read]))
     lines = {place: _known(ids, known) for place, ids in lines.items()}
@@ -117,11 +118,11 @@ def _gathered(
     return list(found.values())
 
 
-def _deciding(ids: Ids, frozen: Mapping[int, str]) -> Ids:
+def _deciding(ids: Ids, frozen: NDArray[np.int64]) -> Ids:
     """Without the frozen ids that stand beside others: they decide nothing."""
     if ids.shape[1] == 1:
         return ids
-    stays = (ids != NONE) & ~np.isin(ids, list(frozen))
+    stays = (ids != NONE) & ~np.isin(ids, frozen)
     stays[~stays.any(axis=1), 0] = True
     return sets(np.where(stays, ids, NONE))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.cost import input_axis, weight_input
 from hwprune.graph.read import clone, to_proto
+from hwprune.graph.slim import slim
 
 Array = NDArray[np.float32]
 
@@ -44,6 +45,16 @@ def masked(graph: gs.Graph, coupling: Coupling, keep: Keep) -> gs.Graph:
                 before = [slice(None)] * member.axis
                 tensors[member.tensor].values[(*before, positions)] = 0
     return result
+
+
+def disagreement(graph: gs.Graph, coupling: Coupling, keep: Keep) -> float:
+    """Largest difference of the masked and the slim network, relative to the largest output."""
+    pairs = zip(
+        run_graph(masked(graph, coupling, keep)),
+        run_graph(slim(graph, coupling, keep)),
+        strict=True,
+    )
+    return max(float(np.abs(a - b).max() / max(1.0, np.abs(a).max())) for a, b in pairs)
 
 
 def _summed(graph: gs.Graph, coupling: Coupling) -> set[int]:
