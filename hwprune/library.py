@@ -70,9 +70,9 @@ def prune(
             of them. One value stands for every group that can be pruned.
         example: The module's input, with its shape; a tuple where there are several.
         shapes: Input shapes by name, where the ONNX model leaves them open.
-        calibration: `N x ...` inputs without labels, for a network with one input. With them the channels that can be spared
-            are found and the layers behind refitted by least squares; without, the weights of the
-            smallest norm go and nothing is refitted.
+        calibration: `N x ...` inputs without labels, for a network with one input. With them the
+            channels that can be spared are found and the layers behind refitted by least squares;
+            without, the weights of the smallest norm go and nothing is refitted.
         criterion: Which channels go; see `hwprune methods`. "obs" with calibration inputs, else
             "magnitude".
         seed: Of what is sampled.
