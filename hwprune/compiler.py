@@ -27,7 +27,7 @@ from hwprune.stages.profiling import profile
 from hwprune.stages.recording import Recorder
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, load_job, out_dir
-from hwprune.stages.timing import Comparison, compare
+from hwprune.stages.timing import Comparison, judge
 from hwprune.units import Budget
 from hwprune.verify.parity import parity
 
@@ -121,9 +121,8 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
     budget = Budget(latency_ns=report.budget.latency_ms * 1e6)
     with watch.stage("verify"):
         backend = get_backend(report.target.name)
-        found = compare(
-            backend, original, compiled, report.target.threads, 4.0, report.budget.percentile
-        )
+        threads, percentile = report.target.threads, report.budget.percentile
+        found = judge(backend, original, compiled, threads, 4.0, budget, percentile)
     with watch.stage("parity"):
         x = synthetic(next(iter(report.model.inputs.values())), 64, 0)
         agreement = parity(load(out_dir), compiled, torch.from_numpy(x.x))

@@ -2,7 +2,7 @@
 
     python tools/train_digits.py [--out models/digits.safetensors] [--start WEIGHTS --phase 5]
 
-Most epochs run on small images, the last ones at the network's 144 x 144 pixels. Only the training
+Most epochs run on small images, the last ones at the network's 128 x 128 pixels. Only the training
 part of the digits is trained on, the search part watches progress, and the eval part is scored
 once, at the very end, with the weights as they were written (fp16).
 
@@ -32,6 +32,7 @@ PHASES = (
     (176, 3, 25, 0.01),
     (176, 6, 25, 0.05),
     (144, 2, 25, 0.01),
+    (128, 2, 25, 0.01),
 )
 HAS_BFLOAT16 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 SIZE = (INPUT_SHAPE[2], INPUT_SHAPE[3])

@@ -30,8 +30,9 @@ _GROUP_NODES = 20
 _GROUP_BYTES = 1 << 22
 _WARM_UP = 4
 _LEAST_RUNS = 5
-_TURN = 4  # runs of a session in its turn, where it has threads to hand over
-_SPINNING_S = 0.02
+_TURN, _TURN_S = 4, 0.1  # least runs and seconds of a turn, where there are threads to hand over
+_REST_S, _LONGEST_REST_S = 0.01, 1.0
+_IDLE = 0.2  # processor time over time below which nobody spins
 _GROUP_SECONDS = 0.1  # a group that has used them stops after a third of the runs
 _NAME = re.compile(r"\bk(\d+)\.(\d+)/.*_kernel_time$")
 
@@ -232,19 +233,34 @@ def time_models(
     while not _enough(len(runs[order[-1]]), time.perf_counter() - begin, seconds):
         for i in order:
             if threads > 1:
-                _hand_over(sessions[i], outputs[i], feeds[i])
-            for _ in range(1 if threads == 1 else _TURN):
+                _rest()
+                sessions[i].run_with_ort_values(outputs[i], feeds[i])
+            turn, done = time.perf_counter(), 0
+            while not _turn_over(done, time.perf_counter() - turn, threads):
                 used, start = time.process_time(), time.perf_counter_ns()
                 sessions[i].run_with_ort_values(outputs[i], feeds[i])
                 runs[i].append(time.perf_counter_ns() - start)
                 cpu[i] += time.process_time() - used
+                done += 1
     return [(r, c * 1e9 / sum(r) / threads) for r, c in zip(runs, cpu, strict=True)]
 
 
-def _hand_over(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> None:
-    """Lets the other sessions' threads stop spinning for work: they would take this one's cores."""
-    time.sleep(_SPINNING_S)
-    session.run_with_ort_values(outputs, feeds)
+def _turn_over(done: int, used: float, threads: int) -> bool:
+    return done >= 1 if threads == 1 else done >= _TURN and used >= _TURN_S
+
+
+def _rest() -> None:
+    """Waits until the threads of the other sessions have stopped spinning for work.
+
+    They would take this session's cores: for some 50 ms after a run, which made networks of a few
+    milliseconds look nearly twice as slow as they are.
+    """
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _LONGEST_REST_S:
+        used, start = time.process_time(), time.perf_counter()
+        time.sleep(_REST_S)
+        if time.process_time() - used < _IDLE * (time.perf_counter() - start):
+            return
 
 
 def _warm_up(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> None:

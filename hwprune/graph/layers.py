@@ -5,7 +5,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.cost import input_axis, output_axis, weight_input
 from hwprune.graph.elementwise import unite
-from hwprune.graph.flow import Flow, label, rule
+from hwprune.graph.flow import Flow, Lines, label, rule
 from hwprune.graph.ids import Ids
 
 _BLOCKS = "needs equal blocks, and one of them is fixed"
@@ -61,17 +61,33 @@ def matmul(flow: Flow, node: gs.Node) -> None:
 
 @rule("BatchNormalization InstanceNormalization")
 def normalization(flow: Flow, node: gs.Node) -> None:
-    """Every channel by itself; the parameters run along."""
+    """Every channel by itself; the parameters run along.
+
+    Channels that lie along the other axes (as in a group normalisation) are normalised together.
+    """
     lines = flow.of(node.inputs[0])
-    if node.op == "InstanceNormalization":
-        lines = flow.keep(node, lines, lambda axis: axis < 2, "normalises over the channels")
-    if 1 in lines:
-        for tensor in node.inputs[1:]:
-            if isinstance(tensor, gs.Constant):
-                flow.attach(tensor, 0, lines[1])
-            else:
-                flow.channels.freeze(lines[1], f"{label(node)} has computed parameters")
+    for tensor in node.inputs[1:]:
+        _along(flow, node, tensor, {0: lines[1]} if 1 in lines else {})
     flow.put(node.outputs[0], lines)
+
+
+@rule("LayerNormalization RMSNormalization")
+def layer_normalization(flow: Flow, node: gs.Node) -> None:
+    """Over all axes from `axis` on; the parameters run along (decision 0009)."""
+    data = node.inputs[0]
+    lines, first = flow.of(data), node.attrs.get("axis", -1) % len(data.shape)
+    for tensor in node.inputs[1:]:
+        _along(flow, node, tensor, {a - first: ids for a, ids in lines.items() if a >= first})
+    flow.put(node.outputs[0], lines)
+
+
+def _along(flow: Flow, node: gs.Node, parameter: gs.Tensor, lines: Lines) -> None:
+    """The ids of `lines` also run along a parameter's own axes, unless it is spread over them."""
+    for axis, ids in lines.items():
+        if not isinstance(parameter, gs.Constant):
+            flow.channels.freeze(ids, f"{label(node)} has computed parameters")
+        elif len(parameter.shape) > axis and parameter.shape[axis] > 1:
+            flow.attach(parameter, axis, ids)
 
 
 def _product(flow: Flow, node: gs.Node) -> None:

@@ -138,16 +138,20 @@ def pool(flow: Flow, node: gs.Node) -> None:
     "ReduceLogSumExp ReduceSumSquare ArgMax ArgMin"
 )
 def reduce(flow: Flow, node: gs.Node) -> None:
-    """Other axes are reduced; the channels' own axis must stay."""
+    """What runs over channels runs over those that are left (decision 0009).
+
+    An index of a channel would mean another one then.
+    """
     rank = len(node.inputs[0].shape)
     if node.op.startswith("Arg"):
         given: list[int] | None = [node.attrs.get("axis", 0)]
     else:
         given = constant(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
     axes = {axis % rank for axis in given or range(rank)}
-    lines = flow.keep(
-        node, flow.of(node.inputs[0]), lambda a: a not in axes, "reduces over the channels"
-    )
+    lines = flow.of(node.inputs[0])
+    if node.op.startswith("Arg"):
+        lines = flow.keep(node, lines, lambda a: a not in axes, "counts the channels")
+    lines = {a: ids for a, ids in lines.items() if a not in axes}
     kept = bool(node.attrs.get("keepdims", 1))
     moved = {a if kept else a - sum(r < a for r in axes): ids for a, ids in lines.items()}
     flow.put(node.outputs[0], moved)
@@ -160,15 +164,6 @@ def along_one_axis(flow: Flow, node: gs.Node) -> None:
     given = constant(node.inputs[1]) if node.op == "CumSum" else [node.attrs.get("axis", -1)]
     own = (given or [-1])[0] % len(data.shape)
     lines = flow.keep(node, flow.of(data), lambda a: a != own, "normalises over the channels")
-    flow.put(node.outputs[0], lines)
-
-
-@rule("LayerNormalization RMSNormalization")
-def layer_normalization(flow: Flow, node: gs.Node) -> None:
-    """Its mean and variance run over all axes from `axis` on."""
-    data = node.inputs[0]
-    first = node.attrs.get("axis", -1) % len(data.shape)
-    lines = flow.keep(node, flow.of(data), lambda a: a < first, "normalises over the channels")
     flow.put(node.outputs[0], lines)
 
 

@@ -9,7 +9,7 @@ from hwprune.backend import Backend, Kernel
 from hwprune.latency.table import LatencyTable
 from hwprune.store.lock import locked
 
-_BATCH = 160  # rows per commit: what an interrupt may cost
+_BATCH = 400  # rows per commit: what an interrupt may cost
 _WAIT_S = 3600.0
 
 Report = Callable[[int, int, str], None]  # rows measured so far, rows to measure, what is next

@@ -16,7 +16,7 @@ from hwprune.stages.outcome import Outcome
 from hwprune.stages.quality import drop_points, report_quality
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
-from hwprune.stages.timing import PROCESSES, Comparison, compare
+from hwprune.stages.timing import Comparison, judge
 from hwprune.store.files import write_atomic
 from hwprune.units import format_bytes
 from hwprune.verify.outputs import file_outputs
@@ -37,24 +37,21 @@ class Checked:
 
 
 def time_file(run: Run, built: Built) -> Comparison:
-    """Writes the result into the work folder and times it against the original.
-
-    A file over the budget is timed once more, at greater length, and that counts: its untrained
-    twin did fit, and searching again costs far more than looking twice.
-    """
-    job, path = run.job, run.work / "model.onnx"
+    """Writes the result into the work folder and times it against the original."""
+    job, path, options = run.job, run.work / "model.onnx", run.job.options
     with run.progress.stage("export"):
         write_atomic(path, built.model.SerializeToString())
-    seconds, percentile = job.options.limits.verify_seconds, job.options.percentile
-    original = run.work / "original.onnx"
     with run.progress.stage("verify"):
-        for tries, processes in ((2, PROCESSES), (1, 2 * PROCESSES)):
-            found = compare(
-                job.backend, original, path, job.threads, seconds, percentile, tries, processes
-            )
-            if found.verdict(run.budget, run.profile.original) != "missed":
-                break
-    return found
+        return judge(
+            job.backend,
+            run.work / "original.onnx",
+            path,
+            job.threads,
+            options.limits.verify_seconds,
+            run.budget,
+            options.percentile,
+            run.profile.original,
+        )
 
 
 def check_file(

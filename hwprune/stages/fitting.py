@@ -116,7 +116,6 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
             run.job.threads,
             options.limits.verify_seconds / 2,
             options.percentile,
-            tries=1,
         )
 
 

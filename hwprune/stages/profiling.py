@@ -24,7 +24,7 @@ from hwprune.stages.timing import Timing, time_each
 from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
-_RUNS, _PROCESSES = 24, 2
+_RUNS, _PROCESSES = 16, 2
 _ANCHOR_SECONDS = 1.5
 
 

@@ -228,6 +228,37 @@ def attended(b: Builder, x: str) -> str:
     return b.sum(y, x)
 
 
+def layer_normed(b: Builder, x: str) -> str:
+    """The block of a ConvNeXt (Liu et al. 2022): LayerNorm over channels, inverse MLP."""
+    c, h, w = size = b.sizes[x]
+    deep = b.add("Transpose", [b.conv(x, c, groups=c)], (h, w, c), perm=[0, 2, 3, 1])
+    scale, shift = b.vector(c, low=0.5, high=1.5), b.vector(c)
+    y = b.add("LayerNormalization", [deep, scale, shift], (h, w, c), axis=-1, epsilon=1e-3)
+    y = b.relu(b.add("MatMul", [y, b.constant(_matrix(b, c, 2 * c))], (h, w, 2 * c)))
+    y = b.add("MatMul", [y, b.constant(_matrix(b, 2 * c, c))], (h, w, c))
+    return b.sum(b.add("Transpose", [y], size, perm=[0, 3, 1, 2]), x)
+
+
+def group_normed(b: Builder, x: str) -> str:
+    """Group normalisation in two groups, as exporters write it; then a scale per channel."""
+    c, h, w = size = b.sizes[x]
+    y = b.conv(x, c)
+    parts = b.add("Reshape", [y, b.constant([0, 2, -1])], (2, c // 2 * h * w, 1))
+    ones, zeros = (b.constant(np.full(2, value, np.float32)) for value in (1, 0))
+    parts = b.add("InstanceNormalization", [parts, ones, zeros], b.sizes[parts], epsilon=1e-3)
+    y = b.add("Mul", [b.add("Reshape", [parts, _image(b, size)], size), b.vector(c, 1, 1)], size)
+    return b.relu(y)
+
+
+def root_mean_square(b: Builder, x: str) -> str:
+    """RMS normalisation over the channels in single operators (Zhang and Sennrich 2019)."""
+    c, h, w = size = b.sizes[x]
+    squares = b.add("Mul", [x, x], size)
+    mean = b.add("ReduceMean", [squares], (1, h, w), axes=[1])
+    shifted = b.add("Add", [mean, b.constant(np.full(1, 1e-3, np.float32))], (1, h, w))
+    return b.conv(b.add("Div", [x, b.add("Sqrt", [shifted], (1, h, w))], size), c)
+
+
 def pooled_head(b: Builder, x: str) -> str:
     """Global average pooling and a Gemm."""
     c = b.sizes[x][0]
@@ -267,6 +298,9 @@ BLOCKS: tuple[Block, ...] = (
     upsampled,
     shuffled_pixels,
     attended,
+    layer_normed,
+    group_normed,
+    root_mean_square,
 )
 HEADS: tuple[Block, ...] = (pooled_head, flat_head, mean_head)
 

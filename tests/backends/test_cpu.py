@@ -4,7 +4,7 @@ import sys
 
 import onnx
 import pytest
-from hwprune.backends.cpu import CpuBackend, child, host
+from hwprune.backends.cpu import CpuBackend, child, host, worker
 from hwprune.backends.cpu.cost import copies
 from hwprune.backends.cpu.layout import block_size
 from hwprune.backends.cpu.micro import build
@@ -158,3 +158,23 @@ def test_a_kernel_that_fails_while_it_runs_is_priced_by_a_stand_in():
     good = conv()
     priced, timed = CpuBackend().time_kernels([bad, good], threads=1, runs=5, processes=1)
     assert len(priced.runs_ns[0]) == len(timed.runs_ns[0]) == 5
+
+
+@pytest.mark.parametrize(("spins_for", "rested"), [(0.0, 0.01), (0.055, 0.07), (99.0, 1.0)])
+def test_a_session_waits_until_the_others_stopped_spinning(monkeypatch, spins_for, rested):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+        def process_time(self):
+            return min(self.now, spins_for)
+
+        def sleep(self, seconds):
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(worker, "time", clock)
+    worker._rest()
+    assert clock.now == pytest.approx(rested, abs=0.011)

@@ -156,7 +156,6 @@ def test_layouts_say_what_stays(graph):
         ("Conv", ["same"], (1, 1, 1), {}, "has a computed weight"),
         ("Slice", [[0], [6], [1], [2]], (3, 8, 8), {}, "strides"),
         ("Gather", [2], (1, 8, 8), {"axis": 1}, "picks single channels"),
-        ("ReduceMean", [], (1, 8, 8), {"axes": [1]}, "reduces over the channels"),
         ("Pad", [[0, -1, 0, 0, 0, 0, 0, 0]], (5, 8, 8), {}, "crops"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 from hwprune.backends.null import NullBackend
 
 from hwprune.backend import Samples
-from hwprune.stages.timing import Comparison, Timing, compare, summarise
+from hwprune.stages.timing import Comparison, Timing, compare, judge, summarise
 from hwprune.units import parse_budget
 
 
@@ -75,13 +75,26 @@ def test_files_are_timed_in_pairs(network):
     assert len(found.ratios) == 3
 
 
-def test_it_is_tried_again_while_processes_disagree(network):
-    calls = []
+@pytest.mark.parametrize(
+    ("medians", "looks", "verdict"),
+    [
+        ([(90, 90, 90)], [3], "met"),
+        ([(60, 85, 75)], [3], "met"),  # they disagree, but all of them are far below
+        ([(90, 99, 110), (96, 97, 98)], [3, 6], "met"),
+        ([(110, 110, 110), (96, 97, 98)], [3, 6], "met"),
+        ([(110, 110, 110), (110, 110, 110)], [3, 6], "missed"),
+        ([(90, 90, 200), (90, 105, 125)], [3, 6], "noisy"),
+    ],
+)
+def test_what_is_not_clearly_met_is_looked_at_twice(network, medians, looks, verdict):
+    asked = []
 
     class Restless(NullBackend):
         def time_models(self, models, threads, seconds, processes):
-            calls.append(seconds)
-            return [samples(100, 200, 300) if len(calls) < 3 else samples(100, 100, 100)] * 2
+            asked.append(processes)
+            return [samples(100, 100, 100), samples(*medians[len(asked) - 1])]
 
-    assert compare(Restless(), network, network, 1, 1.0, "p50", 3).compiled.spread == 0
-    assert calls == [1.0, 2.0, 4.0]
+    budget = parse_budget("1x")
+    found = judge(Restless(), network, network, 1, 1.0, budget, "p50")
+    assert asked == looks
+    assert found.verdict(budget) == verdict
