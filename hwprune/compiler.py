@@ -169,4 +169,5 @@ def inspect(
         params(loaded.graph),
         groups,
         branches,
+        len(loaded.graph.nodes),
     )

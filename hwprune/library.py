@@ -13,7 +13,8 @@ from hwprune.errors import UsageError
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.coupling import couple
-from hwprune.graph.read import canonical, read_graph, to_proto
+from hwprune.graph.quarantine import read_untrusted
+from hwprune.graph.read import canonical, to_proto
 from hwprune.graph.slim import slim
 from hwprune.network.twin import to_module
 from hwprune.pruning.criteria import rank_channels
@@ -114,7 +115,7 @@ def _graph_of(
         return graph_from_module(network, example if isinstance(example, tuple) else (example,))
     if isinstance(network, onnx.ModelProto):
         return canonical(network, shapes)
-    return read_graph(Path(network), shapes)
+    return read_untrusted(Path(network), shapes)
 
 
 def _wanted(coupling: Coupling, widths: Width | Mapping[str, Width]) -> dict[str, int]:

@@ -13,6 +13,8 @@ from hwprune.frontend.factory import is_factory
 from hwprune.frontend.sources import FORMS, from_factory, read_folder, read_npz, shape_text
 from hwprune.frontend.split import Splits, split
 
+_COLOURS = (1, 3, 4)
+
 __all__ = ["DataSet", "Normalization", "Splits", "load_data", "split", "synthetic"]
 
 
@@ -28,7 +30,7 @@ def load_data(
     Args:
         spec: file.npz (`x`, and `y` where there are labels), a folder with one folder of images per
             class, package.module:factory of a torch Dataset, or "digits".
-        graph_input_shape: of the network, batch first.
+        graph_input_shape: of the network, batch first; images may have their channels last.
         normalization: of uint8 images; None is pixel / 255 (for digits: their own).
         classes: outputs of the network that labels must stay below.
         limit: most samples to keep, drawn with a fixed seed.
@@ -37,7 +39,13 @@ def load_data(
         DataError: what, where, why, and what to do.
     """
     shape = tuple(graph_input_shape)
-    data = _fitted(_load(spec, shape, normalization), shape, spec)
+    last = _reads_channels_last(shape)
+    images = (shape[0], shape[3], shape[1], shape[2]) if last else shape
+    data = _load(spec, images, normalization)
+    if data.raw.dtype == np.uint8:
+        data = replace(_fitted(data, images, spec), channels_last=last)
+    else:
+        data = _fitted(data, shape, spec)
     _check_labels(data, classes, spec)
     return data if limit is None else _limited(data, limit)
 
@@ -46,6 +54,11 @@ def synthetic(shape: Sequence[int], count: int, seed: int) -> DataSet:
     """Standard normal samples of the given input shape (batch first), without labels."""
     rng = np.random.default_rng(seed)
     return DataSet(rng.standard_normal((count, *shape[1:]), np.float32))
+
+
+def _reads_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether an input of this shape is an image as channels-last frameworks have it."""
+    return len(shape) == 4 and shape[3] in _COLOURS and shape[1] not in _COLOURS
 
 
 def _load(spec: str, shape: tuple[int, ...], normalization: Normalization | None) -> DataSet:

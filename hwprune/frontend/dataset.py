@@ -38,6 +38,7 @@ class DataSet:
         size: height and width that uint8 images are enlarged to (bilinear); None keeps theirs.
         parts: lengths of the train, search and eval part, in this order, where the source fixes
             them; None where `split` may choose.
+        channels_last: whether the network reads images as N x H x W x C.
     """
 
     raw: Raw
@@ -45,6 +46,7 @@ class DataSet:
     normalization: Normalization = Normalization()
     size: tuple[int, int] | None = None
     parts: tuple[int, int, int] | None = None
+    channels_last: bool = False
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -60,12 +62,13 @@ class DataSet:
         return self.batch(slice(None))
 
     def batch(self, index: Index) -> NDArray[np.float32]:
-        """The chosen samples as float32, N x C x H x W for images."""
+        """The chosen samples as float32; images with their channels where the network has them."""
         chosen = self.raw[index]
         if chosen.dtype != np.uint8:
             return np.ascontiguousarray(chosen, np.float32)
         pixels = np.ascontiguousarray(chosen.transpose(0, 3, 1, 2), np.float32)
-        return self.normalization(_resize(pixels, self.size))
+        ready = self.normalization(_resize(pixels, self.size))
+        return np.ascontiguousarray(ready.transpose(0, 2, 3, 1)) if self.channels_last else ready
 
     def select(self, index: Index) -> "DataSet":
         """The chosen samples as a set of their own."""

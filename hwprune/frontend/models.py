@@ -13,7 +13,7 @@ from hwprune.frontend.dataset import Normalization
 from hwprune.frontend.factory import call_factory, is_factory
 from hwprune.frontend.module import graph_from_module
 from hwprune.frontend.weights import assign, load_state_dict
-from hwprune.graph.read import read_graph
+from hwprune.graph.quarantine import read_untrusted
 from hwprune.registry import unknown
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -69,7 +69,7 @@ def load_model(
 def _from_file(path: Path, weights: Path | None, shapes: Shapes | None, batch: int) -> LoadedModel:
     if weights is not None:
         raise UsageError(f"{path} carries its own weights", "leave --weights out")
-    return LoadedModel(path.stem, str(path), read_graph(path, shapes, batch))
+    return LoadedModel(path.stem, str(path), read_untrusted(path, shapes, batch))
 
 
 def _from_factory(

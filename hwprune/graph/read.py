@@ -12,6 +12,8 @@ from hwprune.graph.safety import check_content, check_rules, guarded, load_check
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
 
+_IN_ONE_FILE = 1 << 30  # bytes; protobuf ends at twice as many
+
 
 def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int = 1) -> gs.Graph:
     """Reads an ONNX file safely and brings it into canonical form.
@@ -27,6 +29,20 @@ def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int
     """
     with guarded(f"reading {path}"):
         return _canonical(load_checked(path), shapes or {}, batch)
+
+
+def write_graph(graph: gs.Graph, path: Path) -> None:
+    """Writes a canonical graph for `read_written`; large weights go to a file beside it."""
+    model = gs.export_onnx(graph)
+    large = model.ByteSize() > _IN_ONE_FILE
+    onnx.save_model(model, path, save_as_external_data=large, location=f"{path.name}.data")
+
+
+def read_written(path: Path) -> gs.Graph:
+    """What `write_graph` wrote, and nobody else could have changed."""
+    graph = gs.import_onnx(onnx.load(str(path)))  # noqa: TID251 (our own file)
+    tidy(graph)
+    return graph.toposort()
 
 
 def canonical(

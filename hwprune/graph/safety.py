@@ -1,11 +1,10 @@
 """Opening a model file that nobody has vouched for.
 
-Size and nesting first, then the paths of external data, then onnx's own checker, then the rules it
-does not know. External data was patched three times upstream because checks compared strings
-(CVE-2022-25882, CVE-2024-27318, CVE-2026-27489): here paths are resolved first, compared second.
+Size and nesting first, then external data, then onnx's own checker, then rules it does not know.
+External data was patched three times upstream because checks compared strings (CVE-2022-25882,
+CVE-2024-27318, CVE-2026-27489): `hwprune.graph.external` compares what was really opened.
 """
 
-import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx.external_data_helper import load_external_data_for_model
 
 from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.graph.external import embed
 
 MAX_BYTES = 4 << 30
 MAX_NODES = 20_000
@@ -37,12 +36,9 @@ def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
     _check_file(path, max_bytes)
     model = _parse(path)
     check_rules(model)
+    room = max_bytes
     for tensor in _external(model):
-        _check_external(tensor, path.parent)
-    try:
-        load_external_data_for_model(model, str(path.parent))
-    except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise UnsafeModelError(f"{path}: external data refused: {_first_line(error)}") from error
+        room -= embed(tensor, path, room)
     check_content(model)
     return model
 
@@ -127,27 +123,6 @@ def _check_opset(domain: str, version: int, local: set[str]) -> None:
             f"the model uses operators of domain {domain!r}",
             "export the model with standard ONNX operators only",
         )
-
-
-def _check_external(tensor: onnx.TensorProto, folder: Path) -> None:
-    """One regular file inside `folder`, no link of any kind on the way, range inside the file."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    where = f"external data of {tensor.name!r} at {location!r}"
-    path, base = folder / location, folder.resolve()
-    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
-        raise UnsafeModelError(f"{where} leaves the model's folder")
-    try:
-        status = os.lstat(path)
-        if path.resolve(strict=True) != base / location or not stat.S_ISREG(status.st_mode):
-            raise UnsafeModelError(f"{where} is a link or not a regular file")
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{where} cannot be read: {error}") from error
-    if status.st_nlink != 1:
-        raise UnsafeModelError(f"{where} is a hard link", "copy the model into a folder of its own")
-    if offset < 0 or length < 0 or offset + length > status.st_size:
-        raise UnsafeModelError(f"{where} reaches beyond the file's {status.st_size} bytes")
 
 
 def _check_finite(tensor: onnx.TensorProto) -> None:

@@ -8,6 +8,7 @@ from hwprune.errors import ModelError, UsageError
 from hwprune.graph.safety import MAX_ELEMENTS
 
 Shape = tuple[int, ...]
+_WEIGHTS_ALONE = 4  # from this IR version on initializers need not be inputs
 
 
 def bind_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> None:
@@ -23,6 +24,7 @@ def bind_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int)
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
     for name in shapes:
         if name not in {value.name for value in inputs}:
             raise UsageError(
@@ -97,7 +99,7 @@ def _dims(value: onnx.ValueInfoProto) -> list[onnx.TensorShapeProto.Dimension]:
 
 
 def _text(value: onnx.ValueInfoProto) -> str:
-    return "x".join(d.dim_param or str(d.dim_value or "?") for d in _dims(value)) or "unknown"
+    return "x".join(d.dim_param[:40] or str(d.dim_value or "?") for d in _dims(value)) or "unknown"
 
 
 def _join(shape: Shape) -> str:

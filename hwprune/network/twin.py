@@ -15,15 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from hwprune.errors import UnsupportedModelError
 from hwprune.graph.cost import largest_tensor_bytes
 from hwprune.network.call import Call, Transform, present, unsupported
 from hwprune.network.operators import translate
+from hwprune.network.runtime import runtime_call
 
 Initializers = dict[str, tuple[str, Transform]]  # parameter path -> (initializer, transform)
 
 
-def to_module(graph: gs.Graph) -> fx.GraphModule:
+def to_module(graph: gs.Graph, runtime: bool = True) -> fx.GraphModule:
     """Builds the twin, in evaluation mode.
+
+    With `runtime`, nodes that torch cannot compute are left to onnxruntime; the twin can be run
+    then, but not be trained through them.
 
     Constant weights of Conv, ConvTranspose, Gemm and MatMul live in the `torch.nn` module of the
     same kind; other floating-point constants of more than one value are parameters of the root,
@@ -31,9 +36,9 @@ def to_module(graph: gs.Graph) -> fx.GraphModule:
     `module.meta["sample_bytes"]` is the size of its largest activation. Inputs may have any batch.
 
     Raises:
-        UnsupportedModelError: A node has no twin.
+        UnsupportedModelError: A node has no twin (and onnxruntime does not run it).
     """
-    return _Builder(graph).build()
+    return _Builder(graph, runtime).build()
 
 
 def initializers(module: fx.GraphModule) -> Initializers:
@@ -53,8 +58,8 @@ def write_back(module: fx.GraphModule, graph: gs.Graph) -> None:
 
 
 class _Builder:
-    def __init__(self, graph: gs.Graph) -> None:
-        self.source = graph
+    def __init__(self, graph: gs.Graph, runtime: bool) -> None:
+        self.source, self.runtime = graph, runtime
         self.root = nn.Module()
         self.fx = fx.Graph()
         self.env: dict[str, fx.Node] = {}
@@ -80,7 +85,7 @@ class _Builder:
         return module.eval()
 
     def _add(self, node: gs.Node) -> None:
-        call = translate(node)
+        call = self._translated(node)
         args = [self._read(node.inputs[i]) if present(node, i) else None for i in call.inputs]
         if call.pad:
             args[0] = self._helper(args[0], call.pad, node)
@@ -96,6 +101,14 @@ class _Builder:
         for i, tensor in enumerate(node.outputs):
             part = self.fx.call_function(operator.getitem, (result, i))
             self._define(part, tensor.name, node.name)
+
+    def _translated(self, node: gs.Node) -> Call:
+        try:
+            return translate(node)
+        except UnsupportedModelError:
+            if not self.runtime:
+                raise
+            return runtime_call(node, int(self.source.opset))
 
     def _check_single(self, node: gs.Node) -> None:
         outputs = {id(tensor) for tensor in self.source.outputs}

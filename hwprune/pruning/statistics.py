@@ -49,8 +49,13 @@ class LayerStatistics:
     def sensitivity(self) -> Tensor:
         """Per output channel: loss (nats per sample) per mean squared error of the channel.
 
-        Half the diagonal of the Fisher matrix, summed over the positions of a sample.
+        Half the diagonal of the Fisher matrix, summed over the positions of a sample. Where no
+        gradient came back (behind is what torch cannot compute), all channels count alike, each
+        relative to its own variance.
         """
+        if not self.fisher.any():
+            spread = (self.variance / self.samples).clamp_min(1e-12)
+            return 0.5 / (spread * len(spread))
         return 0.5 * self.fisher / self.samples
 
     @property
@@ -87,6 +92,8 @@ class _Collector(fx.Interpreter):
         self.live.clear()
         result = self.run(x.detach().clone().requires_grad_())
         outputs = result if isinstance(result, tuple) else (result,)
+        if not any(output.requires_grad for output in outputs):
+            return
         gradients = torch.autograd.grad(
             self._loss(outputs), [output for _, output in self.live], allow_unused=True
         )

@@ -44,6 +44,7 @@ class Inspection:
     params: int
     groups: tuple[GroupInfo, ...]
     branches: tuple[BranchInfo, ...] = ()
+    nodes: int = 0
 
     def to_json(self) -> str:
         """Canonical JSON."""

@@ -8,6 +8,7 @@ import numpy as np
 from hwprune.graph.cost import macs, params
 from hwprune.graph.read import to_proto
 from hwprune.latency.measure import CONTENDED
+from hwprune.network.operators import untranslated
 from hwprune.progress import Progress
 from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
 from hwprune.stages import describing as describe
@@ -144,6 +145,8 @@ def _warnings(job: Job, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
         found.append("no data were given: calibrated on noise, so the quality is not known")
     if not job.coupling.prunable:
         found.append("nothing in this network can be pruned: see `frozen` for the reasons")
+    if alone := untranslated(job.graph):
+        found.append(f"no torch twin, run by onnxruntime as they are: {', '.join(alone)}")
     weak = {o: db for o, db in checked.parity.sqnr_db.items() if db < _LEAST_SQNR_DB}
     found += [
         f"output {o}: file and torch twin agree to {db:.1f} dB only" for o, db in weak.items()

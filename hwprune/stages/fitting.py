@@ -27,7 +27,7 @@ from hwprune.store.files import write_atomic
 AIM = 0.965  # of the budget: room for what differs between two measurements
 _ROUNDS = 4
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
-_LOSSLESS_USE = 0.90  # of the budget; enough of it where no more quality is to be had
+_LOSSLESS_USE = 0.90  # of the budget; enough where no more quality is to be had, or to be told
 _MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
 
@@ -149,9 +149,9 @@ def chosen(run: Run, timed: Sequence[Fit]) -> Fit:
 
 def _settles(run: Run, fit: Fit) -> bool:
     """Whether the budget is safely met and used up, or no more quality is to be had."""
-    lossless = fit.loss <= ENOUGH
-    least = _LOSSLESS_USE if lossless else _LEAST_USE - fit.comparison.compiled.spread
-    return least <= run.used(fit.comparison) <= _MOST_USE
+    strict = fit.loss > ENOUGH
+    least = _LEAST_USE - fit.comparison.compiled.spread if strict else _LOSSLESS_USE
+    return max(least, _LOSSLESS_USE) <= run.used(fit.comparison) <= _MOST_USE
 
 
 def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:

@@ -15,6 +15,7 @@ from hwprune.frontend.dataset import DataSet, Normalization
 from hwprune.frontend.models import LoadedModel, load_model
 from hwprune.graph.channels import Coupling
 from hwprune.graph.coupling import couple
+from hwprune.network.operators import untranslated
 from hwprune.registry import get_backend
 from hwprune.stages.options import CompileOptions
 
@@ -60,6 +61,11 @@ def load_job(options: CompileOptions) -> Job:
         raise UnsupportedModelError(
             f"{model.name} has {len(model.graph.inputs)} inputs ({names}); one is supported so far",
             "export the network with a single input",
+        )
+    if options.training_epochs and (alone := untranslated(model.graph)):
+        raise UnsupportedModelError(
+            f"{next(iter(alone.values()))}; without one the network cannot be trained",
+            "leave --epochs out, or give --epochs 0: everything else works",
         )
     splits, known = load_splits(options, model)
     threads = options.threads or backend.default_threads()

@@ -239,6 +239,19 @@ def layer_normed(b: Builder, x: str) -> str:
     return b.sum(b.add("Transpose", [y], size, perm=[0, 3, 1, 2]), x)
 
 
+def converted(b: Builder, x: str) -> str:
+    """As converters from channels-last frameworks write a layer: there and back, padded apart."""
+    c, h, w = b.sizes[x]
+    width = min(16, c + 2)
+    pads = b.constant([0, 0, 0, 0, 0, 0, 1, 1])
+    padded = b.add("Pad", [x, pads], (c, h + 1, w + 1))
+    weights = [b.weight(width, c, 2, 2), b.vector(width)]
+    y = b.add("Conv", [padded, *weights], (width, h, w), pads=[0, 0, 0, 0])
+    y = b.add("Transpose", [y], (h, w, width), perm=[0, 2, 3, 1])
+    y = b.relu(b.add("Mul", [y, b.vector(width, low=0.5, high=1.5)], (h, w, width)))
+    return b.add("Transpose", [y], (width, h, w), perm=[0, 3, 1, 2])
+
+
 def group_normed(b: Builder, x: str) -> str:
     """Group normalisation in two groups, as exporters write it; then a scale per channel."""
     c, h, w = size = b.sizes[x]
@@ -299,6 +312,7 @@ BLOCKS: tuple[Block, ...] = (
     shuffled_pixels,
     attended,
     layer_normed,
+    converted,
     group_normed,
     root_mean_square,
 )

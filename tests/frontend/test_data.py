@@ -32,6 +32,18 @@ def test_uint8_images_are_normalised_per_channel(tmp_path: Path, pixels: np.ndar
             np.testing.assert_allclose(got[k, c], expected, atol=1e-6)
 
 
+def test_a_network_may_read_channels_last(tmp_path: Path, pixels: np.ndarray) -> None:
+    """As exports of Keras and TFLite networks do."""
+    norm = Normalization((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
+    path = save(tmp_path / "d.npz", x=pixels)
+    first, last = (load_data(path, shape, norm).x for shape in (SHAPE, (1, 8, 8, 3)))
+    np.testing.assert_array_equal(last, first.transpose(0, 2, 3, 1))
+    ready = save(tmp_path / "f.npz", x=last)
+    np.testing.assert_array_equal(load_data(ready, (1, 8, 8, 3)).x, last)
+    with pytest.raises(DataError, match="a sample is 3 x 8 x 8, the network reads 5 x 8 x 3"):
+        load_data(save(tmp_path / "g.npz", x=first), (1, 5, 8, 3))
+
+
 def test_scale_one_keeps_raw_pixels(tmp_path: Path, pixels: np.ndarray) -> None:
     data = load_data(save(tmp_path / "d.npz", x=pixels), SHAPE, Normalization(scale=1))
     np.testing.assert_array_equal(data.x, pixels.transpose(0, 3, 1, 2))

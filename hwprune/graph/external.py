@@ -1,0 +1,86 @@
+"""Weights that a model keeps in files beside itself.
+
+They are read through descriptors that were checked after they were opened, so that nothing can be
+swapped in between; onnx's own loader checks names first and opens later. A link is followed only to
+the folder of the model, or to where the model itself is a link to (as download caches do).
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+
+from hwprune.errors import ModelError, UnsafeModelError
+
+_INSIDE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not be waited for
+
+
+def embed(tensor: onnx.TensorProto, model: Path, most_bytes: int) -> int:
+    """Reads the external data of one tensor into it; how many bytes it has.
+
+    Raises:
+        UnsafeModelError: It is not one regular file in the model's folder, or the range lies
+            outside it or has more than `most_bytes`.
+        ModelError: It cannot be read.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    where = f"external data of {tensor.name!r} at {location!r}"
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise UnsafeModelError(f"{where} leaves the model's folder")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+        with _opened(model.parent / location, model, where) as file:
+            data = _range(file, offset, length, most_bytes, where)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{where} cannot be read: {error}") from error
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.raw_data = data
+    return len(data)
+
+
+@contextmanager
+def _opened(path: Path, model: Path, where: str) -> Iterator[int]:
+    """A descriptor of one regular file, reached without a link from a folder of the model."""
+    real = path.resolve(strict=True)
+    homes = (model.parent.resolve(), model.resolve().parent)
+    home = next((h for h in homes if real.is_relative_to(h)), None)
+    if home is None:
+        raise UnsafeModelError(f"{where} is a link out of the model's folder")
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        *between, name = real.relative_to(home).parts
+        for part in between:
+            inner = os.open(part, _INSIDE | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        file = os.open(name, _INSIDE, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsafeModelError(f"{where} is not a regular file")
+        if status.st_nlink != 1:
+            raise UnsafeModelError(
+                f"{where} is a hard link", "copy the model into a folder of its own"
+            )
+        yield file
+    finally:
+        os.close(file)
+
+
+def _range(file: int, offset: int, length: int, most_bytes: int, where: str) -> bytes:
+    size = os.fstat(file).st_size
+    length = length or size - offset
+    if offset < 0 or length < 0 or offset + length > size:
+        raise UnsafeModelError(f"{where} reaches beyond the file's {size} bytes")
+    if length > most_bytes:
+        raise UnsafeModelError(f"{where} has {length} bytes, the limit is {most_bytes}")
+    with os.fdopen(os.dup(file), "rb") as stream:
+        stream.seek(offset)
+        return stream.read(length)
