@@ -8,10 +8,11 @@ import torch
 from hwprune.errors import StoreError
 from hwprune.export.load import load
 from hwprune.export.write import write_artifact
-from hwprune.frontend.data import synthetic
+from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.frontend.models import load_model
 from hwprune.graph.cost import macs, node_macs, params
 from hwprune.graph.coupling import couple
+from hwprune.graph.read import read_graph
 from hwprune.progress import Progress, Silent
 from hwprune.registry import get_backend
 from hwprune.report.html import write_html
@@ -124,8 +125,9 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
         threads, percentile = report.target.threads, report.budget.percentile
         found = judge(backend, original, compiled, threads, 4.0, budget, percentile)
     with watch.stage("parity"):
-        x = synthetic(next(iter(report.model.inputs.values())), 64, 0)
-        agreement = parity(load(out_dir), compiled, torch.from_numpy(x.x))
+        made = made_up(inputs_of_graph(read_graph(original)), 64, 0)
+        x = tuple(map(torch.from_numpy, made.inputs(slice(0, len(made)))))
+        agreement = parity(load(out_dir), compiled, x)
     noise = {o: min(max(db, -_EXACT_DB), _EXACT_DB) for o, db in agreement.sqnr_db.items()}
     latency = Latency(
         found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted

@@ -32,7 +32,7 @@ def prune(
     widths: Width | Mapping[str, Width],
     *,
     example: Tensor | tuple[Tensor, ...],
-    calibration: Tensor | None = None,
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
     criterion: str | None = None,
     seed: int = 0,
 ) -> fx.GraphModule: ...
@@ -44,7 +44,7 @@ def prune(
     widths: Width | Mapping[str, Width],
     *,
     shapes: Shapes | None = None,
-    calibration: Tensor | None = None,
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
     criterion: str | None = None,
     seed: int = 0,
 ) -> onnx.ModelProto: ...
@@ -56,7 +56,7 @@ def prune(
     *,
     example: Tensor | tuple[Tensor, ...] | None = None,
     shapes: Shapes | None = None,
-    calibration: Tensor | None = None,
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
     criterion: str | None = None,
     seed: int = 0,
 ) -> fx.GraphModule | onnx.ModelProto:
@@ -71,9 +71,9 @@ def prune(
             of them. One value stands for every group that can be pruned.
         example: The module's input, with its shape; a tuple where there are several.
         shapes: Input shapes by name, where the ONNX model leaves them open.
-        calibration: `N x ...` inputs without labels, for a network with one input. With them the
-            channels that can be spared are found and the layers behind refitted by least squares;
-            without, the weights of the smallest norm go and nothing is refitted.
+        calibration: `N x ...` inputs without labels; a tuple where the network has several. With
+            them the channels that can be spared are found and the layers behind refitted by least
+            squares; without, the weights of the smallest norm go and nothing is refitted.
         criterion: Which channels go; see `hwprune methods`. "obs" with calibration inputs, else
             "magnitude".
         seed: Of what is sampled.
@@ -83,14 +83,15 @@ def prune(
 
     Raises:
         UsageError: An unknown or frozen group, an impossible width, no example for a module, or
-            calibration inputs for a network with several inputs.
+            more or fewer calibration inputs than the network has.
         ModelError: The network cannot be read or exported.
     """
     graph = _graph_of(network, example, shapes)
-    if calibration is not None and len(graph.inputs) > 1:
+    given = 1 if isinstance(calibration, Tensor) else len(calibration or graph.inputs)
+    if given != len(graph.inputs):
         raise UsageError(
-            f"the network has {len(graph.inputs)} inputs; only one can be calibrated with",
-            "leave `calibration` out: channels then go by the norm of their weights",
+            f"the network has {len(graph.inputs)} inputs, calibration {given}",
+            "give a tuple with one tensor for each, samples first",
         )
     coupling = couple(graph)
     wanted = _wanted(coupling, widths)

@@ -171,7 +171,7 @@ def stock(network: Network, work: Path) -> Row:
     quantised = work / f"{network.name}-stock.onnx"
     plain, source = to_proto(job.model.graph).SerializeToString(), Path(network.model)
     original.write_bytes(source.read_bytes() if source.suffix == ".onnx" else plain)
-    x = job.calibration(256).numpy()
+    x = job.calibration(256)[0].numpy()
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

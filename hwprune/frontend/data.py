@@ -8,6 +8,7 @@ import numpy as np
 
 from hwprune.errors import DataError
 from hwprune.frontend import digits
+from hwprune.frontend.arrays import Input, is_plain, read_arrays
 from hwprune.frontend.dataset import DataSet, Normalization
 from hwprune.frontend.factory import is_factory
 from hwprune.frontend.sources import FORMS, from_factory, read_folder, read_npz, shape_text
@@ -15,7 +16,7 @@ from hwprune.frontend.split import Splits, split
 
 _COLOURS = (1, 3, 4)
 
-__all__ = ["DataSet", "Normalization", "Splits", "load_data", "split", "synthetic"]
+__all__ = ["DataSet", "Normalization", "Splits", "load_data", "load_inputs", "split"]
 
 
 def load_data(
@@ -50,10 +51,16 @@ def load_data(
     return data if limit is None else _limited(data, limit)
 
 
-def synthetic(shape: Sequence[int], count: int, seed: int) -> DataSet:
-    """Standard normal samples of the given input shape (batch first), without labels."""
-    rng = np.random.default_rng(seed)
-    return DataSet(rng.standard_normal((count, *shape[1:]), np.float32))
+def load_inputs(
+    spec: str,
+    inputs: Sequence[Input],
+    normalization: Normalization | None = None,
+    classes: int | None = None,
+) -> DataSet:
+    """As `load_data`, for any network: tokens and several inputs come from an .npz."""
+    if is_plain(inputs):
+        return load_data(spec, inputs[0].shape, normalization, classes)
+    return read_arrays(Path(spec), inputs, classes)
 
 
 def _reads_channels_last(shape: tuple[int, ...]) -> bool:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-Raw = NDArray[np.uint8] | NDArray[np.float32]
+Raw = NDArray[Any]
 Index = slice | Sequence[int] | NDArray[np.int64]
 
 
@@ -32,13 +33,14 @@ class DataSet:
     """Samples as they were read; `batch` gives them as the network wants them.
 
     Attributes:
-        raw: uint8 images N x H x W x C, or float32 inputs N x ... that are ready for the network.
+        raw: uint8 images N x H x W x C, or inputs N x ... that are ready for the network.
         y: class per sample (int64), or None where there are no labels.
         normalization: applied to uint8 images.
         size: height and width that uint8 images are enlarged to (bilinear); None keeps theirs.
         parts: lengths of the train, search and eval part, in this order, where the source fixes
             them; None where `split` may choose.
         channels_last: whether the network reads images as N x H x W x C.
+        more: the network's other inputs, N x ..., ready for it.
     """
 
     raw: Raw
@@ -47,6 +49,7 @@ class DataSet:
     size: tuple[int, int] | None = None
     parts: tuple[int, int, int] | None = None
     channels_last: bool = False
+    more: tuple[NDArray[Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -57,15 +60,19 @@ class DataSet:
         return self.y is not None
 
     @property
-    def x(self) -> NDArray[np.float32]:
-        """All samples at once; for large sets use `batch`."""
+    def x(self) -> NDArray[Any]:
+        """All samples of the first input at once; for large sets use `batch`."""
         return self.batch(slice(None))
 
-    def batch(self, index: Index) -> NDArray[np.float32]:
-        """The chosen samples as float32; images with their channels where the network has them."""
+    def inputs(self, index: Index) -> tuple[NDArray[Any], ...]:
+        """The chosen samples, an array for each input of the network."""
+        return (self.batch(index), *(np.ascontiguousarray(other[index]) for other in self.more))
+
+    def batch(self, index: Index) -> NDArray[Any]:
+        """The chosen samples of the first input; images as float32, channels as the network's."""
         chosen = self.raw[index]
         if chosen.dtype != np.uint8:
-            return np.ascontiguousarray(chosen, np.float32)
+            return np.ascontiguousarray(chosen)
         pixels = np.ascontiguousarray(chosen.transpose(0, 3, 1, 2), np.float32)
         ready = self.normalization(_resize(pixels, self.size))
         return np.ascontiguousarray(ready.transpose(0, 2, 3, 1)) if self.channels_last else ready
@@ -73,7 +80,8 @@ class DataSet:
     def select(self, index: Index) -> "DataSet":
         """The chosen samples as a set of their own."""
         y = None if self.y is None else self.y[index]
-        return replace(self, raw=self.raw[index], y=y, parts=None)
+        more = tuple(other[index] for other in self.more)
+        return replace(self, raw=self.raw[index], y=y, parts=None, more=more)
 
     def repeated(self, channels: int) -> "DataSet":
         """Grey samples with their one channel repeated."""

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from hwprune.network.run import Inputs
+
 Values = dict[str, Tensor]  # of tensors, by their ONNX names
 
 
@@ -44,12 +46,12 @@ class Tail:
 
 @torch.no_grad()
 def fork(
-    original: fx.GraphModule, inputs: Sequence[Tensor], needs: Sequence[Collection[str]]
+    original: fx.GraphModule, inputs: Sequence[Inputs], needs: Sequence[Collection[str]]
 ) -> Iterator[tuple[int, list[Values]]]:
-    """Runs the original over each of `inputs`, `N x ...`; yields where variants branch off.
+    """Runs the original over each of `inputs`; yields where variants branch off.
 
     Args:
-        original: Twin with one input.
+        original: Twin.
         inputs: Batches, which walk side by side.
         needs: Per variant, the tensors it waits for (`Tail.needs`).
 
@@ -77,10 +79,10 @@ def fork(
 class _Walk(fx.Interpreter):
     """One pass over the original, a node at a time."""
 
-    def __init__(self, module: fx.GraphModule, x: Tensor) -> None:
+    def __init__(self, module: fx.GraphModule, x: Inputs) -> None:
         super().__init__(module)
         self.env = {}
-        self.args_iter = iter([x])
+        self.args_iter = iter(x)
 
     def step(self, node: fx.Node) -> Any:
         value = self.env[node] = self.run_node(node)

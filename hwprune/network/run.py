@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-Data = NDArray[np.float32] | Tensor
+Inputs = tuple[Tensor, ...]  # one tensor per input of the network, samples first
+Data = NDArray[np.float32] | Tensor | Inputs  # a network with one input needs no tuple
 
 _CACHED_BYTES = 8 << 20  # of the largest activation: beyond, layers wait for memory
 _MOST = 64
@@ -16,10 +17,10 @@ _MOST = 64
 
 @torch.inference_mode()
 def outputs(module: fx.GraphModule, x: Data) -> list[Tensor]:
-    """All graph outputs for `x` (samples first), batch by batch, joined along the first axis."""
+    """All graph outputs for `x`, batch by batch, joined along the first axis."""
     parts: list[tuple[Tensor, ...]] = []
     for chunk in batches(module, x):
-        result = module(chunk)
+        result = module(*chunk)
         parts.append(result if isinstance(result, tuple) else (result,))
     return [torch.cat(column) for column in zip(*parts, strict=True)]
 
@@ -29,7 +30,7 @@ def capture(module: fx.GraphModule, x: Data, tensors: Collection[str]) -> dict[s
     """The named ONNX tensors for `x`, joined along the first axis."""
     recorder = _Recorder(module, frozenset(tensors))
     for chunk in batches(module, x):
-        recorder.run(chunk)
+        recorder.run(*chunk)
     return {name: torch.cat(parts) for name, parts in recorder.parts.items()}
 
 
@@ -85,12 +86,24 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def batches(module: fx.GraphModule, x: Data) -> tuple[Tensor, ...]:
+def inputs_of(x: Data, count: int | None = None) -> Inputs:
+    """One tensor per input, the first `count` samples of each; images with channels innermost."""
+    given = x if isinstance(x, tuple) else (x,)
+    return tuple(_innermost(torch.as_tensor(tensor)[:count]) for tensor in given)
+
+
+def split(x: Data, size: int) -> tuple[Inputs, ...]:
+    """`x` in portions of `size` samples."""
+    columns = (torch.split(tensor, size) for tensor in inputs_of(x))
+    return tuple(tuple(map(_innermost, portion)) for portion in zip(*columns, strict=True))
+
+
+def batches(module: fx.GraphModule, x: Data) -> tuple[Inputs, ...]:
     """`x` in batches whose activations stay in the caches, images with the channels innermost."""
-    data = torch.as_tensor(x)
     each = int(module.meta["sample_bytes"])
-    parts = torch.split(data, min(_MOST, max(1, _CACHED_BYTES // each)))
-    if data.ndim != 4:
-        return parts
-    # oneDNN's convolutions are fastest with the channels innermost.
-    return tuple(part.contiguous(memory_format=torch.channels_last) for part in parts)
+    return split(x, min(_MOST, max(1, _CACHED_BYTES // each)))
+
+
+def _innermost(x: Tensor) -> Tensor:
+    """OneDNN's convolutions are fastest with the channels innermost."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -7,10 +7,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import output_axis, weight_input
+from hwprune.network.run import Data
 from hwprune.pruning import linear
 from hwprune.pruning.obs import Consumer, eliminate
 from hwprune.pruning.statistics import LayerStatistics, collect
@@ -34,11 +34,11 @@ class Ranking:
         return tuple(sorted(int(i) for i in self.order[len(self.order) - width :]))
 
 
-Criterion = Callable[[gs.Graph, Coupling, Tensor, int], dict[str, Ranking]]
+Criterion = Callable[[gs.Graph, Coupling, Data, int], dict[str, Ranking]]
 
 
 def rank_channels(
-    graph: gs.Graph, coupling: Coupling, x: Tensor, criterion: str = "obs", seed: int = 0
+    graph: gs.Graph, coupling: Coupling, x: Data, criterion: str = "obs", seed: int = 0
 ) -> dict[str, Ranking]:
     """Ranks the channels of every prunable group.
 
@@ -57,14 +57,14 @@ def rank_channels(
     return CRITERIA[criterion](graph, coupling, x, seed)
 
 
-def obs(graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int) -> dict[str, Ranking]:
+def obs(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[str, Ranking]:
     """Optimal brain surgeon: loss left after the remaining channels compensate (label-free)."""
     statistics = collect(graph, x, seed)
     nodes = {node.name: node for node in graph.nodes}
     return {g.name: _obs_group(g, nodes, statistics, coupling) for g in coupling.prunable}
 
 
-def magnitude(graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int) -> dict[str, Ranking]:
+def magnitude(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[str, Ranking]:
     """Share of the squared weights of all members (data-free)."""
     tensors = graph.tensors()
     rankings = {}
@@ -77,7 +77,7 @@ def magnitude(graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int) -> dict
     return rankings
 
 
-def random(graph: gs.Graph, coupling: Coupling, x: Tensor, seed: int) -> dict[str, Ranking]:
+def random(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[str, Ranking]:
     """Any order, every channel alike: the baseline that a criterion must beat."""
     rng = np.random.default_rng(seed)
     return {

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.cost import largest_tensor_bytes, macs
 from hwprune.network.fork import Tail, Values
+from hwprune.network.run import Data, inputs_of
 from hwprune.network.twin import initializers, to_module, write_back
 from hwprune.pruning import linear
 from hwprune.pruning.damage import additions, changed, damaged, give_biases
@@ -64,7 +65,7 @@ class Reference:
         self,
         graph: gs.Graph,
         coupling: Coupling,
-        x: Tensor,
+        x: Data,
         seed: int = 0,
         sampling: Sampling = QUICK,
     ) -> None:
@@ -74,10 +75,10 @@ class Reference:
         self.ridge = sampling.ridge
         room = sampling.activation_bytes // largest_tensor_bytes(graph)
         count = min(room, int(sampling.macs / max(1, macs(graph))))
-        self.x = _channels_last(torch.as_tensor(x)[: max(1, count)])
+        self.x = inputs_of(x, max(1, count))
         sampler = _Sampler(graph, seed, sampling)
         with torch.inference_mode():
-            sampler.run(self.x)
+            sampler.run(*self.x)
         self.targets: Mapping[str, Target] = sampler.targets
 
     def reconstruct(self, slimmed: gs.Graph, keep: Keep, values: Values | None = None) -> None:
@@ -96,7 +97,7 @@ class Reference:
         repair = _Repair(twin, slimmed, self, todo, keep)
         with torch.no_grad():
             if values is None:
-                repair.run(self.x)
+                repair.run(*self.x)
             else:
                 Tail(twin, begins).run(repair, values)
         write_back(twin, slimmed)
@@ -226,7 +227,3 @@ class _Repair(fx.Interpreter):
     def _constant(self, tensor: gs.Constant) -> Tensor:
         value: Tensor = self.module.state_dict(keep_vars=True)[self.constants[tensor.name]]
         return value
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

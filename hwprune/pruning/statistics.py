@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from hwprune.network.run import batches
+from hwprune.network.run import Data, Inputs, batches, inputs_of
 from hwprune.network.twin import to_module
 from hwprune.pruning import linear
 
@@ -64,7 +64,7 @@ class LayerStatistics:
         return self.sensitivity * self.variance / self.samples
 
 
-def collect(graph: gs.Graph, x: Tensor, seed: int) -> dict[str, LayerStatistics]:
+def collect(graph: gs.Graph, x: Data, seed: int) -> dict[str, LayerStatistics]:
     """Statistics of every convolution and linear layer, by node name.
 
     The loss is the cross-entropy with labels drawn from the network's own softmax, so that its
@@ -72,7 +72,7 @@ def collect(graph: gs.Graph, x: Tensor, seed: int) -> dict[str, LayerStatistics]
     is no classifier, half the squared error relative to the spread of the outputs.
     """
     generator = torch.Generator().manual_seed(seed)
-    collector = _Collector(graph, generator, len(x))
+    collector = _Collector(graph, generator, len(inputs_of(x)[0]))
     for batch in batches(collector.twin, x):
         collector.add(batch)
     return collector.found
@@ -88,9 +88,9 @@ class _Collector(fx.Interpreter):
         self.found: dict[str, LayerStatistics] = {}
         self.live: list[tuple[LayerStatistics, Tensor]] = []
 
-    def add(self, x: Tensor) -> None:
+    def add(self, x: Inputs) -> None:
         self.live.clear()
-        result = self.run(x.detach().clone().requires_grad_())
+        result = self.run(*map(_leaf, x))
         outputs = result if isinstance(result, tuple) else (result,)
         if not any(output.requires_grad for output in outputs):
             return
@@ -154,3 +154,8 @@ class _Collector(fx.Interpreter):
             noise = torch.randn(output.shape, generator=self.generator)
             size = output[0].numel() ** 0.5 * output.detach().std().clamp_min(1e-6)
             yield (output * noise).sum() / size
+
+
+def _leaf(x: Tensor) -> Tensor:
+    """A copy that gradients may come back to, unless it holds indices."""
+    return x.detach().clone().requires_grad_(x.is_floating_point())

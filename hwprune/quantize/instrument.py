@@ -5,10 +5,11 @@ from typing import cast
 
 import onnx_graphsurgeon as gs
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
+from hwprune.network.run import Data, split
 from hwprune.network.twin import to_module
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.placement import Placement, nonnegative, products
@@ -42,14 +43,14 @@ def calibrated(
     graph: gs.Graph,
     placement: Placement,
     capabilities: Capabilities,
-    x: Tensor,
+    x: Data,
     percentile: float = 100,
 ) -> fx.GraphModule:
     """The instrumented twin with ranges that cover `percentile` per cent of what `x` causes."""
     module = instrument(graph, placement, capabilities, percentile)
     with torch.no_grad(), calibrating(module):
-        for batch in torch.split(x, BATCH):
-            module(batch)
+        for batch in split(x, BATCH):
+            module(*batch)
     return module.eval()
 
 

@@ -7,11 +7,11 @@ from statistics import fmean
 
 import onnx_graphsurgeon as gs
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from hwprune.backend import Capabilities
 from hwprune.graph.read import clone
-from hwprune.network.run import outputs
+from hwprune.network.run import Data, Inputs, outputs, split
 from hwprune.network.twin import to_module, write_back
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.instrument import BATCH, calibrated, encodings_of
@@ -34,7 +34,7 @@ class Quantized:
 
 
 def quantize(
-    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Tensor
+    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Data
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8.
 
@@ -45,8 +45,8 @@ def quantize(
         graph: Canonical graph; left unchanged.
         kernels: "fp32" or "int8" per node name; nodes left out run fp32.
         capabilities: Of the target.
-        x: Calibration data, `N x ...` as the network's input; of it the first 256
-            samples are used, fewer (but 16) for a large network.
+        x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
+            first 256 samples are used, fewer (but 16) for a large network.
     """
     x = affordable(graph, x, _VALUES, least=16, most=256)
     placement = place(graph, kernels, capabilities)
@@ -73,11 +73,11 @@ def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
     return Quantized(module, encodings_of(module), updated)
 
 
-def _corrected(module: fx.GraphModule, x: Tensor) -> fx.GraphModule:
+def _corrected(module: fx.GraphModule, x: Inputs) -> fx.GraphModule:
     corrected = copy.deepcopy(module)
     with torch.no_grad(), correcting_biases(corrected):
-        for batch in torch.split(x, BATCH):
-            corrected(batch)
+        for batch in split(x, BATCH):
+            corrected(*batch)
     return corrected.eval()
 
 

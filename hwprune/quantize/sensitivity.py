@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
 from hwprune.network.fork import Tail, fork
-from hwprune.network.run import batches, is_classifier, kl, outputs
+from hwprune.network.run import Data, batches, is_classifier, kl, outputs
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import calibrated
 from hwprune.quantize.placement import Placement, place
@@ -21,7 +21,7 @@ _VALUES = 6e7  # activations of one pass
 
 @torch.no_grad()
 def sensitivity(
-    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Tensor
+    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Data
 ) -> dict[str, float]:
     """The loss when one node computes in int8 and all others in fp32.
 

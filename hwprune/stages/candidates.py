@@ -10,7 +10,7 @@ from torch import fx
 from hwprune.graph.channels import Coupling
 from hwprune.graph.slim import slim
 from hwprune.network.fork import Tail, Values, fork
-from hwprune.network.run import batches, divergence, outputs
+from hwprune.network.run import Inputs, batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.pruning.criteria import Ranking
@@ -56,7 +56,7 @@ class Evaluator:
     graph: gs.Graph
     coupling: Coupling
     reference: Reference
-    search_x: torch.Tensor
+    search_x: Inputs
     search_outputs: list[torch.Tensor]
 
     def loss(self, plan: Plan) -> float:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from hwprune.graph.cost import macs, params
 from hwprune.graph.read import to_proto
 from hwprune.latency.measure import CONTENDED
@@ -69,7 +67,7 @@ def check_file(
 def measure_quality(job: Job, original: Path, model: Path) -> Quality:
     """The file's quality on the evaluation split, which nothing before has seen."""
     data = job.splits.eval
-    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = data.batch(slice(0, len(data)))
+    x = data.inputs(slice(0, len(data)))
     before = file_outputs(original, x, job.threads)
     after = file_outputs(model, x, job.threads)
     return report_quality(before, after, data.y, job.known)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwprune.latency.estimate import Calibration
-from hwprune.network.run import outputs
+from hwprune.network.run import inputs_of, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
@@ -77,7 +77,7 @@ def _document(losses: Losses) -> dict[str, Any]:
         "rankings": rankings,
         "branches": dict(losses.branches),
         "kernels": dict(losses.kernels),
-        "samples": len(losses.evaluator.search_x),
+        "samples": len(losses.evaluator.search_x[0]),
     }
 
 
@@ -114,10 +114,10 @@ def affordable_samples(job: Job) -> int:
     """How many samples an evaluation may use, from the time a few take."""
     x = job.search_inputs(8)
     module = to_module(job.graph)
-    outputs(module, x[:1])
+    outputs(module, inputs_of(x, 1))
     start = perf_counter()
     outputs(module, x)
-    each = (perf_counter() - start) / len(x)
+    each = (perf_counter() - start) / len(x[0])
     return int(min(_MOST, max(_FEWEST, _FORWARD_SECONDS / each)))
 
 
@@ -176,7 +176,7 @@ def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assi
         ranked.append(result.evaluated[0])
     if len(ranked) == 1 or result.best.loss <= ENOUGH:
         return [(result.best.assignment, result.best.loss)]
-    count = 4 * len(losses.evaluator.search_x)
+    count = 4 * len(losses.evaluator.search_x[0])
     thorough = replace(losses, evaluator=make_evaluator(run.job, count, THOROUGH))
     judge = candidate_loss(run.job, run.profile, thorough)
     judged = [(e.assignment, judge(e.assignment)) for e in ranked]

@@ -10,12 +10,14 @@ import torch
 from hwprune.backend import Backend, Capabilities
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.export.rewrites import convolve_shortcuts, pool_means
-from hwprune.frontend.data import Splits, load_data, split, synthetic
+from hwprune.frontend.arrays import inputs_of_graph, made_up
+from hwprune.frontend.data import Splits, load_inputs, split
 from hwprune.frontend.dataset import DataSet, Normalization
 from hwprune.frontend.models import LoadedModel, load_model
 from hwprune.graph.channels import Coupling
 from hwprune.graph.coupling import couple
 from hwprune.network.operators import untranslated
+from hwprune.network.run import Inputs
 from hwprune.registry import get_backend
 from hwprune.stages.options import CompileOptions
 
@@ -42,13 +44,13 @@ class Job:
     splits: Splits
     known: bool
 
-    def calibration(self, count: int = _CALIBRATION) -> torch.Tensor:
-        """`N x ...` training inputs for repair and ranges; labels are never looked at."""
-        return _tensor(self.splits.train.take(count, self.options.seed))
+    def calibration(self, count: int = _CALIBRATION) -> Inputs:
+        """Training inputs for repair and ranges; labels are never looked at."""
+        return _tensors(self.splits.train.take(count, self.options.seed))
 
-    def search_inputs(self, count: int = _SEARCH) -> torch.Tensor:
-        """`N x ...` held-out training inputs on which candidates are compared."""
-        return _tensor(self.splits.search.take(count, self.options.seed + 1))
+    def search_inputs(self, count: int = _SEARCH) -> Inputs:
+        """Held-out training inputs on which candidates are compared."""
+        return _tensors(self.splits.search.take(count, self.options.seed + 1))
 
 
 def load_job(options: CompileOptions) -> Job:
@@ -56,12 +58,6 @@ def load_job(options: CompileOptions) -> Job:
     options.check()
     backend = get_backend(options.target)
     model = load_model(options.model, options.weights, options.shapes, options.batch)
-    if len(model.graph.inputs) != 1:
-        names = ", ".join(i.name for i in model.graph.inputs)
-        raise UnsupportedModelError(
-            f"{model.name} has {len(model.graph.inputs)} inputs ({names}); one is supported so far",
-            "export the network with a single input",
-        )
     if options.training_epochs and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",
@@ -76,18 +72,15 @@ def load_job(options: CompileOptions) -> Job:
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:
     """Training, search and evaluation data, and whether they are real."""
     spec = options.data or (model.data if not (options.train_data or options.eval_data) else None)
-    shape = tuple(int(d) for d in model.graph.inputs[0].shape)
+    inputs, labels = inputs_of_graph(model.graph), classes(model.graph)
     normalization = _normalization(options, model)
 
-    labels = classes(model.graph)
-
     def load(name: str | None) -> DataSet | None:
-        return None if name is None else load_data(name, shape, normalization, labels)
+        return None if name is None else load_inputs(name, inputs, normalization, labels)
 
     data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
     if data is None and train is None and evaluation is None:
-        made = synthetic(shape, _SYNTHETIC, options.seed)
-        return split(made, None, None, options.seed), False
+        return split(made_up(inputs, _SYNTHETIC, options.seed), None, None, options.seed), False
     return split(data, train, evaluation, options.seed), True
 
 
@@ -113,5 +106,5 @@ def _normalization(options: CompileOptions, model: LoadedModel) -> Normalization
     )
 
 
-def _tensor(data: DataSet) -> torch.Tensor:
-    return torch.from_numpy(data.batch(slice(0, len(data))))
+def _tensors(data: DataSet) -> Inputs:
+    return tuple(map(torch.from_numpy, data.inputs(slice(0, len(data)))))

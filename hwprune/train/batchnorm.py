@@ -11,6 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
+from hwprune.network.run import Data, split
+
 _NORMS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 _Norm = nn.modules.batchnorm._BatchNorm
 _TINY = 1e-12
@@ -25,10 +27,10 @@ class _Statistics:
     squares: Tensor
 
 
-def insert_batchnorm(module: fx.GraphModule, x: Tensor, batch: int) -> int:
+def insert_batchnorm(module: fx.GraphModule, x: Data, batch: int) -> int:
     """Puts BatchNorm behind every convolution that has a bias and weights of its own, in place.
 
-    Statistics come from `x` (N x ...), so that in evaluation mode nothing changes. Each filter is
+    Statistics come from `x`, so that in evaluation mode nothing changes. Each filter is
     scaled to length 1: the learning rate then means the same for every network.
 
     Returns:
@@ -85,7 +87,7 @@ def _takes_norm(module: fx.GraphModule, node: fx.Node) -> bool:
 
 @torch.no_grad()
 def _measure(
-    module: fx.GraphModule, paths: list[str], x: Tensor, batch: int
+    module: fx.GraphModule, paths: list[str], x: Data, batch: int
 ) -> dict[str, _Statistics]:
     found: dict[str, _Statistics] = {}
 
@@ -105,8 +107,8 @@ def _measure(
         for path in paths
     ]
     try:
-        for start in range(0, len(x), batch):
-            module(x[start : start + batch])
+        for portion in split(x, batch):
+            module(*portion)
     finally:
         for handle in handles:
             handle.remove()

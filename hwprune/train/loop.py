@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwprune.frontend.dataset import DataSet, balanced_order
+from hwprune.network.run import Inputs, inputs_of
 from hwprune.train.augment import flip_and_crop, suits
 from hwprune.train.loss import Outputs, as_tuple, distillation, in_logits
 
@@ -84,7 +85,7 @@ class _Training:
         held_out = min(_VALIDATION, len(order) // 10)
         self.validation, self.training = order[:held_out], order[held_out:]
         sample = torch.from_numpy(data.batch(slice(0, 1)))
-        self.augmented = suits(sample)
+        self.augmented = suits(sample) and not data.more
         fitting = batch_size(tuple(sample.shape[1:]))
         self.batch = min(fitting, max(8, len(self.training) // _LEAST_STEPS), len(self.training))
         self.steps = len(self.training) // self.batch
@@ -122,7 +123,7 @@ class _Training:
         x = self._inputs(index, augment=self.augmented)
         target = self._target(index, x, self.recipe.half)
         with _autocast(self.recipe.half):
-            out = as_tuple(self.student(x))
+            out = as_tuple(self.student(*x))
         loss = self._loss(out, target, index, self.recipe.temperature)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -148,7 +149,7 @@ class _Training:
         losses = []
         for index in _chunks(self.validation, self.batch):
             x = self._inputs(index, augment=False)
-            out, target = as_tuple(self.student(x)), self._target(index, x, half=False)
+            out, target = as_tuple(self.student(*x)), self._target(index, x, half=False)
             losses.append(float(self._loss(out, target, index, 1.0)) * len(index))
         return sum(losses) / max(1, len(self.validation))
 
@@ -157,20 +158,18 @@ class _Training:
         shuffled = self.training[order][: self.steps * self.batch]
         yield from _chunks(shuffled, self.batch)
 
-    def _inputs(self, index: _Index, augment: bool) -> Tensor:
-        x = torch.from_numpy(self.data.batch(index))
-        if augment:
-            x = flip_and_crop(x, self.generator)
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    def _inputs(self, index: _Index, augment: bool) -> Inputs:
+        x = tuple(map(torch.from_numpy, self.data.inputs(index)))
+        return inputs_of(flip_and_crop(x[0], self.generator) if augment else x)
 
     @torch.no_grad()
-    def _target(self, index: _Index, x: Tensor, half: bool) -> Outputs:
+    def _target(self, index: _Index, x: Inputs, half: bool) -> Outputs:
         """The teacher's outputs; remembered where samples come back unchanged."""
         if not self.augmented and all(int(i) in self.known for i in index):
             rows = [self.known[int(i)] for i in index]
             return tuple(torch.stack(column) for column in zip(*rows, strict=True))
         with _autocast(half):
-            out = tuple(o.float() for o in as_tuple(self.teacher(x)))
+            out = tuple(o.float() for o in as_tuple(self.teacher(*x)))
         if not self.augmented and len(self.known) * sum(o[0].numel() for o in out) < _CACHED:
             self.known.update({int(i): tuple(o[k] for o in out) for k, i in enumerate(index)})
         return out

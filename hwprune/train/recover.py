@@ -38,8 +38,9 @@ def recover(
         of the graph given.
     """
     student = to_module(graph)
-    sample = torch.from_numpy(data.take(_STATISTICS, seed).x)
-    insert_batchnorm(student, sample, batch_size(tuple(sample.shape[1:])))
+    few = data.take(_STATISTICS, seed)
+    sample = tuple(map(torch.from_numpy, few.inputs(slice(0, len(few)))))
+    insert_batchnorm(student, sample, batch_size(tuple(sample[0].shape[1:])))
     fit(student, to_module(teacher), data, Recipe(epochs, _RATE), seed, progress)
     fold_batchnorm(student)
     trained = clone(graph)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from hwprune.network.run import outputs
+from hwprune.network.run import Data, inputs_of, outputs
 from hwprune.quantize.noise import sqnr_db
 from hwprune.verify.outputs import file_outputs
 
@@ -24,18 +24,18 @@ class Parity:
     mismatched: tuple[str, ...] = ()  # outputs whose shape or pattern of NaN and inf differs
 
 
-def parity(module: fx.GraphModule, model: Path, x: Tensor, threads: int = 1) -> Parity:
+def parity(module: fx.GraphModule, model: Path, x: Data, threads: int = 1) -> Parity:
     """Compares the outputs of a twin and of a file in onnxruntime; nothing is judged here.
 
     Args:
         module: fp32 or fake-quantised twin.
-        model: The file, one input of static shape.
-        x: `N x ...`; the first 64 samples are used.
+        model: The file, of static shapes.
+        x: Samples first; the first 64 are used.
         threads: Of onnxruntime.
     """
-    x = x[:_SAMPLES]
-    expected = outputs(module, x)
-    found = file_outputs(model, x.numpy(), threads)
+    few = inputs_of(x, _SAMPLES)
+    expected = outputs(module, few)
+    found = file_outputs(model, tuple(tensor.numpy() for tensor in few), threads)
     pairs = list(zip(expected, found, strict=True))
     names = _output_names(module)
     finite = [_finite(e, f) for e, f in pairs if e.shape == f.shape]

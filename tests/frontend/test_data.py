@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from hwprune.errors import DataError, UsageError
-from hwprune.frontend.data import DataSet, Normalization, load_data, split, synthetic
+from hwprune.frontend.arrays import Input, made_up
+from hwprune.frontend.data import DataSet, Normalization, load_data, split
 
 SHAPE = (1, 3, 8, 8)
+X = Input("x", SHAPE, np.dtype(np.float32))
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ def test_too_little_to_split() -> None:
 
 
 def test_synthetic_is_seeded() -> None:
-    a, b, c = (synthetic(SHAPE, 5, seed).x for seed in (0, 0, 1))
+    a, b, c = (made_up([X], 5, seed).x for seed in (0, 0, 1))
     assert a.shape == (5, 3, 8, 8)
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - c).max() > 0.1
