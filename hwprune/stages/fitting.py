@@ -6,7 +6,7 @@ made-up quantisation ranges before anything is spent on repairing or calibrating
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import geometric_mean, median
 
 from hwprune.errors import InfeasibleError
 from hwprune.export.lower import lower
@@ -58,6 +58,7 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
     """
     calibration = calibration or _first_look(run, losses)
     timed: list[Fit] = []
+    factors: list[float] = []
     best: Fit | None = None
     for number in range(_ROUNDS):
         try:
@@ -76,7 +77,9 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
             break
         if best is before and best.loss <= ENOUGH and used <= _MOST_USE:
             break  # it fits, nothing is lost, and another search found nothing that uses more
-        calibration = replace(calibration, factor=median(_factor(run, f) for f in new))
+        # What the table misses differs from plan to plan: the last round alone would overshoot.
+        factors.append(median(_factor(run, f) for f in new))
+        calibration = replace(calibration, factor=geometric_mean(factors))
     return chosen(run, timed)
 
 

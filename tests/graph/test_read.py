@@ -13,6 +13,7 @@ from torch import nn
 
 from hwprune.errors import ModelError, UnsupportedModelError, UsageError
 from hwprune.graph.read import canonical, clone, read_graph, to_proto
+from hwprune.network.twin import to_module
 from hwprune.testing.networks import BLOCKS, HEADS, build, build_model, plain, residual
 
 SHARED_FILES = (
@@ -177,6 +178,39 @@ def test_initializers_listed_as_inputs_are_no_inputs():
 
 
 @pytest.mark.ort
+@pytest.mark.ort
+@pytest.mark.parametrize("opset", range(11, onnx.defs.onnx_opset_version() + 1))
+def test_every_opset_is_read(opset):
+    model = build_model(plain, residual)
+    expected = _run(model, {"x": np.ones((1, 3, 8, 8), np.float32)})
+    model.opset_import[0].version = opset
+    graph = canonical(model)
+    _assert_canonical(graph)
+    assert graph.opset >= 17
+    with torch.no_grad():  # onnxruntime does not run the newest opsets that onnx knows
+        found = to_module(graph)(torch.ones(1, 3, 8, 8)).numpy()
+    np.testing.assert_allclose(found, expected[0], rtol=1e-4)
+
+
+def test_weights_in_constant_nodes_are_weights():
+    model = build_model(plain, residual)
+    plainly = canonical(model)
+    nodes = [
+        helper.make_node("Constant", [], [t.name], f"make_{t.name}", value=t)
+        for t in model.graph.initializer
+    ]
+    del model.graph.initializer[:]
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    graph = canonical(model)
+    assert [n.op for n in graph.nodes] == [n.op for n in plainly.nodes]
+    for a, b in zip(graph.nodes, plainly.nodes, strict=True):
+        for x, y in zip(a.inputs[1:], b.inputs[1:], strict=True):
+            assert isinstance(x, gs.Constant) == isinstance(y, gs.Constant)
+            if isinstance(x, gs.Constant):
+                np.testing.assert_array_equal(x.values, y.values)
+
+
 def test_batchnorm_that_cannot_be_folded_stays():
     """Behind a Relu, behind a layer with two readers, and behind one that is a graph output."""
     model = build_model(plain)

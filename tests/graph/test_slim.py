@@ -73,7 +73,7 @@ def test_slim_equals_masked(graph, seed):
 @pytest.mark.ort
 @pytest.mark.slow
 @given(small_networks(max_blocks=8), st.integers(0, 2**32 - 1))
-@settings(_SETTINGS, max_examples=1000)
+@settings(_SETTINGS, max_examples=2000)
 def test_slim_equals_masked_on_many(graph, seed):
     _check(graph, seed)
 
