@@ -25,6 +25,7 @@ from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
+_LOSSLESS_AIM = 0.935  # more room, where less of the budget costs no quality
 _ROUNDS = 4
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough where no more quality is to be had, or to be told
@@ -102,9 +103,13 @@ def corrected(calibration: Calibration, predicted_ns: float, seen_ns: float) -> 
     return replace(calibration, factor=calibration.factor * seen_ns / predicted_ns)
 
 
-def planned_ns(run: Run) -> float:
-    """The latency that the decoder aims at, nanoseconds."""
-    return AIM * run.limit_ns
+def planned_ns(run: Run, before: Sequence[Fit] = ()) -> float:
+    """The latency that the decoder aims at after what was timed `before`, nanoseconds."""
+    return run.limit_ns * min(map(_aim, before), default=AIM)
+
+
+def _aim(fit: Fit) -> float:
+    return _LOSSLESS_AIM if fit.loss <= ENOUGH else AIM
 
 
 def time_plan(run: Run, plan: Plan) -> Comparison:
@@ -129,7 +134,7 @@ def one_round(
     known = [f.assignment for f in before]
     with run.progress.stage("search", total=1) as stage:
         earlier = before[-1].search if before else None
-        result = run_search(run, losses, calibration, planned_ns(run), earlier, stage)
+        result = run_search(run, losses, calibration, planned_ns(run, before), earlier, stage)
         ranked = finalists(run, losses, result)
     timed: list[Fit] = []
     for assignment, loss in ranked:
@@ -160,7 +165,7 @@ def _settles(run: Run, fit: Fit) -> bool:
 def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:
     used = run.used(fit.comparison)
     fits = 0 if used <= _MOST_USE else 1 if used <= 1 else 2
-    return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM)
+    return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - _aim(fit))
 
 
 def _untrained(job: Job, plan: Plan) -> bytes:
