@@ -17,13 +17,12 @@ import torch
 
 from hwprune.errors import HwpruneError
 from hwprune.frontend.module import graph_from_module
-from hwprune.graph.channels import Coupling
 from hwprune.graph.cost import macs, params
 from hwprune.graph.coupling import couple
 from hwprune.graph.read import read_graph
 from hwprune.graph.slim import slim
 from hwprune.testing.families import CONFIGURED, WRITTEN_OUT, Family, randomize
-from hwprune.testing.oracles import disagreement, parity
+from hwprune.testing.oracles import disagreement, parity, random_keep
 
 _DRAWS = 3
 HEAD = """# Coverage
@@ -93,7 +92,7 @@ def judge(name: str, graph: gs.Graph) -> Row:
     """Cuts a network in several ways, and counts what cannot be cut."""
     coupling = couple(graph)
     least = slim(graph, coupling, {g.name: np.array([0]) for g in coupling.prunable})
-    draws = [_random_keep(coupling, seed) for seed in range(_DRAWS)]
+    draws = [random_keep(coupling, seed) for seed in range(_DRAWS)]
     return Row(
         name,
         len(graph.nodes),
@@ -104,14 +103,6 @@ def judge(name: str, graph: gs.Graph) -> Row:
         max(disagreement(graph, coupling, keep) for keep in draws),
         max(parity(slim(graph, coupling, keep)) for keep in draws),
     )
-
-
-def _random_keep(coupling: Coupling, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        g.name: np.sort(rng.permutation(g.width)[: rng.integers(1, g.width + 1)])
-        for g in coupling.prunable
-    }
 
 
 def document(rows: list[Row], failed: list[str]) -> str:

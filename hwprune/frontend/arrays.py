@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hwprune.errors import DataError
 from hwprune.frontend.dataset import DataSet
+from hwprune.frontend.sources import shape_text
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ def _fitted(values: Array, given: Input, source: str) -> Array:
     real = np.issubdtype(given.dtype, np.floating)
     kinds = "f" if real else "iub"
     if values.shape[1:] != given.shape[1:] or values.dtype.kind not in kinds or not len(values):
-        got = f"{values.dtype} {' x '.join(map(str, values.shape))}"
+        got = f"{values.dtype} {shape_text(values.shape)}"
         raise DataError(f"data {source}: {given.name!r} is {got}, not {_described(given)}")
     if real and not np.isfinite(values).all():
         raise DataError(f"data {source}: {given.name!r} holds NaN or infinite values")
@@ -115,7 +116,7 @@ def _labels(y: Array | None, count: int, classes: int | None, path: Path) -> Arr
 
 
 def _described(given: Input) -> str:
-    return f"{given.name} ({given.dtype}, N x {' x '.join(map(str, given.shape[1:]))})"
+    return f"{given.name} ({given.dtype}, {shape_text(('N', *given.shape[1:]))})"
 
 
 def _below(tensor: gs.Tensor) -> int | None:

@@ -18,7 +18,7 @@ _SAVE = f"save it with numpy.savez(path, x=..., y=...), x being {FORMS}"
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
 
-def shape_text(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[object]) -> str:
     """A shape for people: 3 x 32 x 32."""
     return " x ".join(map(str, shape)) or "a single number"
 

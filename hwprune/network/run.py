@@ -94,8 +94,7 @@ def inputs_of(x: Data, count: int | None = None) -> Inputs:
 
 def split(x: Data, size: int) -> tuple[Inputs, ...]:
     """`x` in portions of `size` samples."""
-    columns = (torch.split(tensor, size) for tensor in inputs_of(x))
-    return tuple(tuple(map(_innermost, portion)) for portion in zip(*columns, strict=True))
+    return tuple(zip(*(torch.split(tensor, size) for tensor in inputs_of(x)), strict=True))
 
 
 def batches(module: fx.GraphModule, x: Data) -> tuple[Inputs, ...]:

@@ -35,15 +35,17 @@ class Batching:
 
 
 class RuntimeNode(nn.Module):
-    """One ONNX node in a session of its own, opened at the first run.
+    """One ONNX node in a session of its own.
 
     It is given as many samples at a time as the graph's batch has: it may have been made for them.
     """
 
-    def __init__(self, name: str, model: bytes, batching: Batching) -> None:
+    def __init__(
+        self, name: str, model: bytes, batching: Batching, session: onnxruntime.InferenceSession
+    ) -> None:
         super().__init__()
         self.name, self.model, self.batching = name, model, batching
-        self.session: onnxruntime.InferenceSession | None = None
+        self.session: onnxruntime.InferenceSession | None = session
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """All outputs of the node; no gradient goes back through them."""
@@ -54,7 +56,7 @@ class RuntimeNode(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies open a session of their own."""
+        """Copies open a session of their own, at the first run."""
         return self.__dict__ | {"session": None}
 
     def _run(self, inputs: list[Tensor]) -> list[Tensor]:
@@ -86,11 +88,11 @@ def runtime_call(node: gs.Node, opset: int) -> Call:
     moving = [i for i in range(len(node.inputs)) if present(node, i) and not is_constant(node, i)]
     try:
         model = _alone(node, moving, opset).SerializeToString()
-        _open(model)
+        session = _open(model)
     except Exception as error:  # whatever it raises, the node cannot be run
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise unsupported(node, f"neither torch nor onnxruntime runs it: {reason}") from error
-    target = RuntimeNode(f"{node.name!r} ({node.op})", model, _batching(node, moving))
+    target = RuntimeNode(f"{node.name!r} ({node.op})", model, _batching(node, moving), session)
     return Call(target, tuple(moving), many=True)
 
 

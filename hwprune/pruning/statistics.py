@@ -72,8 +72,9 @@ def collect(graph: gs.Graph, x: Data, seed: int) -> dict[str, LayerStatistics]:
     is no classifier, half the squared error relative to the spread of the outputs.
     """
     generator = torch.Generator().manual_seed(seed)
-    collector = _Collector(graph, generator, len(inputs_of(x)[0]))
-    for batch in batches(collector.twin, x):
+    samples = inputs_of(x)
+    collector = _Collector(graph, generator, len(samples[0]))
+    for batch in batches(collector.twin, samples):
         collector.add(batch)
     return collector.found
 

@@ -41,6 +41,15 @@ def random_inputs(graph: gs.Graph, seed: int = 0) -> dict[str, NDArray[np.generi
     }
 
 
+def random_keep(coupling: Coupling, seed: int) -> dict[str, NDArray[np.int64]]:
+    """Random channels, at least one, of every group that can be pruned."""
+    rng = np.random.default_rng(seed)
+    return {
+        group.name: np.sort(rng.permutation(group.width)[: rng.integers(1, group.width + 1)])
+        for group in coupling.prunable
+    }
+
+
 def masked(graph: gs.Graph, coupling: Coupling, keep: Keep) -> gs.Graph:
     """The network at full size whose layers do not read the channels that are not in `keep`.
 

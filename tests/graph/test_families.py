@@ -1,6 +1,5 @@
 """The families people deploy: masked equals slim, and nothing but outputs is fixed."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -9,7 +8,7 @@ from hwprune.graph.cost import macs
 from hwprune.graph.coupling import couple
 from hwprune.graph.slim import slim
 from hwprune.testing.families import CONFIGURED, WRITTEN_OUT, randomize
-from hwprune.testing.oracles import disagreement, parity
+from hwprune.testing.oracles import disagreement, parity, random_keep
 
 pytestmark = pytest.mark.ort
 _QUICK = ("ConvNeXt", "BERT", "Llama (GQA)")
@@ -30,11 +29,7 @@ def test_family(family):
     coupling = couple(graph)
     reasons = [group.frozen for group in coupling.groups if group.frozen]
     assert all(any(fixed in reason for fixed in _FIXED) for reason in reasons), reasons
-    rng = np.random.default_rng(0)
-    keep = {
-        g.name: np.sort(rng.permutation(g.width)[: rng.integers(1, g.width + 1)])
-        for g in coupling.prunable
-    }
+    keep = random_keep(coupling, 0)
     assert disagreement(graph, coupling, keep) < 1e-5
     assert parity(slim(graph, coupling, keep)) < 1e-4
     least = slim(graph, coupling, {g.name: [0] for g in coupling.prunable})

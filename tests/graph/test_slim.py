@@ -13,19 +13,11 @@ from hwprune.graph.coupling import couple
 from hwprune.graph.read import clone, to_proto
 from hwprune.graph.slim import slim
 from hwprune.testing.networks import BLOCKS, HEADS, build, plain, residual, small_networks
-from hwprune.testing.oracles import masked, run_graph
+from hwprune.testing.oracles import masked, random_keep, run_graph
 
 _SETTINGS = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-
-
-def _random_keep(coupling, seed):
-    rng = np.random.default_rng(seed)
-    return {
-        group.name: np.sort(rng.permutation(group.width)[: rng.integers(1, group.width + 1)])
-        for group in coupling.prunable
-    }
 
 
 def _assert_close(first, second):
@@ -39,7 +31,7 @@ def _places(group):
 
 def _check(graph, seed):
     coupling = couple(graph)
-    keep = _random_keep(coupling, seed)
+    keep = random_keep(coupling, seed)
     small = slim(graph, coupling, keep)
     _assert_close(run_graph(masked(graph, coupling, keep)), run_graph(small))
     _assert_shapes(coupling, {name: len(kept) for name, kept in keep.items()}, small)
@@ -112,7 +104,7 @@ def test_keeping_everything_changes_nothing(graph, seed):
 def test_one_group_after_the_other_is_all_at_once(graph, seed):
     """Cutting group by group, analysed anew each time, ends in the same network."""
     coupling = couple(graph)
-    keep = _random_keep(coupling, seed)
+    keep = random_keep(coupling, seed)
     step = graph
     for group in reversed(coupling.prunable):
         now = couple(step)
@@ -160,7 +152,7 @@ def test_dropped_branch_is_as_if_it_added_zero(block):
 def test_branches_and_widths_together():
     graph = build(residual, residual, residual, seed=4)
     coupling = couple(graph)
-    keep = _random_keep(coupling, 5)
+    keep = random_keep(coupling, 5)
     dropped = frozenset(branch.name for branch in coupling.branches[:2])
     small = slim(graph, coupling, keep, dropped)
     _assert_close(
