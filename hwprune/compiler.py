@@ -87,8 +87,12 @@ def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
 
 
 def _missed(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
-    """What another search finds where `comparison` is over the budget; else the same outcome."""
-    if comparison.verdict(run.budget, run.profile.original) != "missed":
+    """What another search finds where `comparison` is over the budget; else the same outcome.
+
+    Where nothing is lost, a doubtful verdict is reason enough: more room costs no quality.
+    """
+    verdict = comparison.verdict(run.budget, run.profile.original)
+    if verdict == "met" or (verdict == "noisy" and not outcome.lossless):
         return outcome
     used = comparison.used(run.budget)
     run.progress.note(f"{used:.3f} of the budget, measured again: the search goes on")

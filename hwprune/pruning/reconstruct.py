@@ -43,6 +43,7 @@ class Sampling:
 
 
 QUICK = Sampling(8, 6000, 16384, 1 << 28, 1e12, 0.2)  # for one of many candidates
+LIGHT = Sampling(16, 12000, 32768, 1 << 28, 1.5e11, 0.1)  # for a network that loses nothing
 THOROUGH = Sampling(48, 24000, 65536, 1 << 28, 4e11, 0.05)  # for one of the best few
 FINAL = Sampling(96, 48000, 131072, 1 << 29, 6e11, 0.05)  # for the network that is kept
 

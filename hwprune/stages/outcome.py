@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hwprune.errors import InfeasibleError
 from hwprune.latency.estimate import Calibration
 from hwprune.plan import Configuration, Plan
-from hwprune.pruning.reconstruct import FINAL, THOROUGH, Sampling
+from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.search.problem import Factor, Problem, Variable
@@ -44,9 +44,14 @@ class Outcome:
     fit: Fit | None = None
 
     @property
+    def lossless(self) -> bool:
+        """Whether the search found a network that loses nothing to speak of."""
+        return self.fit is not None and self.fit.loss <= ENOUGH
+
+    @property
     def sampling(self) -> Sampling:
-        """What the last repair looks at: no more than chose the plan where nothing is lost."""
-        return THOROUGH if self.fit is not None and self.fit.loss <= ENOUGH else FINAL
+        """What the last repair looks at: little where nothing is lost anyway."""
+        return LIGHT if self.lossless else FINAL
 
 
 def decide(run: Run) -> Outcome:

@@ -1,5 +1,6 @@
 """What a written file really answers, asked through onnxruntime."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,31 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def file_outputs(model: Path, x: Array | tuple[Array, ...], threads: int = 0) -> list[torch.Tensor]:
+def file_outputs(model: Path, x: Array | tuple[Array, ...], threads: int = 1) -> list[torch.Tensor]:
     """Outputs of the file for every sample of `x`, in portions of the batch it was written for.
 
     Args:
         model: ONNX file with inputs `B x ...`; an open batch is fed one by one.
         x: `N x ...`, one array for each input; the last portion is filled up by repetition, and
             cut again.
-        threads: 0 is the runtime's own choice.
+        threads: So many portions run side by side, each in one thread: sooner done than one
+            portion after another in all threads.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feeds, given = session.get_inputs(), x if isinstance(x, tuple) else (x,)
     count, batch = len(given[0]), feeds[0].shape[0] if isinstance(feeds[0].shape[0], int) else 1
-    found: list[list[Array]] = []
-    for start in range(0, count, batch):
+
+    def answers_from(start: int) -> list[Array]:
         portion = (np.resize(a[start : start + batch], (batch, *a.shape[1:])) for a in given)
-        found.append(session.run(None, {f.name: a for f, a in zip(feeds, portion, strict=True)}))
+        answers: list[Array] = session.run(
+            None, {f.name: a for f, a in zip(feeds, portion, strict=True)}
+        )
+        return answers
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(answers_from, range(0, count, batch)))
     joined = [
         _joined([answers[i] for answers in found], count, batch) for i in range(len(found[0]))
     ]

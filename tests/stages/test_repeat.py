@@ -5,6 +5,7 @@ from hwprune.backends.null import NullBackend
 
 import hwprune
 from hwprune.backend import Samples
+from hwprune.stages.outcome import Outcome
 
 
 @pytest.fixture
@@ -71,6 +72,33 @@ def test_the_repeats_are_bounded_and_the_verdict_is_honest(ask, tmp_path, slower
     report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
     assert (report.verdict, report.exit_code) == ("missed", 4)
     assert applied == [1.1, 1.1, 1.4, 1.4, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(("lossless", "verdict"), [(True, "met"), (False, "noisy")])
+def test_doubt_is_reason_enough_where_more_room_costs_nothing(
+    ask, tmp_path, monkeypatch, lossless, verdict
+):
+    """The processes disagree about the first file, by a tenth around a little over the budget."""
+    real, finished = NullBackend.time_models, []
+
+    def time_models(self, models, threads, seconds, processes):
+        found = real(self, models, threads, seconds, processes)
+        if models[-1].name == "model.onnx":
+            finished.append(models[-1].read_bytes())
+        if len(set(finished)) != 1:
+            return found
+        factors = [1.0, 1.08, 1.16] * (processes // 3)
+        uneven = [
+            tuple(round(t * f) for t in runs)
+            for f, runs in zip(factors, found[-1].runs_ns, strict=True)
+        ]
+        return [*found[:-1], Samples(tuple(uneven), found[-1].cpu_share)]
+
+    monkeypatch.setattr(NullBackend, "time_models", time_models)
+    monkeypatch.setattr(Outcome, "lossless", lossless)
+    report = hwprune.compile(ask(tmp_path / "out", "0.3x", search="knapsack"))
+    assert report.verdict == verdict
+    assert len(set(finished)) == (2 if lossless else 1)
 
 
 @pytest.mark.parametrize("budget", ["0.01x", "1.5x"])
