@@ -35,8 +35,8 @@ class Checked:
     size_bytes: int
 
 
-def time_file(run: Run, built: Built) -> Comparison:
-    """Writes the result into the work folder and times it against the original."""
+def time_file(run: Run, built: Built, looks: int = 2) -> Comparison:
+    """Writes the result into the work folder and times it against the original (see `judge`)."""
     job, path, options = run.job, run.work / "model.onnx", run.job.options
     with run.progress.stage("export"):
         write_atomic(path, built.model.SerializeToString())
@@ -50,6 +50,7 @@ def time_file(run: Run, built: Built) -> Comparison:
             run.budget,
             options.percentile,
             run.profile.original,
+            looks,
         )
 
 

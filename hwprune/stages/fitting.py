@@ -25,7 +25,7 @@ from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
-_LOSSLESS_AIM = 0.935  # more room, where less of the budget costs no quality
+_ROOM = (0.03, 0.12)  # more room, as processes disagree, where less of the budget costs no quality
 _ROUNDS = 4
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough where no more quality is to be had, or to be told
@@ -105,11 +105,14 @@ def corrected(calibration: Calibration, predicted_ns: float, seen_ns: float) -> 
 
 def planned_ns(run: Run, before: Sequence[Fit] = ()) -> float:
     """The latency that the decoder aims at after what was timed `before`, nanoseconds."""
-    return run.limit_ns * min(map(_aim, before), default=AIM)
+    return run.limit_ns * min((AIM - _room(run, f) for f in before), default=AIM)
 
 
-def _aim(fit: Fit) -> float:
-    return _LOSSLESS_AIM if fit.loss <= ENOUGH else AIM
+def _room(run: Run, fit: Fit) -> float:
+    if fit.loss > ENOUGH:
+        return 0.0
+    least, most = _ROOM
+    return min(max(fit.comparison.spread(run.budget), least), most)
 
 
 def time_plan(run: Run, plan: Plan) -> Comparison:
@@ -157,15 +160,16 @@ def chosen(run: Run, timed: Sequence[Fit]) -> Fit:
 
 def _settles(run: Run, fit: Fit) -> bool:
     """Whether the budget is safely met and used up, or no more quality is to be had."""
-    strict = fit.loss > ENOUGH
-    least = _LEAST_USE - fit.comparison.compiled.spread if strict else _LOSSLESS_USE
-    return max(least, _LOSSLESS_USE) <= run.used(fit.comparison) <= _MOST_USE
+    room, spread = _room(run, fit), fit.comparison.spread(run.budget)
+    strict = max(_LEAST_USE - spread, _LOSSLESS_USE)
+    least = min(_LOSSLESS_USE, AIM - 1.5 * room) if room else strict
+    return least <= run.used(fit.comparison) <= _MOST_USE - room / 2
 
 
 def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:
     used = run.used(fit.comparison)
     fits = 0 if used <= _MOST_USE else 1 if used <= 1 else 2
-    return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - _aim(fit))
+    return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM + _room(run, fit))
 
 
 def _untrained(job: Job, plan: Plan) -> bytes:

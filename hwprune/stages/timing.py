@@ -62,6 +62,12 @@ class Comparison:
         """Share of the budget that the candidate takes."""
         return self.measured_ns(budget) / budget.resolve_ns(self.original.at(self.percentile))
 
+    def spread(self, budget: Budget) -> float:
+        """By how much the processes disagree about `measured_ns`: (largest - smallest) / median."""
+        if budget.ratio is not None:
+            return float(np.ptp(self.ratios)) / self.ratio
+        return self.compiled.spread
+
     def verdict(self, budget: Budget, usual: Timing | None = None) -> Verdict:
         """'noisy' if the processes disagree on which side of the budget the candidate is, or if it
         is over it only because the original, too, takes longer than `usual`.
@@ -97,12 +103,14 @@ def judge(
     budget: Budget,
     percentile: str,
     usual: Timing | None = None,
+    looks: int = 2,
 ) -> Comparison:
     """As `compare`; what is not clearly met is timed once more, by twice as many processes.
 
-    That second look counts: doubt is resolved by measuring better, not by choosing.
+    That second look counts: doubt is resolved by measuring better, not by choosing. With `looks`
+    of 1 there is none.
     """
-    for processes in (PROCESSES, 2 * PROCESSES):
+    for processes in (PROCESSES, 2 * PROCESSES)[:looks]:
         found = compare(backend, original, compiled, threads, seconds, percentile, processes)
         if found.verdict(budget, usual) == "met":
             break

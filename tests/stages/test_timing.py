@@ -32,6 +32,13 @@ def test_a_relative_budget_is_judged_by_ratios_an_absolute_one_by_time():
     assert found.used(parse_budget("700ns")) == pytest.approx(6 / 7)
 
 
+def test_processes_disagree_about_what_the_budget_is_held_against():
+    timing = summarise(samples(500, 600, 650))
+    found = Comparison(summarise(samples(1000, 1200, 1300)), timing, (0.5, 0.51, 0.5), "p50")
+    assert found.spread(parse_budget("1ms")) == pytest.approx(150 / 600)
+    assert found.spread(parse_budget("0.6x")) == pytest.approx(0.01 / 0.5)
+
+
 @pytest.mark.parametrize(
     ("medians", "budget", "verdict"),
     [
