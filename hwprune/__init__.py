@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CompileOptions": "hwprune.compiler",
     "compile": "hwprune.compiler",
-    "inspect": "hwprune.compiler",
+    "inspect": "hwprune.stages.inspecting",
     "load": "hwprune.export.load",
     "prune": "hwprune.library",
     "Configuration": "hwprune.plan",
@@ -37,7 +37,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from hwprune.compiler import CompileOptions, compile, inspect
+    from hwprune.compiler import CompileOptions, compile
     from hwprune.errors import (
         BackendError,
         DataError,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from hwprune.library import prune
     from hwprune.plan import Configuration, Plan
     from hwprune.report import Report
+    from hwprune.stages.inspecting import inspect
     from hwprune.units import Budget, parse_budget, parse_size
 
 __all__ = [

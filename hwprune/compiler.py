@@ -1,6 +1,5 @@
-"""The whole product: `compile`, and `verify` and `inspect` that open two of its stages up."""
+"""The whole product: `compile`, and `verify`, which opens one of its stages up."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,14 +8,11 @@ from hwprune.errors import StoreError
 from hwprune.export.load import load
 from hwprune.export.write import write_artifact
 from hwprune.frontend.arrays import inputs_of_graph, made_up
-from hwprune.frontend.models import load_model
-from hwprune.graph.cost import macs, node_macs, params
-from hwprune.graph.coupling import couple
 from hwprune.graph.read import read_graph
 from hwprune.progress import Progress, Silent
 from hwprune.registry import get_backend
 from hwprune.report.html import write_html
-from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
+from hwprune.report.inspection import VerifyResult
 from hwprune.report.schema import Latency, Report
 from hwprune.stages.building import Built, build
 from hwprune.stages.checkpoints import Checkpoints, open_run
@@ -35,7 +31,7 @@ from hwprune.verify.parity import parity
 _REPEATS = 2  # of the search, for a finished file that is over the budget
 _EXACT_DB = 200.0  # stands for no noise at all: JSON has no infinity
 
-__all__ = ["CompileOptions", "compile", "inspect", "verify"]
+__all__ = ["CompileOptions", "compile", "verify"]
 
 
 def compile(options: CompileOptions, progress: Progress | None = None) -> Report:
@@ -141,43 +137,3 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
         found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted
     )
     return VerifyResult(found.verdict(budget), report.budget, latency, agreement.max_abs, noise)
-
-
-def inspect(
-    model: str | None,
-    weights: Path | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-) -> Inspection:
-    """What could be pruned in a network, before anything is measured."""
-    loaded = load_model(model, weights, shapes or {})
-    coupling = couple(loaded.graph)
-    nodes = {n.name: node_macs(n) for n in loaded.graph.nodes}
-    total = max(1, sum(nodes.values()))
-
-    def share(names: tuple[str, ...]) -> float:
-        return sum(nodes.get(n, 0) for n in dict.fromkeys(names)) / total
-
-    groups = tuple(
-        GroupInfo(
-            g.name,
-            g.width,
-            1,
-            share((*g.producers, *g.consumers)),
-            g.producers,
-            g.consumers,
-            g.frozen,
-        )
-        for g in coupling.groups
-    )
-    branches = tuple(BranchInfo(b.name, b.nodes, share(b.nodes)) for b in coupling.branches)
-    inputs = {i.name: tuple(int(d) for d in i.shape) for i in loaded.graph.inputs}
-    return Inspection(
-        loaded.name,
-        loaded.source,
-        inputs,
-        macs(loaded.graph),
-        params(loaded.graph),
-        groups,
-        branches,
-        len(loaded.graph.nodes),
-    )

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from hwprune.frontend.dataset import Normalization
 from hwprune.frontend.digits import NORMALIZATION as DIGITS
+from hwprune.frontend.normalization import Normalization
 
 from . import densenet, digits, mobilenetv2, resnet, vgg
 

@@ -4,7 +4,7 @@ A node whose data come out of DequantizeLinear runs int8, and the quantisation a
 nothing; where precision changes, QuantizeLinear or DequantizeLinear is a kernel of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -35,13 +35,14 @@ def model_ns(path: Path) -> float:
 
 def kernels_of(path: Path) -> list[Kernel]:
     """The kernels of a model file. Raises ModelError if it cannot be read."""
-    return list(_Walk(shape_inference.infer_shapes(load_checked(path)).graph))
+    model, weights = load_checked(path)
+    return list(_Walk(shape_inference.infer_shapes(model).graph, weights))
 
 
 class _Walk:
     """The nodes of a graph as kernels."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: Iterable[str]) -> None:
         self._nodes = graph.node
         self._leaving = {o.name for o in graph.output}
         self._producer = {o: n for n in graph.node for o in n.output}
@@ -50,7 +51,7 @@ class _Walk:
             for tensor in node.input:
                 self._readers.setdefault(tensor, []).append(node)
         self._shapes = _shapes(graph)
-        self._constant = _constants(graph)
+        self._constant = _constants(graph, weights)
 
     def __iter__(self) -> Iterator[Kernel]:
         for node in self._nodes:
@@ -118,9 +119,9 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     return found | {t.name: tuple(t.dims) for t in graph.initializer}
 
 
-def _constants(graph: onnx.GraphProto) -> set[str]:
+def _constants(graph: onnx.GraphProto, weights: Iterable[str]) -> set[str]:
     """Tensors that do not depend on the inputs (nodes come in topological order)."""
-    found = {t.name for t in graph.initializer} | {""}
+    found = {t.name for t in graph.initializer} | {"", *weights}
     for node in graph.node:
         if all(t in found for t in node.input):
             found |= set(node.output)

@@ -18,9 +18,9 @@ def command(
     model: str | None, weights: Path | None, shapes: Mapping[str, tuple[int, ...]], as_json: bool
 ) -> None:
     """Show the groups of coupled channels of MODEL: widths, cost, and what is frozen and why."""
-    from hwprune import compiler
+    from hwprune.stages.inspecting import inspect
 
-    inspection = compiler.inspect(model, weights, shapes)
+    inspection = inspect(model, weights, shapes)
     if as_json:
         click.echo(inspection.to_json(), nl=False)
     else:

@@ -9,8 +9,9 @@ import numpy as np
 from hwprune.errors import DataError
 from hwprune.frontend import digits
 from hwprune.frontend.arrays import Input, is_plain, read_arrays
-from hwprune.frontend.dataset import DataSet, Normalization
+from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.factory import is_factory
+from hwprune.frontend.normalization import Normalization
 from hwprune.frontend.sources import FORMS, from_factory, read_folder, read_npz, shape_text
 from hwprune.frontend.split import Splits, split
 

@@ -9,23 +9,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from hwprune.frontend.normalization import UNIT_RANGE, Normalization
+
 Raw = NDArray[Any]
 Index = slice | Sequence[int] | NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """(pixel / scale - mean) / std, per channel; one value serves all channels."""
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: float = 255.0
-
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalises N x C x H x W pixel values."""
-        mean = np.asarray(self.mean, np.float32).reshape(1, -1, 1, 1)
-        std = np.asarray(self.std, np.float32).reshape(1, -1, 1, 1)
-        return (pixels / np.float32(self.scale) - mean) / std
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +32,7 @@ class DataSet:
 
     raw: Raw
     y: NDArray[np.int64] | None = None
-    normalization: Normalization = Normalization()
+    normalization: Normalization = UNIT_RANGE
     size: tuple[int, int] | None = None
     parts: tuple[int, int, int] | None = None
     channels_last: bool = False

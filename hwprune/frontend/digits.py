@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hwprune.frontend.dataset import DataSet, Normalization, balanced_order
+from hwprune.frontend.dataset import DataSet, balanced_order
+from hwprune.frontend.normalization import Normalization
 
 NORMALIZATION = Normalization(mean=(0.3053,), std=(0.3760,))
 PARTS = (1000, 437, 360)  # train, search, eval: a fifth is held out, equally many of each class

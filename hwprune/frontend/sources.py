@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hwprune.errors import DataError
-from hwprune.frontend.dataset import DataSet, Normalization
+from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.factory import call_factory
+from hwprune.frontend.normalization import Normalization
 
 FORMS = "uint8 N x H x W x C, or float N x C x H x W as the network reads it"
 _SAVE = f"save it with numpy.savez(path, x=..., y=...), x being {FORMS}"

@@ -18,8 +18,15 @@ from hwprune.errors import ModelError, UnsafeModelError
 _INSIDE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not be waited for
 
 
-def embed(tensor: onnx.TensorProto, model: Path, most_bytes: int) -> int:
-    """Reads the external data of one tensor into it; how many bytes it has.
+def embed(tensor: onnx.TensorProto, data: bytes) -> None:
+    """Puts what was external into the tensor itself."""
+    tensor.ClearField("external_data")
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.raw_data = data
+
+
+def read_external(tensor: onnx.TensorProto, model: Path, most_bytes: int) -> bytes:
+    """The external data of one tensor.
 
     Raises:
         UnsafeModelError: It is not one regular file in the model's folder, or the range lies
@@ -34,13 +41,9 @@ def embed(tensor: onnx.TensorProto, model: Path, most_bytes: int) -> int:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
         with _opened(model.parent / location, model, where) as file:
-            data = _range(file, offset, length, most_bytes, where)
+            return _range(file, offset, length, most_bytes, where)
     except (OSError, ValueError) as error:
         raise ModelError(f"{where} cannot be read: {error}") from error
-    tensor.ClearField("external_data")
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    tensor.raw_data = data
-    return len(data)
 
 
 @contextmanager

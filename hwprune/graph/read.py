@@ -11,8 +11,14 @@ from hwprune.graph.fold import fold_constants, upgrade
 from hwprune.graph.safety import check_content, check_rules, guarded, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
-
-_IN_ONE_FILE = 1 << 30  # bytes; protobuf ends at twice as many
+from hwprune.graph.weights import (
+    Weights,
+    put_back,
+    read_apart,
+    separable,
+    set_aside,
+    write_apart,
+)
 
 
 def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int = 1) -> gs.Graph:
@@ -28,19 +34,17 @@ def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int
         UsageError: An input's shape is missing or wrong.
     """
     with guarded(f"reading {path}"):
-        return _canonical(load_checked(path), shapes or {}, batch)
+        return _canonical(*load_checked(path), shapes or {}, batch)
 
 
 def write_graph(graph: gs.Graph, path: Path) -> None:
-    """Writes a canonical graph for `read_written`; large weights go to a file beside it."""
-    model = gs.export_onnx(graph)
-    large = model.ByteSize() > _IN_ONE_FILE
-    onnx.save_model(model, path, save_as_external_data=large, location=f"{path.name}.data")
+    """Writes a canonical graph for `read_written`, and uses it up; large weights go beside it."""
+    onnx.save_model(write_apart(graph, _beside(path)), path)
 
 
 def read_written(path: Path) -> gs.Graph:
     """What `write_graph` wrote, and nobody else could have changed."""
-    graph = gs.import_onnx(onnx.load(str(path)))  # noqa: TID251 (our own file)
+    graph = read_apart(onnx.load(str(path)), _beside(path))  # noqa: TID251 (our own file)
     tidy(graph)
     return graph.toposort()
 
@@ -56,19 +60,21 @@ def canonical(
     """
     with guarded("reading the model"):
         check_rules(model)
-        check_content(model)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return _canonical(copy, shapes or {}, batch)
+        copy, weights = set_aside(model, separable(model), {})
+        check_content(copy, weights)
+        return _canonical(copy, weights, shapes or {}, batch)
 
 
-def _canonical(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> gs.Graph:
-    bind_inputs(model, shapes, batch)
+def _canonical(
+    model: onnx.ModelProto, weights: Weights, shapes: Mapping[str, Shape], batch: int
+) -> gs.Graph:
+    bind_inputs(model, shapes, batch, weights)
     name_nodes(model)
     model = fold_constants(upgrade(model))
     name_nodes(model)
     check_static(model)
     graph = gs.import_onnx(model)
+    put_back(graph, weights)
     tidy(graph)
     fold_batchnorm(graph)
     return graph.toposort()
@@ -86,3 +92,7 @@ def clone(graph: gs.Graph) -> gs.Graph:
         if isinstance(tensor, gs.Constant):
             tensor.values = tensor.values.copy()
     return copy
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".weights")

@@ -10,23 +10,28 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
-from hwprune.graph.external import embed
+from hwprune.graph.external import embed, read_external
+from hwprune.graph.weights import MAX_ELEMENTS, Weights, as_array, separable, set_aside
 
 MAX_BYTES = 4 << 30
 MAX_NODES = 20_000
-MAX_ELEMENTS = 1 << 28  # of one tensor: about 1 GiB of fp32
 MIN_OPSET = 9
 _PROTOBUF_LIMIT = (2 << 30) - 1
 
 
-def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
+def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> tuple[onnx.ModelProto, Weights]:
     """Reads one ONNX file with its external data; nothing outside its folder is opened.
+
+    Returns:
+        The model, and the large weights that were set aside (`hwprune.graph.weights`).
 
     Raises:
         ModelError: The file is missing, damaged or inconsistent.
@@ -36,11 +41,10 @@ def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> onnx.ModelProto:
     _check_file(path, max_bytes)
     model = _parse(path)
     check_rules(model)
-    room = max_bytes
-    for tensor in _external(model):
-        room -= embed(tensor, path, room)
-    check_content(model)
-    return model
+    apart = separable(model)
+    model, weights = set_aside(model, apart, _read_external(model, apart, path, max_bytes))
+    check_content(model, weights)
+    return model, weights
 
 
 def check_rules(model: onnx.ModelProto) -> None:
@@ -65,13 +69,15 @@ def check_rules(model: onnx.ModelProto) -> None:
             )
 
 
-def check_content(model: onnx.ModelProto) -> None:
+def check_content(model: onnx.ModelProto, weights: Weights) -> None:
     """The checker of onnx, and finite weights. Raises ModelError or UnsafeModelError."""
     if model.ByteSize() <= _PROTOBUF_LIMIT:
         with guarded("checking the model"):
             onnx.checker.check_model(model, full_check=True)
     for tensor in _tensors(model):
-        _check_finite(tensor)
+        _check_finite(tensor.name, _values(tensor))
+    for name, values in weights.items():
+        _check_finite(name, values)
 
 
 @contextmanager
@@ -125,17 +131,20 @@ def _check_opset(domain: str, version: int, local: set[str]) -> None:
         )
 
 
-def _check_finite(tensor: onnx.TensorProto) -> None:
+def _values(tensor: onnx.TensorProto) -> NDArray[Any]:
     if any(dim < 0 for dim in tensor.dims) or np.prod(tensor.dims, dtype=float) > MAX_ELEMENTS:
         raise UnsafeModelError(f"tensor {tensor.name!r} has the shape {list(tensor.dims)}")
     with guarded(f"reading weight {tensor.name!r}"):
-        values = onnx.numpy_helper.to_array(tensor)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+
+
+def _check_finite(name: str, values: NDArray[Any]) -> None:
     if not np.issubdtype(values.dtype, np.floating):
         return
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise UnsafeModelError(
-            f"weight {tensor.name!r} has {bad} of {values.size} values that are NaN or infinite",
+            f"weight {name!r} has {bad} of {values.size} values that are NaN or infinite",
             "train or export the model again",
         )
 
@@ -154,14 +163,31 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from attribute.tensors
 
 
-def _external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    external = onnx.TensorProto.EXTERNAL
-    tensors = [t for t in _tensors(model) if t.data_location == external]
+def _read_external(model: onnx.ModelProto, apart: set[str], path: Path, room: int) -> Weights:
+    """Reads all external data: the weights in `apart` into arrays, the others into the model."""
+    found: Weights = {}
+    apart = apart & {t.name for t in model.graph.initializer if _is_external(t)}
+    for tensor in _external(model):
+        data = read_external(tensor, path, room)
+        room -= len(data)
+        if tensor.name in apart:
+            found[tensor.name] = as_array(tensor, data)
+        else:
+            embed(tensor, data)
+    return found
+
+
+def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    tensors = [t for t in _tensors(model) if _is_external(t)]
     most = Counter(t.name for t in tensors if t.name)
     repeated = [name for name, count in most.items() if count > 1]
     if repeated:
         raise ModelError(f"several tensors are called {repeated[0]!r}")
-    yield from tensors
+    return tensors
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,29 +1,32 @@
 """Static shapes: binding the inputs' dynamic dimensions, then inferring everything else."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import onnx
 
 from hwprune.errors import ModelError, UsageError
-from hwprune.graph.safety import MAX_ELEMENTS
+from hwprune.graph.weights import MAX_ELEMENTS
 
 Shape = tuple[int, ...]
 _WEIGHTS_ALONE = 4  # from this IR version on initializers need not be inputs
 
 
-def bind_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int) -> None:
+def bind_inputs(
+    model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int, apart: Container[str] = ()
+) -> None:
     """Makes every graph input's shape static, in place.
 
-    Initializers listed as inputs (ONNX IR 3) are struck from the list first. A leading symbolic
-    dimension is the batch if all else is static.
+    Initializers listed as inputs (ONNX IR 3) are struck from the list first; those in `apart` are
+    weights and stay as they are. A leading symbolic dimension is the batch if all else is static.
 
     Raises:
         UsageError: `shapes` names no input, contradicts one, or is missing for a dynamic one.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
+    listed = [value for value in model.graph.input if value.name not in weights]
+    inputs = [value for value in listed if value.name not in apart]
     del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    model.graph.input.extend([*inputs, *(value for value in listed if value.name in apart)])
     model.ir_version = max(model.ir_version, _WEIGHTS_ALONE)
     for name in shapes:
         if name not in {value.name for value in inputs}:
@@ -31,7 +34,7 @@ def bind_inputs(model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int)
                 f"the model has no input {name!r}",
                 f"its inputs are {', '.join(value.name for value in inputs)}",
             )
-    for value in model.graph.input:
+    for value in model.graph.input[: len(inputs)]:
         shape = _static(value, shapes.get(value.name), batch)
         value.type.tensor_type.shape.ClearField("dim")
         value.type.tensor_type.shape.dim.extend(

@@ -27,7 +27,7 @@ def tidy(graph: gs.Graph) -> None:
     graph.cleanup().toposort()
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant):
-            tensor.values = np.array(tensor.values)
+            tensor.values = np.require(tensor.values, requirements=["C", "W"])
 
 
 def bypass(graph: gs.Graph, node: gs.Node, kept_input: int = 0) -> None:

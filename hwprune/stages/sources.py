@@ -12,8 +12,10 @@ from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.frontend.data import Splits, load_inputs, split
-from hwprune.frontend.dataset import DataSet, Normalization
-from hwprune.frontend.models import LoadedModel, load_model
+from hwprune.frontend.dataset import DataSet
+from hwprune.frontend.loaded import LoadedModel
+from hwprune.frontend.models import load_model
+from hwprune.frontend.normalization import Normalization
 from hwprune.graph.channels import Coupling
 from hwprune.graph.coupling import couple
 from hwprune.network.operators import untranslated

@@ -14,15 +14,14 @@ from hwprune.cli.app import app
 
 
 def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Result:
-    """`hwprune inspect "my net.onnx"` with a compiler that fails with `error`."""
+    """`hwprune inspect "my net.onnx"` where it fails with `error`."""
 
     def inspect(*_: object) -> None:
         raise error
 
-    compiler = ModuleType("hwprune.compiler")
-    compiler.inspect = inspect  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hwprune.compiler", compiler)
-    monkeypatch.setattr("hwprune.compiler", compiler, raising=False)
+    inspecting = ModuleType("hwprune.stages.inspecting")
+    inspecting.inspect = inspect  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hwprune.stages.inspecting", inspecting)
     return CliRunner().invoke(app, ["inspect", "my net.onnx"])
 
 

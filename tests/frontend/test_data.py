@@ -7,7 +7,8 @@ from PIL import Image
 
 from hwprune.errors import DataError, UsageError
 from hwprune.frontend.arrays import Input, made_up
-from hwprune.frontend.data import DataSet, Normalization, load_data, split
+from hwprune.frontend.data import DataSet, load_data, split
+from hwprune.frontend.normalization import Normalization
 
 SHAPE = (1, 3, 8, 8)
 X = Input("x", SHAPE, np.dtype(np.float32))

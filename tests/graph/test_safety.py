@@ -131,7 +131,7 @@ def test_control_flow_is_refused(model, tmp_path):
 
 def test_size_limit(model, tmp_path):
     path = _save(model, tmp_path)
-    assert isinstance(load_checked(path), onnx.ModelProto)
+    assert isinstance(load_checked(path)[0], onnx.ModelProto)
     with pytest.raises(UnsafeModelError, match="the limit is 100"):
         load_checked(path, max_bytes=100)
 
