@@ -12,24 +12,31 @@ from onnxscript import optimizer
 from hwprune.errors import UnsupportedModelError
 from hwprune.graph.shapes import infer
 
-OPSET = 17
+OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs them
 _MAX_FOLDED = 1 << 24  # elements
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 _INLINED = [("", "GroupNormalization")]  # functions of the standard without shape inference
 _ROUNDS = 4  # each makes shapes static that the next can fold through; nets need one or two
 
 
-def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 17 or newer. Raises UnsupportedModelError where onnx cannot convert."""
+def converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at opset 17 to 26.
+
+    Where something is too new to be said in opset 26, the model stays as it is: it can be pruned,
+    and a runtime may know it. Raises UnsupportedModelError for an old one that onnx cannot convert.
+    """
     version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
-    if version >= OPSET:
+    wanted = min(max(version, OLDEST), NEWEST)
+    if version == wanted:
         return model
     try:
-        return version_converter.convert_version(model, OPSET)
+        return version_converter.convert_version(model, wanted)
     except (RuntimeError, version_converter.ConvertError) as error:
+        if version > NEWEST:
+            return model
         raise UnsupportedModelError(
-            f"opset {version} cannot be converted to {OPSET}: {str(error).splitlines()[0]}",
-            f"export the model with opset {OPSET} or newer",
+            f"opset {version} cannot be converted to {wanted}: {str(error).splitlines()[0]}",
+            f"export the model with opset {OLDEST} or newer",
         ) from error
 
 

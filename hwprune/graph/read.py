@@ -7,7 +7,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.batchnorm import fold_batchnorm
-from hwprune.graph.fold import fold_constants, upgrade
+from hwprune.graph.fold import converted, fold_constants
 from hwprune.graph.safety import check_content, check_rules, guarded, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
@@ -54,7 +54,7 @@ def canonical(
 ) -> gs.Graph:
     """The canonical graph of a model in memory (left unchanged).
 
-    Static shapes, opset >= 17, sorted, unique node and tensor names, no Constant, Identity or
+    Static shapes, opset 17 to 26, sorted, unique node and tensor names, no Constant, Identity or
     Dropout nodes, constant sub-graphs folded, BatchNormalization folded into the layer in front.
     Raises as `read_graph`.
     """
@@ -70,7 +70,7 @@ def _canonical(
 ) -> gs.Graph:
     bind_inputs(model, shapes, batch, weights)
     name_nodes(model)
-    model = fold_constants(upgrade(model))
+    model = fold_constants(converted(model))
     name_nodes(model)
     check_static(model)
     graph = gs.import_onnx(model)
