@@ -11,8 +11,11 @@ from hwprune.report.schema import EXIT_CODES, Bounds, Latency, Verdict
 class GroupInfo:
     """A group of coupled channels.
 
-    `macs_share` is the fraction of the network's MACs in the layers it runs through, `step` the
-    multiple its width may be cut by, `frozen` why it must keep its width (None: it may shrink).
+    `width` is what `hwprune.prune` takes: how many can go one by one. Each of them is `step`
+    channels of the layers that make them (a head of attention, one channel of every block of a
+    grouped convolution). `macs_share` and `params_share` are the fractions of the network's MACs
+    and parameters in the layers it runs through, `frozen` why it must keep its width (None: it
+    may shrink).
     """
 
     name: str
@@ -22,6 +25,7 @@ class GroupInfo:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     frozen: str | None = None
+    params_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

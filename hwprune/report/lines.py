@@ -20,7 +20,7 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
     yield from _section("groups of coupled channels", [_group(g) for g in free])
     branches = [f"{b.name}: {len(b.nodes)} nodes, {b.macs_share:.1%}" for b in found.branches]
     yield from _section("branches that may go whole", branches)
-    yield from _section("frozen", [f"{g.name}: {g.width} channels, {g.frozen}" for g in frozen])
+    yield from _section("frozen", [f"{g.name}: {_channels(g)}, {g.frozen}" for g in frozen])
 
 
 def verification_lines(result: VerifyResult) -> Iterator[str]:
@@ -47,7 +47,12 @@ def _section(title: str, lines: list[str]) -> Iterator[str]:
 def _group(group: GroupInfo) -> str:
     step = f", steps of {group.step}" if group.step > 1 else ""
     path = f"{_names(group.producers)} -> {_names(group.consumers)}"
-    return f"{group.name}: {group.width} channels{step}, {group.macs_share:.1%} of MACs, {path}"
+    cost = f"{group.macs_share:.1%} of MACs, {group.params_share:.1%} of parameters"
+    return f"{group.name}: {_channels(group)}{step}, {cost}, {path}"
+
+
+def _channels(group: GroupInfo) -> str:
+    return f"{group.width * group.step} channels"
 
 
 def _names(nodes: tuple[str, ...]) -> str:

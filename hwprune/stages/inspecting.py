@@ -1,9 +1,15 @@
 """What could be pruned in a network; of a file it is told without torch, in seconds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import starmap
+from math import prod
 from pathlib import Path
 
+import numpy as np
+import onnx_graphsurgeon as gs
+
 from hwprune.frontend.models import load_model
+from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import macs, node_macs, params
 from hwprune.graph.coupling import couple
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection
@@ -18,32 +24,43 @@ def inspect(
     loaded = load_model(model, weights, shapes or {})
     coupling = couple(loaded.graph)
     nodes = {n.name: node_macs(n) for n in loaded.graph.nodes}
-    total = max(1, sum(nodes.values()))
+    total_macs, total_params = macs(loaded.graph), params(loaded.graph)
+    sizes = {t.name: prod(t.shape) for t in loaded.graph.tensors().values() if t.shape is not None}
 
-    def share(names: tuple[str, ...]) -> float:
-        return sum(nodes.get(n, 0) for n in dict.fromkeys(names)) / total
+    def macs_share(names: Iterable[str]) -> float:
+        return sum(nodes.get(n, 0) for n in dict.fromkeys(names)) / max(1, total_macs)
 
-    groups = tuple(
-        GroupInfo(
+    def group(index: int, g: ChannelGroup) -> GroupInfo:
+        tensors = {member.tensor for member in g.members}
+        return GroupInfo(
             g.name,
             g.width,
-            1,
-            share((*g.producers, *g.consumers)),
+            _step(loaded.graph, coupling, index),
+            macs_share((*g.producers, *g.consumers)),
             g.producers,
             g.consumers,
             g.frozen,
+            sum(sizes[t] for t in tensors) / max(1, total_params),
         )
-        for g in coupling.groups
-    )
-    branches = tuple(BranchInfo(b.name, b.nodes, share(b.nodes)) for b in coupling.branches)
+
+    branches = tuple(BranchInfo(b.name, b.nodes, macs_share(b.nodes)) for b in coupling.branches)
     inputs = {i.name: tuple(int(d) for d in i.shape) for i in loaded.graph.inputs}
     return Inspection(
         loaded.name,
         loaded.source,
         inputs,
-        macs(loaded.graph),
-        params(loaded.graph),
-        groups,
+        total_macs,
+        total_params,
+        tuple(starmap(group, enumerate(coupling.groups))),
         branches,
         len(loaded.graph.nodes),
     )
+
+
+def _step(graph: gs.Graph, coupling: Coupling, index: int) -> int:
+    """How many channels of the layers that make a group go at once."""
+    group = coupling.groups[index]
+    made = [t.name for n in graph.nodes if n.name in group.producers for t in n.outputs]
+    layouts = [layout for name in made for layout in coupling.layouts.get(name, ())]
+    counts = (int(np.count_nonzero(layout.group == index)) for layout in layouts)
+    return max(1, min((count for count in counts if count), default=0) // max(1, group.width))

@@ -14,7 +14,7 @@ from hwprune.report import (
 from hwprune.report.lines import inspection_lines, verification_lines
 
 GROUPS = (
-    GroupInfo("conv1", 16, 4, 0.25, ("conv1",), ("conv2", "conv3", "conv4", "fc"), None),
+    GroupInfo("conv1", 4, 4, 0.25, ("conv1",), ("conv2", "conv3", "conv4", "fc"), None, 0.5),
     GroupInfo("logits", 10, 1, 0.01, ("fc",), (), "it is an output of the network"),
 )
 
@@ -24,12 +24,18 @@ def inspection(groups: tuple[GroupInfo, ...], branches: tuple[BranchInfo, ...]) 
     return Inspection("net", "net.onnx", shapes, 12_500_000, 78_000, groups, branches)
 
 
+GROUP = (
+    "conv1: 16 channels, steps of 4, 25.0% of MACs, 50.0% of parameters, "
+    "conv1 -> conv2, conv3, conv4 and 1 more"
+)
+
+
 def test_the_tree_lists_groups_branches_and_what_is_frozen() -> None:
     found = inspection(GROUPS, (BranchInfo("block1", ("conv2", "conv3"), 0.4),))
     assert list(inspection_lines(found)) == [
         "net (net.onnx): 12.5 M MACs, 78 k parameters, input x 1x3x32x32",
         "groups of coupled channels (1)",
-        "`- conv1: 16 channels, steps of 4, 25.0% of MACs, conv1 -> conv2, conv3, conv4 and 1 more",
+        f"`- {GROUP}",
         "branches that may go whole (1)",
         "`- block1: 2 nodes, 40.0%",
         "frozen (1)",
