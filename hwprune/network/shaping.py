@@ -124,10 +124,18 @@ def scatter_elements(x: Tensor, index: Tensor, updates: Tensor, dim: int, reduct
     return x.scatter_reduce(dim, places, updates, _REDUCTIONS[reduction])
 
 
-def scatter_nd(x: Tensor, index: Tensor, updates: Tensor, add: bool) -> Tensor:
-    """`x` with slices put (or added) at the places that the last axis of `index` names."""
-    places = _from_start(index, x.shape[: index.shape[-1]])
-    return x.index_put(places.unbind(-1), updates, accumulate=add)
+def scatter_nd(x: Tensor, index: Tensor, updates: Tensor, reduction: str) -> Tensor:
+    """`x` with slices put at, or reduced into, the places that the last axis of `index` names."""
+    sizes = x.shape[: index.shape[-1]]
+    places = _from_start(index, sizes)
+    if reduction == "none":
+        return x.index_put(places.unbind(-1), updates)
+    strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+    row = (places * places.new_tensor(strides)).sum(-1).reshape(-1, 1)
+    flat, values = x.reshape(math.prod(sizes), -1), updates.reshape(len(row), -1)
+    return flat.scatter_reduce(0, row.expand_as(values), values, _REDUCTIONS[reduction]).reshape(
+        x.shape
+    )
 
 
 def depth_to_space(x: Tensor, block: int, columns_first: bool) -> Tensor:
@@ -271,9 +279,7 @@ def _scatter_elements(node: gs.Node) -> Call:
 
 def _scatter_nd(node: gs.Node) -> Call:
     reduction = node.attrs.get("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise unsupported(node, f"the reduction {reduction!r} is not supported")
-    return Call(scatter_nd, (0, 1, 2), {"add": reduction == "add"})
+    return Call(scatter_nd, (0, 1, 2), {"reduction": reduction})
 
 
 def _blocks(function: Callable[..., Tensor]) -> Operator:
