@@ -123,7 +123,8 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
     for path in (original, compiled):
         if not path.is_file():
             raise StoreError(f"{path} is missing", "compile again, with --force")
-    budget = Budget(latency_ns=report.budget.latency_ms * 1e6)
+    asked = report.budget
+    budget = Budget(ratio=asked.ratio) if asked.ratio else Budget(asked.latency_ms * 1e6)
     with watch.stage("verify"):
         backend = get_backend(report.target.name)
         threads, percentile = report.target.threads, report.budget.percentile
@@ -134,6 +135,9 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
         agreement = parity(load(out_dir), compiled, x)
     noise = {o: min(max(db, -_EXACT_DB), _EXACT_DB) for o, db in agreement.sqnr_db.items()}
     latency = Latency(
-        found.original.percentiles(), found.compiled.percentiles(), report.latency_ms.predicted
+        found.original.percentiles(),
+        found.compiled.percentiles(),
+        report.latency_ms.predicted,
+        ratio=found.ratio,
     )
     return VerifyResult(found.verdict(budget), report.budget, latency, agreement.max_abs, noise)

@@ -33,16 +33,23 @@ def _is_foldable(norm: gs.Node, outputs: set[int]) -> bool:
 
 
 def _fold(layer: gs.Node, norm: gs.Node) -> None:
-    """With y = W x + b behind (y - mean) * s + beta: W' = s W, b' = s (b - mean) + beta."""
+    """With y = W x + b behind (y - mean) * s + beta: W' = s W, b' = s (b - mean) + beta.
+
+    Left as it is where the products leave the range of their type (as they may in fp16).
+    """
     gamma, beta, mean, var = (t.values.astype(np.float64) for t in norm.inputs[1:5])
     var = var + norm.attrs.get("epsilon", 1e-5)
     if np.any(var <= 0):
         raise ModelError(f"BatchNormalization {norm.name!r} has a variance that is not positive")
     scale = gamma / np.sqrt(var)
     weight = layer.inputs[1]
-    layer.inputs[1] = _renamed(layer, weight, "weight", _scaled(layer, weight.values, scale))
-    bias = (_bias(layer, len(scale)) - mean) * scale + beta
-    constant = _renamed(layer, _given_bias(layer), "bias", bias.astype(weight.values.dtype))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = _scaled(layer, weight.values, scale)
+        bias = ((_bias(layer, len(scale)) - mean) * scale + beta).astype(weight.values.dtype)
+    if not (np.isfinite(scaled).all() and np.isfinite(bias).all()):
+        return
+    layer.inputs[1] = _renamed(layer, weight, "weight", scaled)
+    constant = _renamed(layer, _given_bias(layer), "bias", bias)
     layer.inputs = [*layer.inputs[:2], constant]
     if layer.op == "Gemm":
         layer.attrs["beta"] = 1.0

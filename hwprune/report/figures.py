@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hwprune.report.schema import Change, Layer, Percentiles, Report
+from hwprune.report.schema import Bounds, Change, Latency, Layer, Percentiles, Report
 from hwprune.units import format_bytes, format_count, format_ns
 
 UNKNOWN = "-"
@@ -36,18 +36,29 @@ def rows(report: Report) -> Iterator[Row]:
 
 def verdict(report: Report) -> str:
     """One sentence: 'met: 9.6 ms of 10 ms'."""
-    measured = report.measured_ms()
-    budget = _ms(report.budget.latency_ms)
+    budget, latency = report.budget, report.latency_ms
     if report.verdict == "infeasible":
-        least = report.latency_ms.reachable or report.latency_ms.predicted
+        least = latency.reachable or latency.predicted
         return f"infeasible: {_bounds(report)}; the least reachable latency is {_ms(least)}"
     if report.verdict == "noisy":
-        return f"noisy: the times spread too widely to say whether {budget} is met"
-    line = f"{report.verdict}: {_ms(measured)} of {budget}"
-    in_time = measured is not None and measured <= report.budget.latency_ms
+        asked = _ms(budget.latency_ms) if budget.ratio is None else f"{budget.ratio:g}x"
+        return f"noisy: the times spread too widely to say whether {asked} is met"
+    measured = report.measured_ms()
+    line = f"{report.verdict}: {spent(budget, latency)}"
+    in_time = measured is not None and measured <= budget.latency_ms
+    if budget.ratio is not None and latency.ratio is not None:
+        in_time = latency.ratio <= budget.ratio
     return (
         f"{line}, but another bound is broken" if report.verdict == "missed" and in_time else line
     )
+
+
+def spent(budget: Bounds, latency: Latency) -> str:
+    """'9.6 ms of 10 ms', or '0.312x of 0.33x (2.1 ms)' where a ratio was asked for."""
+    measured = _ms(_at(latency.compiled, budget.percentile))
+    if budget.ratio is None or latency.ratio is None:
+        return f"{measured} of {_ms(budget.latency_ms)}"
+    return f"{latency.ratio:.3g}x of {budget.ratio:g}x ({measured})"
 
 
 def quality_note(report: Report) -> str:

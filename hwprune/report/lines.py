@@ -30,10 +30,8 @@ def verification_lines(result: VerifyResult) -> Iterator[str]:
     noise = "".join(f", {n} {db:.1f} dB" for n, db in result.sqnr_db.items())
     yield f"parity: largest difference {result.max_abs:.3g}{noise}"
     yield from (f"warning: {text}" for text in result.warnings)
-    measured = getattr(result.latency_ms.compiled, result.budget.percentile, None)
-    budget = f"{format_ns(result.budget.latency_ms * 1e6)} at {result.budget.percentile}"
-    spent = figures.UNKNOWN if measured is None else format_ns(measured * 1e6)
-    yield f"{result.verdict}: {spent} of {budget}"
+    spent = figures.spent(result.budget, result.latency_ms)
+    yield f"{result.verdict}: {spent} at {result.budget.percentile}"
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:

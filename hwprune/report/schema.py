@@ -35,12 +35,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What was asked for; `max_drop` is in points of the quality metric."""
+    """What was asked for; `max_drop` is in points of the quality metric.
+
+    `ratio` is the budget as a share of the original's time, if it was given so; `latency_ms` is
+    then what it came to.
+    """
 
     latency_ms: float
     percentile: str
     max_drop: float | None = None
     max_bytes: int | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,17 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Measured before and after, what the table predicted for the result, and the table's bound."""
+    """Measured before and after, what the table predicted for the result, and the table's bound.
+
+    `ratio` is the result's time over the original's, the median over processes that ran them in
+    turns: what a budget that was given as a ratio is held against.
+    """
 
     original: Percentiles | None
     compiled: Percentiles | None
     predicted: float | None
     reachable: float | None = None  # the least latency any configuration has under the table
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

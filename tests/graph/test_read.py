@@ -227,6 +227,20 @@ def test_batchnorm_that_cannot_be_folded_stays():
     assert [node.op for node in again.nodes].count("BatchNormalization") == 1
 
 
+def test_batchnorm_whose_product_overflows_stays():
+    model = build_model(plain)
+    assert "BatchNormalization" not in {node.op for node in canonical(model).nodes}
+    gammas = {n.input[1] for n in model.graph.node if n.op_type == "BatchNormalization"}
+    for tensor in model.graph.initializer:
+        if tensor.name in gammas or len(tensor.dims) == 4:
+            large = np.full(tensor.dims, 1e30, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(large, tensor.name))
+    graph = canonical(model)
+    assert [node.op for node in graph.nodes].count("BatchNormalization") == len(gammas)
+    constants = [t.values for t in graph.tensors().values() if isinstance(t, gs.Constant)]
+    assert all(np.isfinite(values).all() for values in constants)
+
+
 def test_clone_shares_nothing():
     graph = build(residual)
     copy = clone(graph)

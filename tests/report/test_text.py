@@ -69,6 +69,18 @@ def test_missed_for_time_says_nothing_else(report: Report) -> None:
     assert verdict(missed) == "missed: 10.7 ms of 10 ms"
 
 
+def test_a_budget_given_as_a_ratio_is_answered_as_one(report: Report) -> None:
+    """The ratio is that of paired runs: it may meet what the two medians, apart, do not."""
+    bounds = Bounds(10.0, "p50", ratio=0.25)
+    found = Latency(Percentiles(40.0, 41.5), Percentiles(10.1, 11.0), None, ratio=0.2481)
+    related = dataclasses.replace(report, budget=bounds, latency_ms=found)
+    assert verdict(related) == "met: 0.248x of 0.25x (10.1 ms)"
+    missed = dataclasses.replace(related, verdict="missed")
+    assert verdict(missed) == "missed: 0.248x of 0.25x (10.1 ms), but another bound is broken"
+    noisy = dataclasses.replace(related, verdict="noisy")
+    assert verdict(noisy).endswith("whether 0.25x is met")
+
+
 def test_the_other_bounds_are_named_too(report: Report) -> None:
     bounds = Bounds(10.0, "p50", max_drop=0.5, max_bytes=300_000)
     text = verdict(dataclasses.replace(report, verdict="infeasible", budget=bounds))
