@@ -47,6 +47,11 @@ class Fit:
     predicted_ns: float
     comparison: Comparison
 
+    @property
+    def lossless(self) -> bool:
+        """Whether nothing to speak of is lost."""
+        return self.loss <= ENOUGH
+
 
 def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None) -> Fit:
     """Repeats search and timing until the network uses nearly all of the budget, and no more.
@@ -76,7 +81,7 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
         run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {best.loss:.4f}")
         if _settles(run, best) and (number or best.loss <= min(f.loss for f in timed)):
             break
-        if best is before and best.loss <= ENOUGH and used <= _MOST_USE:
+        if best is before and best.lossless and used <= _MOST_USE:
             break  # it fits, nothing is lost, and another search found nothing that uses more
         # What the table misses differs from plan to plan: the last round alone would overshoot.
         factors.append(median(_factor(run, f) for f in new))
@@ -109,7 +114,7 @@ def planned_ns(run: Run, before: Sequence[Fit] = ()) -> float:
 
 
 def _room(run: Run, fit: Fit) -> float:
-    if fit.loss > ENOUGH:
+    if not fit.lossless:
         return 0.0
     least, most = _ROOM
     return min(max(fit.comparison.spread(run.budget), least), most)

@@ -6,7 +6,6 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from hwprune.frontend.models import load_model
 from hwprune.graph.channels import ChannelGroup, Coupling
@@ -25,6 +24,7 @@ def inspect(
     coupling = couple(loaded.graph)
     nodes = {n.name: node_macs(n) for n in loaded.graph.nodes}
     total_macs, total_params = macs(loaded.graph), params(loaded.graph)
+    made = {n.name: [t.name for t in n.outputs] for n in loaded.graph.nodes}
     sizes = {t.name: prod(t.shape) for t in loaded.graph.tensors().values() if t.shape is not None}
 
     def macs_share(names: Iterable[str]) -> float:
@@ -35,7 +35,7 @@ def inspect(
         return GroupInfo(
             g.name,
             g.width,
-            _step(loaded.graph, coupling, index),
+            _step(coupling, index, (t for name in g.producers for t in made[name])),
             macs_share((*g.producers, *g.consumers)),
             g.producers,
             g.consumers,
@@ -57,10 +57,8 @@ def inspect(
     )
 
 
-def _step(graph: gs.Graph, coupling: Coupling, index: int) -> int:
-    """How many channels of the layers that make a group go at once."""
-    group = coupling.groups[index]
-    made = [t.name for n in graph.nodes if n.name in group.producers for t in n.outputs]
-    layouts = [layout for name in made for layout in coupling.layouts.get(name, ())]
-    counts = (int(np.count_nonzero(layout.group == index)) for layout in layouts)
-    return max(1, min((count for count in counts if count), default=0) // max(1, group.width))
+def _step(coupling: Coupling, index: int, made: Iterable[str]) -> int:
+    """How many channels of `made`, the tensors that a group's layers make, go at once."""
+    layouts = (layout for name in made for layout in coupling.layouts.get(name, ()))
+    counts = [int(np.count_nonzero(layout.group == index)) for layout in layouts]
+    return max(1, min(filter(None, counts), default=0) // max(1, coupling.groups[index].width))

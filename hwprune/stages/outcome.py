@@ -22,7 +22,7 @@ from hwprune.stages.fitting import (
 )
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
-from hwprune.stages.searching import ENOUGH, Losses, known_losses
+from hwprune.stages.searching import Losses, known_losses
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison
 from hwprune.units import format_ns
@@ -46,7 +46,7 @@ class Outcome:
     @property
     def lossless(self) -> bool:
         """Whether the search found a network that loses nothing to speak of."""
-        return self.fit is not None and self.fit.loss <= ENOUGH
+        return self.fit is not None and self.fit.lossless
 
     @property
     def sampling(self) -> Sampling:
