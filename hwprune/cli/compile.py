@@ -35,6 +35,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--std", type=o.numbers, metavar="NUMBERS", help="Per channel.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="What 1.0 is in pixels.")
 @o.shape_option
+@o.model_size_option
 @click.option("--batch", type=click.IntRange(min=1), default=1)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the runtime's own choice.")
 @o.method_option("effort", "quick")

@@ -9,6 +9,7 @@ import click
 from hwprune.errors import UsageError
 from hwprune.progress import Progress, progress_on
 from hwprune.registry import backend_names, known_method, unknown
+from hwprune.units import parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,6 +72,19 @@ def shape_option(function: F) -> F:
         metavar="NAME=N,C,H,W",
         callback=as_mapping,
         help="Shape of an input, where the model leaves it open; repeatable.",
+    )
+    return option(function)
+
+
+def model_size_option(function: F) -> F:
+    """`--max-model-size 4GiB`: larger files are not read."""
+    option = click.option(
+        "--max-model-size",
+        type=parse_size,
+        metavar="SIZE",
+        default="4GiB",
+        show_default=True,
+        help="Larger model files are refused unread.",
     )
     return option(function)
 

@@ -14,7 +14,9 @@ from hwprune.frontend.weights import assign, load_state_dict
 from hwprune.registry import unknown
 
 
-def from_factory(spec: str, weights: Path | None, shapes: Shapes | None, batch: int) -> LoadedModel:
+def from_factory(
+    spec: str, weights: Path | None, shapes: Shapes | None, batch: int, max_bytes: int
+) -> LoadedModel:
     """What `package.module:factory` returns; the arguments are those of `load_model`."""
     module = call_factory(spec)
     if not isinstance(module, nn.Module):
@@ -24,12 +26,14 @@ def from_factory(spec: str, weights: Path | None, shapes: Shapes | None, batch: 
             f"{spec!r}: what shape is its input?", "say it, batch first: --shape x=1,3,32,32"
         )
     if weights is not None:
-        assign(module, load_state_dict(weights), weights)
+        assign(module, load_state_dict(weights, max_bytes), weights)
     name = spec.partition(":")[2]
     return LoadedModel(name, _described(spec, weights), _export(module, shapes, batch))
 
 
-def bundled(name: str, weights: Path | None, shapes: Shapes | None, batch: int) -> LoadedModel:
+def bundled(
+    name: str, weights: Path | None, shapes: Shapes | None, batch: int, max_bytes: int
+) -> LoadedModel:
     """One of `hwprune.models`; the arguments are those of `load_model`."""
     from hwprune.models import MODELS
 
@@ -39,7 +43,7 @@ def bundled(name: str, weights: Path | None, shapes: Shapes | None, batch: int) 
     torch.manual_seed(0)  # an untrained network is the same one every time
     module = entry.factory()
     if path := weights or entry.weights:
-        assign(module, load_state_dict(path), path)
+        assign(module, load_state_dict(path, max_bytes), path)
     source = _described(f"bundled {name}", weights)
     if not path:
         source += ", untrained"

@@ -15,6 +15,7 @@ import onnx
 
 from hwprune.errors import ModelError, UnsafeModelError
 
+LARGER = "raise --max-model-size if you trust where the file comes from"
 _INSIDE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not be waited for
 
 
@@ -61,20 +62,23 @@ def _opened(path: Path, model: Path, where: str) -> Iterator[int]:
             inner = os.open(part, _INSIDE | os.O_DIRECTORY, dir_fd=folder)
             os.close(folder)
             folder = inner
+        # opening alone can do something to a device, so what is no plain file is not even opened
+        _check_plain(os.stat(name, dir_fd=folder, follow_symlinks=False), where)
         file = os.open(name, _INSIDE, dir_fd=folder)
     finally:
         os.close(folder)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnsafeModelError(f"{where} is not a regular file")
-        if status.st_nlink != 1:
-            raise UnsafeModelError(
-                f"{where} is a hard link", "copy the model into a folder of its own"
-            )
+        _check_plain(os.fstat(file), where)
         yield file
     finally:
         os.close(file)
+
+
+def _check_plain(status: os.stat_result, where: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeModelError(f"{where} is not a regular file")
+    if status.st_nlink != 1:
+        raise UnsafeModelError(f"{where} is a hard link", "copy the model into a folder of its own")
 
 
 def _range(file: int, offset: int, length: int, most_bytes: int, where: str) -> bytes:
@@ -83,7 +87,9 @@ def _range(file: int, offset: int, length: int, most_bytes: int, where: str) -> 
     if offset < 0 or length < 0 or offset + length > size:
         raise UnsafeModelError(f"{where} reaches beyond the file's {size} bytes")
     if length > most_bytes:
-        raise UnsafeModelError(f"{where} has {length} bytes, the limit is {most_bytes}")
+        raise UnsafeModelError(
+            f"{where} has {length} bytes, the limit leaves room for {most_bytes}", LARGER
+        )
     with os.fdopen(os.dup(file), "rb") as stream:
         stream.seek(offset)
         return stream.read(length)

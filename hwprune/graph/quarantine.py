@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from hwprune import errors
 from hwprune.errors import HwpruneError, ModelError, UnsafeModelError
 from hwprune.graph.read import read_written
+from hwprune.graph.safety import MAX_BYTES
 from hwprune.graph.shapes import Shape
 from hwprune.units import format_bytes
 
@@ -28,7 +29,10 @@ _BYTES, _TIMES_SIZE = 3 << 30, 10  # of address space; the libraries alone take 
 
 
 def read_untrusted(
-    path: Path, shapes: Mapping[str, Shape] | None = None, batch: int = 1
+    path: Path,
+    shapes: Mapping[str, Shape] | None = None,
+    batch: int = 1,
+    max_bytes: int = MAX_BYTES,
 ) -> gs.Graph:
     """As `read_graph`, in a child process with limits that follow from the size of the files.
 
@@ -46,6 +50,7 @@ def read_untrusted(
             "batch": batch,
             "out": str(written),
             "memory": memory,
+            "max_bytes": max_bytes,
         }
         _ask(path, request, seconds)
         return read_written(written)

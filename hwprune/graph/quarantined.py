@@ -34,7 +34,8 @@ def _read(request: dict[str, Any]) -> None:
     from hwprune.graph.read import read_graph, write_graph
 
     shapes = {name: tuple(shape) for name, shape in request["shapes"].items()}
-    write_graph(read_graph(Path(request["path"]), shapes, request["batch"]), Path(request["out"]))
+    path, batch, most = Path(request["path"]), request["batch"], request["max_bytes"]
+    write_graph(read_graph(path, shapes, batch, most), Path(request["out"]))
 
 
 def _limit(memory: int) -> None:

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.fold import converted, fold_constants
-from hwprune.graph.safety import check_content, check_rules, guarded, load_checked
+from hwprune.graph.safety import MAX_BYTES, check_content, check_rules, guarded, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
 from hwprune.graph.weights import (
@@ -21,20 +21,26 @@ from hwprune.graph.weights import (
 )
 
 
-def read_graph(path: Path, shapes: Mapping[str, Shape] | None = None, batch: int = 1) -> gs.Graph:
+def read_graph(
+    path: Path,
+    shapes: Mapping[str, Shape] | None = None,
+    batch: int = 1,
+    max_bytes: int = MAX_BYTES,
+) -> gs.Graph:
     """Reads an ONNX file safely and brings it into canonical form.
 
     Args:
         path: The file; external data is looked for in its folder only.
         shapes: Static shape per input, needed where more than the batch is dynamic.
         batch: Value of a leading symbolic dimension.
+        max_bytes: What the file and its external data may have together.
 
     Raises:
         ModelError: Not readable, not safe or not supported; the subclasses tell which.
         UsageError: An input's shape is missing or wrong.
     """
     with guarded(f"reading {path}"):
-        return _canonical(*load_checked(path), shapes or {}, batch)
+        return _canonical(*load_checked(path, max_bytes), shapes or {}, batch)
 
 
 def write_graph(graph: gs.Graph, path: Path) -> None:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
-from hwprune.graph.external import embed, read_external
+from hwprune.graph.external import LARGER, embed, read_external
 from hwprune.graph.weights import MAX_ELEMENTS, Weights, as_array, separable, set_aside
 
 MAX_BYTES = 4 << 30
@@ -105,7 +105,9 @@ def _check_file(path: Path, max_bytes: int) -> None:
     if status.st_size == 0:
         raise ModelError(f"{path} is empty")
     if status.st_size > max_bytes:
-        raise UnsafeModelError(f"{path} has {status.st_size} bytes, the limit is {max_bytes}")
+        raise UnsafeModelError(
+            f"{path} has {status.st_size} bytes, the limit is {max_bytes}", LARGER
+        )
 
 
 def _parse(path: Path) -> onnx.ModelProto:

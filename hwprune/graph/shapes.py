@@ -45,8 +45,9 @@ def bind_inputs(
 def _static(value: onnx.ValueInfoProto, given: Shape | None, batch: int) -> Shape:
     declared = [d.dim_value if d.HasField("dim_value") else None for d in _dims(value)]
     if given is not None:
-        fits = len(given) == len(declared) and all(
-            size > 0 and known in (None, size) for size, known in zip(given, declared, strict=True)
+        known = declared if value.type.tensor_type.HasField("shape") else [None] * len(given)
+        fits = len(given) == len(known) and all(
+            size > 0 and fixed in (None, size) for size, fixed in zip(given, known, strict=True)
         )
         if not fits:
             raise UsageError(f"input {value.name!r} is {_text(value)}, not {_join(given)}")

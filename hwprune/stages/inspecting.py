@@ -11,6 +11,7 @@ from hwprune.frontend.models import load_model
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import macs, node_macs, params
 from hwprune.graph.coupling import couple
+from hwprune.graph.safety import MAX_BYTES
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection
 
 
@@ -18,9 +19,10 @@ def inspect(
     model: str | None,
     weights: Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Inspection:
     """What could be pruned in a network, before anything is measured."""
-    loaded = load_model(model, weights, shapes or {})
+    loaded = load_model(model, weights, shapes or {}, max_bytes=max_bytes)
     coupling = couple(loaded.graph)
     nodes = {n.name: node_macs(n) for n in loaded.graph.nodes}
     total_macs, total_params = macs(loaded.graph), params(loaded.graph)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwprune.errors import UsageError
+from hwprune.graph.safety import MAX_BYTES
 from hwprune.registry import unknown
 from hwprune.units import Budget
 
@@ -43,6 +44,7 @@ class CompileOptions:
     percentile: str = "p50"
     max_drop: float | None = None
     max_size: int | None = None
+    max_model_size: int = MAX_BYTES
     threads: int | None = None
     batch: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -59,7 +59,9 @@ def load_job(options: CompileOptions) -> Job:
     """Reads everything the options name. Raises UsageError, ModelError, DataError, BackendError."""
     options.check()
     backend = get_backend(options.target)
-    model = load_model(options.model, options.weights, options.shapes, options.batch)
+    model = load_model(
+        options.model, options.weights, options.shapes, options.batch, options.max_model_size
+    )
     if options.training_epochs and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",

@@ -109,6 +109,7 @@ def _chain(count: int) -> onnx.ModelProto:
 
 
 def _sparse(folder: Path) -> Path:
+    (folder / "secret").write_bytes(SECRET)
     model = network()
     values = helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0])
     indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
@@ -117,7 +118,9 @@ def _sparse(folder: Path) -> Path:
         tensor.external_data.add(key="location", value="../secret")
     sparse = helper.make_sparse_tensor(values, indices, [WIDTH, WIDTH])
     model.graph.sparse_initializer.append(sparse)
-    return save(model, folder)
+    inside = folder / "model"
+    inside.mkdir()
+    return save(model, inside)
 
 
 def _symbolic(text: str) -> Callable[[Path], Path]:
@@ -201,7 +204,8 @@ BAD: dict[str, Callable[[Path], Path]] = {
     "200 000 nodes": lambda folder: save(_chain(200_000), folder),
     "external: ../": external("../secret"),
     "external: a/../..": external("a/../../secret"),
-    "external: absolute": external("/etc/passwd"),
+    "external: absolute": lambda folder: external(str(folder / "secret"))(folder),
+    "external: a device": external("/dev/zero"),
     "external: no name": external(""),
     "external: link out": external(
         "link", lambda inside: (inside / "link").symlink_to(inside.parent / "secret")

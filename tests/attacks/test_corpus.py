@@ -1,17 +1,22 @@
 """Every hostile file ends in a typed error, in a child with limits; the good ones are read."""
 
+import os
 import resource
+import threading
 import time
 
 import numpy as np
+import onnx
 import pytest
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import HwpruneError, ModelError, UnsafeModelError
 from hwprune.graph import quarantine
+from hwprune.graph.external import read_external
 from hwprune.graph.quarantine import read_untrusted
 from hwprune.graph.read import read_graph
 
-from .corpus import BAD, GOOD, SECRET, network, save
+from .corpus import BAD, GOOD, SECRET, external, network, save
+from .witness import OPENED, READ, watched
 
 pytestmark = pytest.mark.ort
 _SECONDS = 60  # shared machines; the parent process alone would wait for some of them forever
@@ -38,14 +43,57 @@ def test_attacks_are_refused(make, tmp_path, monkeypatch):
     assert not (tmp_path / "stolen").exists()
 
 
-def test_no_secret_comes_out(tmp_path):
-    """Whatever a file points to outside its folder is not among the weights."""
-    for number, make in enumerate(v for k, v in BAD.items() if k.startswith("external")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with pytest.raises(HwpruneError) as refusal:
-            read_graph(make(folder))
-        assert SECRET[:8].hex() not in str(refusal.value)
+def test_the_witness_sees_a_file_that_is_read(tmp_path):
+    path = external("weights")(tmp_path)
+    with watched(path.parent / "weights") as seen:
+        read_untrusted(path)
+    assert {("weights", OPENED), ("weights", READ)} <= set(seen)
+
+
+EXTERNAL = {name: make for name, make in BAD.items() if name.startswith("external")}
+
+
+@pytest.mark.parametrize("make", EXTERNAL.values(), ids=EXTERNAL)
+def test_nothing_outside_is_opened(make, tmp_path):
+    """Neither the child nor we open what lies outside the model's folder, let alone read it."""
+    path = make(tmp_path)
+    with watched(tmp_path / "secret") as seen, pytest.raises(HwpruneError) as refusal:
+        read_untrusted(path)
+    assert not seen
+    assert SECRET[:8].hex() not in str(refusal.value)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_file_that_is_swapped_while_it_is_read(link, tmp_path):
+    """Checked as one thing, opened as another: the secret's content never comes out."""
+    path = external("weights")(tmp_path)
+    folder, good = path.parent, (path.parent / "weights").read_bytes()
+    tensor = onnx.ModelProto.FromString(path.read_bytes()).graph.initializer[0]
+    ended, found, swaps = threading.Event(), set(), 0
+
+    def swap():
+        nonlocal swaps
+        while not ended.is_set():
+            link(tmp_path / "secret", folder / "next")
+            os.replace(folder / "next", folder / "weights")
+            (folder / "next").write_bytes(good)
+            os.replace(folder / "next", folder / "weights")
+            swaps += 1
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    with watched(tmp_path / "secret") as seen:
+        for _ in range(3000):
+            try:
+                found.add(read_external(tensor, path, 1 << 20))
+            except HwpruneError as refusal:
+                found.add(type(refusal))
+    ended.set()
+    thread.join()
+    assert swaps > 10
+    assert ("secret", READ) not in seen
+    assert found <= {good, b"", ModelError, UnsafeModelError}
+    assert {good, UnsafeModelError} <= found
 
 
 def test_a_child_that_hangs_is_ended(tmp_path, monkeypatch):

@@ -1,5 +1,3 @@
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,9 @@ from onnx.reference import ReferenceEvaluator
 from safetensors.torch import save_file
 from torch import nn
 
-from hwprune.errors import DataError, ModelError, UsageError
+from hwprune.errors import ModelError, UsageError
 from hwprune.frontend.models import load_model
 from hwprune.frontend.module import graph_from_module
-from hwprune.frontend.weights import assign, load_state_dict
 from hwprune.graph.read import to_proto
 
 
@@ -95,73 +92,3 @@ def test_export_keeps_training_mode_and_explains_failure() -> None:
 
     with pytest.raises(ModelError, match="Branches cannot be exported"):
         graph_from_module(Branches(), (torch.zeros(1, 3),))
-
-
-Save = Callable[[dict[str, torch.Tensor], Path], None]
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize(
-    "save", [save_file, torch.save, lambda s, p: torch.save({"state_dict": s, "epoch": 3}, p)]
-)
-def test_state_dicts_round_trip(tmp_path: Path, save: Save, prefix: str) -> None:
-    module = net()
-    path = tmp_path / ("w.safetensors" if save is save_file else "w.pt")
-    save({prefix + k: v for k, v in module.state_dict().items()}, path)
-    loaded = load_state_dict(path)
-    assert loaded.keys() == module.state_dict().keys()
-    assert all(torch.equal(loaded[k], v) for k, v in module.state_dict().items())
-
-
-def test_half_precision_becomes_float() -> None:
-    module = net()
-    state = {k: v.half() if v.is_floating_point() else v for k, v in net().state_dict().items()}
-    assign(module, state, Path("w"))
-    weight = module.get_parameter("0.weight")
-    assert weight.dtype == torch.float32
-    assert torch.equal(weight, state["0.weight"].float())
-
-
-def test_weights_that_do_not_fit() -> None:
-    state = net().state_dict()
-    del state["0.weight"]
-    state |= {"9.bias": torch.zeros(1), "4.weight": torch.zeros(2, 2)}
-    pattern = r"1 missing \(0.weight\); 1 unexpected \(9.bias\); 4.weight is \(2, 2\).*\(5, 144\)"
-    with pytest.raises(DataError, match=pattern):
-        assign(net(), state, Path("w"))
-
-
-class _Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise SystemExit('ran')",)
-
-
-def _script(path: Path) -> None:
-    torch.jit.script(nn.Linear(2, 2)).save(path)  # type: ignore[no-untyped-call]
-
-
-def _exported(path: Path) -> None:
-    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
-
-
-@pytest.mark.parametrize(
-    ("name", "write", "message"),
-    [
-        ("w.pt", lambda p: torch.save({"a": _Evil()}, p), "not a plain state dict"),
-        ("w.pt", lambda p: torch.save([1], p), "holds a list"),
-        ("w.pt", lambda p: torch.save({"a": 1}, p), "entry 'a' is a int"),
-        ("w.pt", lambda p: p.write_bytes(b"junk"), "not a plain state dict"),
-        ("w.pt", _script, "TorchScript"),
-        ("w.pt", _exported, "exported program"),
-        ("w.pt2", lambda p: zipfile.ZipFile(p, "w").close(), "exported program"),
-        ("w.safetensors", lambda p: p.write_bytes(b"junk"), "not a safetensors file"),
-        ("w.pt", lambda p: torch.save({"a": torch.tensor([torch.nan])}, p), "'a' holds NaN"),
-        ("w.pt", lambda p: None, "no such file"),
-    ],
-)
-def test_unusable_weights(
-    tmp_path: Path, name: str, write: Callable[[Path], object], message: str
-) -> None:
-    write(tmp_path / name)
-    with pytest.raises(DataError, match=message):
-        load_state_dict(tmp_path / name)
