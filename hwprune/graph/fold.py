@@ -13,6 +13,7 @@ from hwprune.errors import UnsupportedModelError
 from hwprune.graph.shapes import infer
 
 OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs them
+_OLDEST_IR = 10
 _MAX_FOLDED = 1 << 24  # elements
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 _INLINED = [("", "GroupNormalization")]  # functions of the standard without shape inference
@@ -20,17 +21,16 @@ _ROUNDS = 4  # each makes shapes static that the next can fold through; nets nee
 
 
 def converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 17 to 26.
+    """The model at opset 17 to 26, in the file format of that time.
 
     Where something is too new to be said in opset 26, the model stays as it is: it can be pruned,
     and a runtime may know it. Raises UnsupportedModelError for an old one that onnx cannot convert.
     """
     version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
     wanted = min(max(version, OLDEST), NEWEST)
-    if version == wanted:
-        return model
     try:
-        return version_converter.convert_version(model, wanted)
+        if version != wanted:
+            model = version_converter.convert_version(model, wanted)
     except (RuntimeError, version_converter.ConvertError) as error:
         if version > NEWEST:
             return model
@@ -38,6 +38,13 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
             f"opset {version} cannot be converted to {wanted}: {str(error).splitlines()[0]}",
             f"export the model with opset {OLDEST} or newer",
         ) from error
+    model.ir_version = min(model.ir_version, _ir_version(model))
+    return model
+
+
+def _ir_version(model: onnx.ModelProto) -> int:
+    """The file format that the opset came with: runtimes lag behind the newest one."""
+    return max(_OLDEST_IR, onnx.helper.find_min_ir_version_for(model.opset_import, True))
 
 
 def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,10 +7,12 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.batchnorm import fold_batchnorm
+from hwprune.graph.einsum import replace_einsums
 from hwprune.graph.fold import converted, fold_constants
 from hwprune.graph.safety import MAX_BYTES, check_content, check_rules, guarded, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
+from hwprune.graph.views import replace_views
 from hwprune.graph.weights import (
     Weights,
     put_back,
@@ -81,6 +83,8 @@ def _canonical(
     check_static(model)
     graph = gs.import_onnx(model)
     put_back(graph, weights)
+    replace_views(graph)
+    replace_einsums(graph)
     tidy(graph)
     fold_batchnorm(graph)
     return graph.toposort()
