@@ -12,7 +12,7 @@ from hwprune.graph.branches import find_branches
 from hwprune.graph.channels import Coupling
 from hwprune.graph.flow import RULES, Flow, label
 from hwprune.graph.groups import axis_widths, classify, form_groups, layouts
-from hwprune.graph.safety import guarded
+from hwprune.graph.proto import guarded
 
 
 def couple(graph: gs.Graph) -> Coupling:

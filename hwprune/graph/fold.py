@@ -1,6 +1,7 @@
 """Bringing a model to one opset and computing once what does not depend on its inputs."""
 
 import math
+from contextlib import suppress
 
 import onnx
 import onnx_ir as ir
@@ -16,7 +17,10 @@ OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs 
 _OLDEST_IR = 10
 _MAX_FOLDED = 1 << 24  # elements
 _QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
-_INLINED = [("", "GroupNormalization")]  # functions of the standard without shape inference
+INLINED = (  # functions of the standard: what they consist of can be pruned; SwiGLU has a Swish
+    *("Attention", "CastLike", "CenterCropPad", "GroupNormalization"),
+    *("RotaryEmbedding", "SwiGLU", "Swish"),
+)
 _ROUNDS = 4  # each makes shapes static that the next can fold through; nets need one or two
 
 
@@ -26,7 +30,7 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     Where something is too new to be said in opset 26, the model stays as it is: it can be pruned,
     and a runtime may know it. Raises UnsupportedModelError for an old one that onnx cannot convert.
     """
-    version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    version = _version(model)
     wanted = min(max(version, OLDEST), NEWEST)
     try:
         if version != wanted:
@@ -42,14 +46,17 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _version(model: onnx.ModelProto) -> int:
+    return next(int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx"))
+
+
 def _ir_version(model: onnx.ModelProto) -> int:
     """The file format that the opset came with: runtimes lag behind the newest one."""
     return max(_OLDEST_IR, onnx.helper.find_min_ir_version_for(model.opset_import, True))
 
 
 def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Inlines functions, folds constant sub-graphs and lifts constants to initializers."""
-    model = inline_selected_functions(model, _INLINED, inline_schema_functions=True)
+    """Inlines local functions, folds constant sub-graphs and lifts constants to initializers."""
     for _ in range(_ROUNDS):
         before = len(model.graph.node)
         graph = ir.serde.deserialize_model(infer(model))
@@ -64,6 +71,33 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         if len(model.graph.node) == before:
             break
     return infer(model)
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the standard's functions, as far as onnx can inline them.
+
+    Its inliner has to be told the types of initializers and the attributes' defaults, and gives up
+    at optional inputs that are left out between others; such a function stays as it is.
+    """
+    model.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in model.graph.initializer
+    )
+    for name in INLINED:
+        nodes = [node for node in model.graph.node if node.op_type == name]
+        for node in nodes:
+            node.attribute.extend(_defaults(node, _version(model)))
+        with suppress(Exception):  # an assertion of C++, as whatever it is handed on
+            if nodes:
+                model = inline_selected_functions(model, [("", name)], inline_schema_functions=True)
+    return model
+
+
+def _defaults(node: onnx.NodeProto, version: int) -> list[onnx.AttributeProto]:
+    given = {attribute.name for attribute in node.attribute}
+    known = onnx.defs.get_schema(node.op_type, version).attributes
+    defaults = [a.default_value for name, a in known.items() if name not in given]
+    return [d for d in defaults if d.type != onnx.AttributeProto.UNDEFINED]
 
 
 def _should_fold(node: ir.Node) -> bool:

@@ -46,17 +46,24 @@ def gemm(flow: Flow, node: gs.Node) -> None:
 
 @rule("MatMul")
 def matmul(flow: Flow, node: gs.Node) -> None:
-    """A layer where one side is a constant matrix; else what is summed over goes together."""
+    """A layer where one side is constant: a matrix, or one for each of a batch (as heads have).
+
+    Else what is summed over goes together.
+    """
     index = weight_input(node)
     if index is None:
         return _product(flow, node)
     data, weight, result = node.inputs[1 - index], node.inputs[index], node.outputs[0]
-    if len(weight.shape) != 2 or len(data.shape) < 2:
-        return flow.refuse(node, "has a weight that is not a matrix")
-    axis = len(data.shape) - (1 if index == 1 else 2)
-    outputs = flow.channels.fresh(int(result.shape[axis]))
-    _dense(flow, node, weight, flow.along(data, axis), outputs)
-    return flow.put(result, {**flow.of(data), axis: outputs})
+    if min(len(weight.shape), len(data.shape)) < 2:
+        return flow.refuse(node, "multiplies a vector")
+    rank, own = len(result.shape), len(data.shape)
+    columns, rows = (1, 2) if index == 1 else (2, 1)  # counted from the last axis
+    outputs = flow.channels.fresh(int(result.shape[rank - columns]))
+    _dense(flow, node, weight, flow.along(data, own - columns), outputs)
+    batch = {axis: unite(flow, node, [data, weight], result, axis) for axis in range(rank - 2)}
+    lines = {axis: ids for axis, ids in batch.items() if ids is not None}
+    lines |= {rank - rows: flow.along(data, own - rows), rank - columns: outputs}
+    return flow.put(result, lines)
 
 
 @rule("BatchNormalization InstanceNormalization")

@@ -113,16 +113,16 @@ def gather(flow: Flow, node: gs.Node) -> None:
 
 @rule("Pad")
 def pad(flow: Flow, node: gs.Node) -> None:
-    """Zeros in front of and behind the channels are channels of their own, made by no weight."""
+    """Constants in front of and behind the channels are channels that no weight makes."""
     data = node.inputs[0]
     amounts = {axis: channel_pads(node, axis) for axis in flow.of(data)}
     crop, fill = (
         "crops the channels or pads them by a computed amount",
-        "pads the channels with something other than zeros",
+        "pads the channels with other ones, or a computed value",
     )
     lines = flow.keep(node, flow.of(data), lambda a: min(amounts[a] or (-1,)) >= 0, crop)
-    zeros = _pads_with_zeros(node)
-    lines = flow.keep(node, lines, lambda a: zeros or not any(amounts[a] or ()), fill)
+    constant_fill = _pads_with_a_constant(node)
+    lines = flow.keep(node, lines, lambda a: constant_fill or not any(amounts[a] or ()), fill)
     flow.put(node.outputs[0], {a: _padded(flow, ids, amounts[a]) for a, ids in lines.items()})
 
 
@@ -130,6 +130,16 @@ def pad(flow: Flow, node: gs.Node) -> None:
 def pool(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself."""
     lines = flow.keep(node, flow.of(node.inputs[0]), lambda a: a < 2, "pools over the channels")
+    flow.put(node.outputs[0], lines)
+
+
+@rule("GridSample RoiAlign MaxRoiPool")
+def sample(flow: Flow, node: gs.Node) -> None:
+    """Every channel by itself, at places that another input says."""
+    data, *places = node.inputs
+    for tensor in places:
+        flow.freeze(tensor, f"{label(node)} reads places from it")
+    lines = flow.keep(node, flow.of(data), lambda a: a == 1, "samples along the channels")
     flow.put(node.outputs[0], lines)
 
 
@@ -196,13 +206,10 @@ def channel_pads(node: gs.Node, axis: int) -> tuple[int, int] | None:
     return amounts[axes.index(axis)], amounts[axes.index(axis) + len(axes)]
 
 
-def _pads_with_zeros(node: gs.Node) -> bool:
+def _pads_with_a_constant(node: gs.Node) -> bool:
     value = node.inputs[2] if len(node.inputs) > 2 else None
-    if node.attrs.get("mode", "constant") != "constant":
-        return False
-    if value is None or value.is_empty():
-        return True
-    return isinstance(value, gs.Constant) and not np.any(value.values)
+    known = value is None or value.is_empty() or isinstance(value, gs.Constant)
+    return known and node.attrs.get("mode", "constant") == "constant"
 
 
 def _padded(flow: Flow, ids: Ids, amounts: tuple[int, int] | None) -> Ids:

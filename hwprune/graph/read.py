@@ -7,9 +7,11 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.batchnorm import fold_batchnorm
+from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
-from hwprune.graph.fold import converted, fold_constants
-from hwprune.graph.safety import MAX_BYTES, check_content, check_rules, guarded, load_checked
+from hwprune.graph.fold import converted, fold_constants, inlined
+from hwprune.graph.proto import guarded
+from hwprune.graph.safety import MAX_BYTES, check_rules, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
 from hwprune.graph.tidy import name_nodes, tidy
 from hwprune.graph.views import replace_views
@@ -78,7 +80,7 @@ def _canonical(
 ) -> gs.Graph:
     bind_inputs(model, shapes, batch, weights)
     name_nodes(model)
-    model = fold_constants(converted(model))
+    model = fold_constants(converted(inlined(model)))
     name_nodes(model)
     check_static(model)
     graph = gs.import_onnx(model)

@@ -7,24 +7,20 @@ CVE-2024-27318, CVE-2026-27489): `hwprune.graph.external` compares what was real
 
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
-from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.graph.content import check_content
 from hwprune.graph.external import LARGER, embed, read_external
-from hwprune.graph.weights import MAX_ELEMENTS, Weights, as_array, separable, set_aside
+from hwprune.graph.proto import first_line, nodes, tensors
+from hwprune.graph.weights import Weights, as_array, separable, set_aside
 
 MAX_BYTES = 4 << 30
 MAX_NODES = 20_000
 MIN_OPSET = 9
-_PROTOBUF_LIMIT = (2 << 30) - 1
 
 
 def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> tuple[onnx.ModelProto, Weights]:
@@ -57,7 +53,7 @@ def check_rules(model: onnx.ModelProto) -> None:
     local = {f.domain for f in model.functions}
     for entry in model.opset_import:
         _check_opset(entry.domain, entry.version, local)
-    for node in _nodes(model):
+    for node in nodes(model):
         if node.domain not in {"", "ai.onnx"} | local:
             raise UnsupportedModelError(
                 f"node {node.name!r} uses {node.op_type} of domain {node.domain!r}",
@@ -67,32 +63,6 @@ def check_rules(model: onnx.ModelProto) -> None:
             raise UnsupportedModelError(
                 f"node {node.name!r} ({node.op_type}) is control flow, which is not supported"
             )
-
-
-def check_content(model: onnx.ModelProto, weights: Weights) -> None:
-    """The checker of onnx, and finite weights. Raises ModelError or UnsafeModelError."""
-    if model.ByteSize() <= _PROTOBUF_LIMIT:
-        with guarded("checking the model"):
-            onnx.checker.check_model(model, full_check=True)
-    for tensor in _tensors(model):
-        _check_finite(tensor.name, _values(tensor))
-    for name, values in weights.items():
-        _check_finite(name, values)
-
-
-@contextmanager
-def guarded(step: str) -> Iterator[None]:
-    """Turns whatever a library raises on a damaged model into a ModelError that names the step.
-
-    Fuzzing finds exceptions of many types here (even UnicodeDecodeError from inside an error
-    message of onnx), so a list of types would never be complete.
-    """
-    try:
-        yield
-    except HwpruneError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{step} failed: {_first_line(error)}") from error
 
 
 def _check_file(path: Path, max_bytes: int) -> None:
@@ -114,7 +84,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)  # noqa: TID251 (the one place)
     except (DecodeError, OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{path} is not an ONNX model: {first_line(error)}") from error
     if not model.graph.node:
         raise ModelError(f"{path} holds no network")
     return model
@@ -133,38 +103,6 @@ def _check_opset(domain: str, version: int, local: set[str]) -> None:
         )
 
 
-def _values(tensor: onnx.TensorProto) -> NDArray[Any]:
-    if any(dim < 0 for dim in tensor.dims) or np.prod(tensor.dims, dtype=float) > MAX_ELEMENTS:
-        raise UnsafeModelError(f"tensor {tensor.name!r} has the shape {list(tensor.dims)}")
-    with guarded(f"reading weight {tensor.name!r}"):
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
-
-
-def _check_finite(name: str, values: NDArray[Any]) -> None:
-    if not np.issubdtype(values.dtype, np.floating):
-        return
-    bad = int(np.count_nonzero(~np.isfinite(values)))
-    if bad:
-        raise UnsafeModelError(
-            f"weight {name!r} has {bad} of {values.size} values that are NaN or infinite",
-            "train or export the model again",
-        )
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    yield from model.graph.node
-    for function in model.functions:
-        yield from function.node
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
-    for attribute in (a for node in _nodes(model) for a in node.attribute):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-
-
 def _read_external(model: onnx.ModelProto, apart: set[str], path: Path, room: int) -> Weights:
     """Reads all external data: the weights in `apart` into arrays, the others into the model."""
     found: Weights = {}
@@ -180,19 +118,13 @@ def _read_external(model: onnx.ModelProto, apart: set[str], path: Path, room: in
 
 
 def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    tensors = [t for t in _tensors(model) if _is_external(t)]
-    most = Counter(t.name for t in tensors if t.name)
+    found = [t for _, t in tensors(model) if _is_external(t)]
+    most = Counter(t.name for t in found if t.name)
     repeated = [name for name, count in most.items() if count > 1]
     if repeated:
         raise ModelError(f"several tensors are called {repeated[0]!r}")
-    return tensors
+    return found
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _first_line(error: Exception) -> str:
-    """Library messages quote names from the file: only printable text, and not much of it."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text[:300].encode("ascii", "backslashreplace").decode()

@@ -215,7 +215,9 @@ def _step(node: gs.Node, activation: gs.Node | None, capabilities: Capabilities)
 def _extra_precisions(node: gs.Node, capabilities: Capabilities) -> frozenset[str]:
     found = capabilities.precisions.get(node.op, frozenset())
     if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        return found if isinstance(node.inputs[1], gs.Constant) else frozenset()
+        weight = node.inputs[1]
+        batched = node.op == "MatMul" and len(weight.shape) > 2
+        return found if isinstance(weight, gs.Constant) and not batched else frozenset()
     if node.op in ("Add", "Mul"):
         shapes = {tuple(t.shape) for t in node.inputs}
         two = len(shapes) == 1 and not any(isinstance(t, gs.Constant) for t in node.inputs)

@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 from hwprune.errors import HwpruneError
+from hwprune.graph.fold import INLINED
 from hwprune.graph.read import canonical
 from hwprune.graph.safety import MIN_OPSET
 from hwprune.network.operators import supported_ops
@@ -58,7 +59,7 @@ def in_scope(op: str | None = None) -> Iterator[Any]:
             v.type.tensor_type.elem_type
             for v in (*case.model.graph.input, *case.model.graph.output)
         }
-        known = ops <= supported_ops() | {"Constant", "GroupNormalization"} and types <= _TYPES
+        known = ops <= supported_ops().union(INLINED) | {"Constant"} and types <= _TYPES
         if known and (op is None or op in ops):
             yield case
 

@@ -15,6 +15,7 @@ from hwprune.errors import ModelError, UnsupportedModelError, UsageError
 from hwprune.graph.read import canonical, clone, read_graph, to_proto
 from hwprune.network.twin import to_module
 from hwprune.testing.networks import BLOCKS, HEADS, build, build_model, plain, residual
+from hwprune.testing.node_suite import node_tests
 
 SHARED_FILES = (
     "cifar10_resnet8",
@@ -287,12 +288,21 @@ def test_huge_constant_is_not_computed():
 
 @pytest.mark.skipif(onnx.defs.onnx_opset_version() < 28, reason="this onnx ends before opset 28")
 def test_what_is_too_new_to_be_said_in_an_older_opset_is_read_as_it_is():
+    case = next(c for c in node_tests() if c.name == "test_linear_attention_linear")
+    graph = canonical(case.model)
+    assert (graph.opset, [node.op for node in graph.nodes]) == (27, ["LinearAttention"])
+
+
+def test_new_functions_are_said_in_older_operators_and_formats():
+    """onnx writes opset 28 in a file format that no runtime reads yet."""
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "z", "y")]
     nodes = [helper.make_node("SwiGLU", ["x", "z"], ["y"], "swiglu")]
     model = helper.make_model(
         helper.make_graph(nodes, "new", values[:2], values[2:]),
         opset_imports=[helper.make_opsetid("", 28)],
-        ir_version=10,
     )
     graph = canonical(model)
-    assert (graph.opset, [node.op for node in graph.nodes]) == (28, ["SwiGLU"])
+    assert (graph.opset, [node.op for node in graph.nodes]) == (26, ["Sigmoid", "Mul", "Mul"])
+    assert model.ir_version > 13 >= to_proto(graph).ir_version
+    feeds = {n: np.ones((1, 8), np.float32) for n in ("x", "z")}
+    np.testing.assert_allclose(_run(to_proto(graph), feeds)[0], 1 / (1 + np.exp(-1)), rtol=1e-5)

@@ -121,6 +121,35 @@ def test_weights_must_be_finite(model, tmp_path, value):
         read_graph(_save(model, tmp_path))
 
 
+HIDING = [
+    *(("Add", -np.inf, True), ("Add", np.inf, False), ("Add", np.nan, False)),
+    *(("Mul", -np.inf, False), ("Where", -np.inf, True), ("Pad", -np.inf, True)),
+    ("Clip", np.inf, True),
+]
+
+
+@pytest.mark.parametrize(("op", "value", "read"), HIDING)
+def test_minus_infinity_may_hide_something(tmp_path, op, value, read):
+    """Masks of attention and the padding in front of a MaxPool are no damaged weights."""
+    many = np.full(4 if op in ("Add", "Mul") else (), value, np.float32)
+    weights = {"v": many, "c": np.array(True), "p": np.array([0, 1, 0, 0]), "e": np.zeros((), "f4")}
+    inputs = {"Where": ["c", "x", "v"], "Pad": ["x", "p", "v"], "Clip": ["x", "e", "v"]}
+    node = helper.make_node(op, inputs.get(op, ["x", "v"]), ["y"], "last")
+    used = [numpy_helper.from_array(a, n) for n, a in weights.items() if n in node.input]
+    x, y = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s])
+        for n, s in zip("xy", "ab", strict=True)
+    )
+    x.type.tensor_type.shape.dim[1].dim_value = 4
+    graph = helper.make_graph([node], "g", [x], [y], used)
+    path = _save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path)
+    if read:
+        assert read_graph(path).nodes
+    else:
+        with pytest.raises(UnsafeModelError, match="'v' has 4 of 4"):
+            read_graph(path)
+
+
 def test_control_flow_is_refused(model, tmp_path):
     empty = helper.make_graph([], "then", [], [])
     node = helper.make_node("If", ["c0"], ["out"], "if", then_branch=empty, else_branch=empty)
