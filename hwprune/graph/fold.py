@@ -14,9 +14,13 @@ from hwprune.errors import UnsupportedModelError
 from hwprune.graph.shapes import infer
 
 OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs them
+_FOLDS_QUANTIZED = 19  # onnx's own evaluator knows DequantizeLinear from here on
 _OLDEST_IR = 10
 _MAX_FOLDED = 1 << 24  # elements
-_QUANTIZATION = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+_QUANTIZED = frozenset(
+    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv"}
+    | {"QLinearMatMul", "QuantizeLinear"}
+)
 INLINED = (  # functions of the standard: what they consist of can be pruned; SwiGLU has a Swish
     *("Attention", "CastLike", "CenterCropPad", "GroupNormalization"),
     *("RotaryEmbedding", "SwiGLU", "Swish"),
@@ -31,7 +35,8 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     and a runtime may know it. Raises UnsupportedModelError for an old one that onnx cannot convert.
     """
     version = _version(model)
-    wanted = min(max(version, OLDEST), NEWEST)
+    quantized = any(node.op_type in _QUANTIZED for node in model.graph.node)
+    wanted = min(max(version, _FOLDS_QUANTIZED if quantized else OLDEST), NEWEST)
     try:
         if version != wanted:
             model = version_converter.convert_version(model, wanted)
@@ -102,9 +107,22 @@ def _defaults(node: onnx.NodeProto, version: int) -> list[onnx.AttributeProto]:
 
 def _should_fold(node: ir.Node) -> bool:
     """Everything that stays small; the size must be known beforehand, or it may be a bomb."""
-    if node.op_type in _QUANTIZATION:
-        return False
     shapes = [out.shape for out in node.outputs]
     return all(
         s is not None and s.is_static() and math.prod(s.numpy()) <= _MAX_FOLDED for s in shapes
     )
+
+
+def check_float(model: onnx.ModelProto) -> None:
+    """Refuses activations that are quantised (weights were dequantised by folding).
+
+    Raises UnsupportedModelError: their rounding would have to be undone to prune and to quantise
+    anew.
+    """
+    found = [node for node in model.graph.node if node.op_type in _QUANTIZED]
+    if found:
+        raise UnsupportedModelError(
+            f"the network is quantised already: {len(found)} nodes such as {found[0].name!r} "
+            f"({found[0].op_type})",
+            "give the fp32 network that it was made from; hwprune quantises it itself",
+        )

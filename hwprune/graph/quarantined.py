@@ -31,11 +31,14 @@ def main() -> int:
 
 
 def _read(request: dict[str, Any]) -> None:
+    from hwprune.graph.proto import guarded
     from hwprune.graph.read import read_graph, write_graph
 
     shapes = {name: tuple(shape) for name, shape in request["shapes"].items()}
     path, batch, most = Path(request["path"]), request["batch"], request["max_bytes"]
-    write_graph(read_graph(path, shapes, batch, most), Path(request["out"]))
+    graph = read_graph(path, shapes, batch, most)
+    with guarded(f"reading {path}"):
+        write_graph(graph, Path(request["out"]))
 
 
 def _limit(memory: int) -> None:

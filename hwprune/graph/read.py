@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
-from hwprune.graph.fold import converted, fold_constants, inlined
+from hwprune.graph.fold import check_float, converted, fold_constants, inlined
 from hwprune.graph.proto import guarded
 from hwprune.graph.safety import MAX_BYTES, check_rules, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
@@ -82,6 +82,7 @@ def _canonical(
     name_nodes(model)
     model = fold_constants(converted(inlined(model)))
     name_nodes(model)
+    check_float(model)
     check_static(model)
     graph = gs.import_onnx(model)
     put_back(graph, weights)

@@ -44,12 +44,19 @@ def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> tuple[onnx.ModelProt
 
 
 def check_rules(model: onnx.ModelProto) -> None:
-    """Refuses what the compiler cannot treat: foreign domains, control flow, old opsets."""
+    """Refuses what the compiler cannot treat: foreign domains, control flow, old opsets.
+
+    Raises UnsupportedModelError, or UnsafeModelError for too many nodes, or ModelError.
+    """
     count = len(model.graph.node) + sum(len(f.node) for f in model.functions)
     if count > MAX_NODES:
         raise UnsafeModelError(f"the model has {count} nodes, the limit is {MAX_NODES}")
     if model.graph.sparse_initializer:
         raise UnsupportedModelError("sparse initializers are not supported")
+    given = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if twice := given.intersection(node.output):  # onnx's checker lets that pass
+            raise ModelError(f"{min(twice)!r} is an input and comes out of node {node.name!r}, too")
     local = {f.domain for f in model.functions}
     for entry in model.opset_import:
         _check_opset(entry.domain, entry.version, local)

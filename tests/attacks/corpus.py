@@ -163,6 +163,10 @@ BAD: dict[str, Callable[[Path], Path]] = {
         helper.make_node("Gemm", ["x", "w"], ["a"], "first"),
     ),
     "dangling input": built(helper.make_node("Add", ["x", "nothing"], ["y"], "add")),
+    "a name for an input and an output": built(
+        helper.make_node("Relu", ["x"], ["a"], "a"), helper.make_node("Neg", ["a"], ["x"], "b"),
+        helper.make_node("Neg", ["x"], ["y"], "c"),
+    ),
     "one name for two outputs": built(
         helper.make_node("Relu", ["x"], ["y"], "a"), helper.make_node("Neg", ["x"], ["y"], "b")
     ),

@@ -306,3 +306,40 @@ def test_new_functions_are_said_in_older_operators_and_formats():
     assert model.ir_version > 13 >= to_proto(graph).ir_version
     feeds = {n: np.ones((1, 8), np.float32) for n in ("x", "z")}
     np.testing.assert_allclose(_run(to_proto(graph), feeds)[0], 1 / (1 + np.exp(-1)), rtol=1e-5)
+
+
+def _quantized(model, activations):
+    """The model with int8 weights, and with its input rounded, too, if asked."""
+    change, nodes = onnx.ModelProto(), []
+    change.CopyFrom(model)
+    weights = change.graph.initializer
+    for tensor in [t for t in weights if len(t.dims) > 1]:
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        scale = np.float32(np.abs(values).max() / 127)
+        weights.remove(tensor)
+        weights.append(numpy_helper.from_array(np.round(values / scale).astype("i1"), f"q{name}"))
+        weights.append(numpy_helper.from_array(scale, f"s{name}"))
+        nodes.append(helper.make_node("DequantizeLinear", [f"q{name}", f"s{name}"], [name]))
+    if activations:
+        weights.append(numpy_helper.from_array(np.float32(0.1), "s"))
+        nodes.append(helper.make_node("QuantizeLinear", ["x", "s"], ["xq"], "quantize"))
+        nodes.append(helper.make_node("DequantizeLinear", ["xq", "s"], ["xr"]))
+        change.graph.node[0].input[0] = "xr"
+    nodes += change.graph.node
+    del change.graph.node[:]
+    change.graph.node.extend(nodes)
+    return change
+
+
+def test_quantised_weights_become_floats_again():
+    model = _quantized(build_model(residual), activations=False)
+    graph = canonical(model)
+    assert "DequantizeLinear" not in {n.op for n in graph.nodes}
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)}
+    for a, b in zip(_run(model, feeds), _run(to_proto(graph), feeds), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_quantised_activations_are_refused():
+    with pytest.raises(UnsupportedModelError, match=r"already: 2 nodes such as 'quantize'"):
+        canonical(_quantized(build_model(residual), activations=True))
