@@ -10,6 +10,7 @@ from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
 from hwprune.graph.fold import check_float, converted, fold_constants, inlined
+from hwprune.graph.padding import merge_padding
 from hwprune.graph.proto import guarded
 from hwprune.graph.safety import MAX_BYTES, check_rules, load_checked
 from hwprune.graph.shapes import Shape, bind_inputs, check_static, infer
@@ -88,6 +89,7 @@ def _canonical(
     put_back(graph, weights)
     replace_views(graph)
     replace_einsums(graph)
+    merge_padding(graph)
     tidy(graph)
     fold_batchnorm(graph)
     return graph.toposort()

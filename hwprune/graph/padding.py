@@ -1,0 +1,47 @@
+"""Zero padding in a node of its own, as converters from Keras and TFLite write it."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+
+def merge_padding(graph: gs.Graph) -> None:
+    """Lets convolutions pad their input themselves where a Pad puts zeros around it, in place.
+
+    Padding of the batch, of channels, or with anything but zeros stays.
+    """
+    for pad in [node for node in graph.nodes if node.op == "Pad"]:
+        amounts = _zeros_around(pad)
+        readers = list(pad.outputs[0].outputs)
+        outside = any(t is pad.outputs[0] for t in graph.outputs)
+        if amounts is None or outside or not all(_pads(r, pad.outputs[0]) for r in readers):
+            continue
+        for reader in readers:
+            own = reader.attrs.get("pads", [0] * len(amounts))
+            reader.attrs["pads"] = [int(a) + int(b) for a, b in zip(own, amounts, strict=True)]
+            reader.attrs["auto_pad"] = "NOTSET"
+            reader.inputs[0] = pad.inputs[0]
+        pad.outputs.clear()
+
+
+def _zeros_around(pad: gs.Node) -> list[int] | None:
+    """Zeros in front of and behind each spatial axis, as a Conv lists them; else None."""
+    rest = [t for t in pad.inputs[1:] if not t.is_empty()]
+    if pad.attrs.get("mode", "constant") != "constant" or not rest:
+        return None
+    if not all(isinstance(t, gs.Constant) for t in rest):
+        return None
+    fill = pad.inputs[2] if len(pad.inputs) > 2 and not pad.inputs[2].is_empty() else None
+    rank = len(pad.inputs[0].shape)
+    given = pad.inputs[3].values if len(pad.inputs) > 3 and not pad.inputs[3].is_empty() else None
+    axes = range(rank) if given is None else [int(a) % rank for a in np.ravel(given)]
+    amounts = np.zeros((2, rank), np.int64)
+    amounts[:, list(axes)] = np.ravel(pad.inputs[1].values).reshape(2, -1)
+    zeros = fill is None or not np.any(fill.values)
+    spatial = zeros and rank > 2 and not amounts[:, :2].any() and (amounts >= 0).all()
+    return [int(a) for a in amounts[:, 2:].ravel()] if spatial else None
+
+
+def _pads(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether the node is a convolution of `tensor` that says itself how much it pads."""
+    explicit = node.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return node.op == "Conv" and explicit and all(t is not tensor for t in node.inputs[1:])
