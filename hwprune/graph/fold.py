@@ -11,6 +11,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
 from hwprune.errors import UnsupportedModelError
+from hwprune.graph.proto import control_flow, subgraphs
 from hwprune.graph.shapes import infer
 
 OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs them
@@ -76,6 +77,19 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         if len(model.graph.node) == before:
             break
     return infer(model)
+
+
+def decided(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the branches that its static shapes choose.
+
+    Raises UnsupportedModelError for control flow that depends on the data.
+    """
+    if any(subgraphs(node) for node in model.graph.node):
+        model = fold_constants(model)
+    for node in model.graph.node:
+        if subgraphs(node):
+            raise control_flow(node)
+    return model
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
-from hwprune.graph.fold import check_float, converted, fold_constants, inlined
+from hwprune.graph.fold import check_float, converted, decided, fold_constants, inlined
 from hwprune.graph.padding import merge_padding
 from hwprune.graph.proto import guarded
 from hwprune.graph.safety import MAX_BYTES, check_rules, load_checked
@@ -81,7 +81,7 @@ def _canonical(
 ) -> gs.Graph:
     bind_inputs(model, shapes, batch, weights)
     name_nodes(model)
-    model = fold_constants(converted(inlined(model)))
+    model = fold_constants(converted(inlined(decided(model))))
     name_nodes(model)
     check_float(model)
     check_static(model)

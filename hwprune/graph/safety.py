@@ -15,11 +15,19 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
 from hwprune.graph.content import check_content
 from hwprune.graph.external import LARGER, embed, read_external
-from hwprune.graph.proto import first_line, nodes, tensors
+from hwprune.graph.proto import (
+    control_flow,
+    first_line,
+    graphs,
+    nodes,
+    subgraphs,
+    tensors,
+)
 from hwprune.graph.weights import Weights, as_array, separable, set_aside
 
 MAX_BYTES = 4 << 30
 MAX_NODES = 20_000
+MAX_DEPTH = 4
 MIN_OPSET = 9
 
 
@@ -48,11 +56,14 @@ def check_rules(model: onnx.ModelProto) -> None:
 
     Raises UnsupportedModelError, or UnsafeModelError for too many nodes, or ModelError.
     """
-    count = len(model.graph.node) + sum(len(f.node) for f in model.functions)
+    count = sum(1 for _ in nodes(model))
     if count > MAX_NODES:
         raise UnsafeModelError(f"the model has {count} nodes, the limit is {MAX_NODES}")
-    if model.graph.sparse_initializer:
-        raise UnsupportedModelError("sparse initializers are not supported")
+    for depth, graph in graphs(model):
+        if graph.sparse_initializer:
+            raise UnsupportedModelError("sparse initializers are not supported")
+        if depth > MAX_DEPTH:
+            raise UnsafeModelError(f"branches are nested more than {MAX_DEPTH} deep")
     given = {value.name for value in model.graph.input}
     for node in model.graph.node:
         if twice := given.intersection(node.output):  # onnx's checker lets that pass
@@ -66,10 +77,8 @@ def check_rules(model: onnx.ModelProto) -> None:
                 f"node {node.name!r} uses {node.op_type} of domain {node.domain!r}",
                 "export the model with standard ONNX operators only",
             )
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
-            raise UnsupportedModelError(
-                f"node {node.name!r} ({node.op_type}) is control flow, which is not supported"
-            )
+        if subgraphs(node) and node.op_type != "If":  # an If may turn out to be decided
+            raise control_flow(node)
 
 
 def _check_file(path: Path, max_bytes: int) -> None:

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from hwprune.errors import ModelError
+from hwprune.graph.proto import subgraphs
 
 LARGE = 1 << 14  # elements
 MAX_ELEMENTS = 1 << 28  # of one tensor: about 1 GiB of fp32
@@ -27,9 +28,9 @@ def separable(model: onnx.ModelProto) -> set[str]:
     """The large initializers that nothing is computed from beforehand.
 
     Every node that reads one also reads what depends on the network's inputs, so that no constant
-    folding needs its values. None where functions hide who reads what.
+    folding needs its values. None where functions or branches hide who reads what.
     """
-    if model.functions:
+    if model.functions or any(subgraphs(node) for node in model.graph.node):
         return set()
     graph = model.graph
     times = Counter(t.name for t in graph.initializer)

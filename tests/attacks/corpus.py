@@ -123,6 +123,20 @@ def _sparse(folder: Path) -> Path:
     return save(model, inside)
 
 
+def _in_a_branch(folder: Path) -> Path:
+    """External data that only a branch reads, and its condition chooses."""
+    (folder / "secret").write_bytes(SECRET)
+    inside = folder / "model"
+    inside.mkdir()
+    weight = numpy_helper.from_array(np.ones((WIDTH, WIDTH), np.float32), "w")
+    external_data_helper.set_external_data(weight, "../secret")
+    weight.ClearField("raw_data")
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    branch = helper.make_graph([GEMM], "branch", [], out, [weight])
+    node = helper.make_node("If", ["c"], ["y"], "if", then_branch=branch, else_branch=branch)
+    return save(network(node, weights={"c": np.array(True)}), inside)
+
+
 def _symbolic(text: str) -> Callable[[Path], Path]:
     def change(model: onnx.ModelProto) -> None:
         model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = text
@@ -233,6 +247,7 @@ BAD: dict[str, Callable[[Path], Path]] = {
         "short", lambda inside: (inside / "short").write_bytes(b"\0" * 16)
     ),
     "external: sparse ../": _sparse,
+    "external: in a branch": _in_a_branch,
     "dimension 9**9**9**9": _symbolic("9**9**9**9"),
     "dimension of 10 000 brackets": _symbolic("(" * 10_000 + "n" + ")" * 10_000),
     "dimension that imports": _symbolic('__import__("os").system("touch stolen")'),

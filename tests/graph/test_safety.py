@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from hwprune.errors import HwpruneError, ModelError, UnsafeModelError, UnsupportedModelError
+from hwprune.errors import HwpruneError, ModelError, UnsafeModelError
 from hwprune.graph.read import read_graph
 from hwprune.graph.safety import load_checked
 from hwprune.testing.networks import build_model, plain
@@ -150,11 +150,54 @@ def test_minus_infinity_may_hide_something(tmp_path, op, value, read):
             read_graph(path)
 
 
-def test_control_flow_is_refused(model, tmp_path):
-    empty = helper.make_graph([], "then", [], [])
-    node = helper.make_node("If", ["c0"], ["out"], "if", then_branch=empty, else_branch=empty)
-    model.graph.node.append(node)
-    with pytest.raises(UnsupportedModelError, match="control flow"):
+def _branching(*decides, weight=1.0, op="Relu", domain=""):
+    """A Gemm whose input one of two branches makes; `decides` compute the condition `c`."""
+    out = [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)]
+    scale = numpy_helper.from_array(np.full((), weight, np.float32), "scale")
+    scaled = helper.make_node("Mul", ["x", "scale"], ["v"], "scaled")
+    then = helper.make_graph([scaled], "then", [], out, [scale])
+    last = helper.make_graph([helper.make_node(op, ["x"], ["v"], domain=domain)], "else", [], out)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    constants = {"w": np.ones((4, 3), np.float32), "four": np.array(4), "one": np.array(1)}
+    nodes = [
+        *decides,
+        helper.make_node("If", ["c"], ["v_1"], "if", then_branch=then, else_branch=last),
+        helper.make_node("Gemm", ["v_1", "w"], ["y"], "gemm"),
+    ]
+    used = {name for node in nodes for name in node.input}
+    tensors = [numpy_helper.from_array(a, n) for n, a in constants.items() if n in used]
+    graph = helper.make_graph(nodes, "g", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
+BY_SHAPE = (
+    helper.make_node("Shape", ["x"], ["s"]),
+    helper.make_node("Gather", ["s", "one"], ["d"]),
+    helper.make_node("Equal", ["d", "four"], ["c"]),
+)
+BY_DATA = (
+    helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+    helper.make_node("Cast", ["m"], ["c"], to=TensorProto.BOOL),
+)
+
+
+def test_branches_that_shapes_decide_are_taken(tmp_path):
+    """As torch's older exporter writes `squeeze`."""
+    graph = read_graph(_save(_branching(*BY_SHAPE, weight=2.0), tmp_path))
+    assert [n.op for n in graph.nodes] == ["Mul", "Gemm"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (_branching(*BY_DATA), "'if' .If. is control flow"),
+        (_branching(*BY_SHAPE, weight=np.nan), "'scale' has 1 of 1"),
+        (_branching(*BY_SHAPE, op="Steal", domain="evil"), "domain 'evil'"),
+    ],
+)
+def test_other_branches_are_refused(model, message, tmp_path):
+    with pytest.raises(ModelError, match=message):
         read_graph(_save(model, tmp_path))
 
 
