@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from hwprune.errors import DataError
 from hwprune.network.run import Data, Inputs, batches, inputs_of
 from hwprune.network.twin import to_module
 from hwprune.pruning import linear
@@ -70,6 +71,8 @@ def collect(graph: gs.Graph, x: Data, seed: int) -> dict[str, LayerStatistics]:
     The loss is the cross-entropy with labels drawn from the network's own softmax, so that its
     squared gradient estimates the Fisher information (no labels are needed); for a network that
     is no classifier, half the squared error relative to the spread of the outputs.
+
+    Raises DataError where a layer's outputs are not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     samples = inputs_of(x)
@@ -83,6 +86,7 @@ class _Collector(fx.Interpreter):
     def __init__(self, graph: gs.Graph, generator: torch.Generator, samples: int) -> None:
         self.twin = to_module(graph)
         super().__init__(self.twin.requires_grad_(False))
+        self.extra_traceback = False  # torch's, in the middle of our messages
         self.generator, self.samples = generator, samples
         self.layers = linear.layers(self.module)
         self.is_probability = [t.inputs and t.inputs[0].op == "Softmax" for t in graph.outputs]
@@ -115,6 +119,11 @@ class _Collector(fx.Interpreter):
 
     def _record(self, name: str, x: Tensor, output: Tensor, batch: int) -> LayerStatistics:
         layer = self.layers[name]
+        if not bool(torch.isfinite(output).all()):
+            raise DataError(
+                f"layer {name!r} gives values that are NaN or infinite on this data",
+                "check the scale of the data (--mean, --std, --scale), and the weights",
+            )
         if name not in self.found:
             split, columns, outputs = (
                 linear.groups(layer),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwprune.errors import UsageError
+from hwprune.errors import DataError, UsageError
 from hwprune.graph.coupling import couple
 from hwprune.pruning.criteria import CRITERIA, rank_channels
 from hwprune.pruning.obs import Consumer, eliminate
@@ -82,6 +82,12 @@ def test_statistics_against_all_positions(x):
         first.covariance[0].float(), torch.cov(patches.T, correction=0), rtol=0.1, atol=0.05
     )
     assert all((s.fisher >= 0).all() and s.fisher.sum() > 0 for s in found.values())
+
+
+def test_values_that_overflow_are_named(x):
+    graph = networks.build(networks.plain)
+    with pytest.raises(DataError, match=r"^layer '\S+' gives values that are NaN or infinite"):
+        collect(graph, x * 1e38, 0)
 
 
 def test_unknown_criterion():
