@@ -59,6 +59,9 @@ def node_macs(node: gs.Node) -> int:
     if node.op == "Gemm":
         inner = node.inputs[0].shape[0 if node.attrs.get("transA", 0) else 1]
         return int(math.prod(node.outputs[0].shape) * inner)
+    if node.op in ("RNN", "GRU", "LSTM"):
+        steps = math.prod(node.inputs[0].shape[:2])
+        return int(steps * sum(math.prod(t.shape) for t in node.inputs[1:3]))
     if node.op == "MatMul":
         return int(math.prod(node.outputs[0].shape) * node.inputs[0].shape[-1])
     return 0

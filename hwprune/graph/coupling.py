@@ -4,10 +4,12 @@ Every operator with weights makes fresh channel ids; the rule of every other ope
 travel. What union-find puts into one class must go together (design: D3).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from hwprune.graph import elementwise, layers, movement  # noqa: F401 (they register their rules)
+from hwprune.graph import elementwise, layers, movement, recurrent  # noqa: F401 (their rules)
 from hwprune.graph.branches import find_branches
 from hwprune.graph.channels import Coupling
 from hwprune.graph.flow import RULES, Flow, label
@@ -50,7 +52,7 @@ def _flow(graph: gs.Graph) -> Flow:
 def _freeze_shared(flow: Flow, graph: gs.Graph) -> None:
     """An initializer that one reader cuts and another does not must stay whole."""
     readers = {
-        tensor.name: sum(t is tensor for node in tensor.outputs for t in node.inputs)
+        tensor.name: sum(t is tensor for node in _once(tensor.outputs) for t in node.inputs)
         for tensor in graph.tensors().values()
         if len(tensor.outputs) > 1
     }
@@ -58,3 +60,8 @@ def _freeze_shared(flow: Flow, graph: gs.Graph) -> None:
         ids = flow.attached[name, axis]
         if name in readers and count != readers[name]:
             flow.channels.freeze(np.asarray(ids), f"initializer {name!r} is shared")
+
+
+def _once(nodes: Iterable[gs.Node]) -> list[gs.Node]:
+    """A node stands among a tensor's readers as often as it reads the tensor."""
+    return list({id(node): node for node in nodes}.values())

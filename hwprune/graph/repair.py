@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.flow import constant
 from hwprune.graph.movement import channel_pads, channel_slice
+from hwprune.graph.recurrent import GATES, RECURRENCE
 
 _Repair = Callable[[gs.Node, gs.Node, Coupling, Keep], None]
 
@@ -23,6 +24,10 @@ def _conv(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> Non
     """Depthwise: as many groups as input channels. Other grouped ones lose channels per block."""
     if before.attrs.get("group", 1) == before.inputs[0].shape[1] > 1:
         node.attrs["group"] = node.inputs[0].shape[1]
+
+
+def _recurrent(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
+    node.attrs["hidden_size"] = int(node.inputs[RECURRENCE].shape[2])
 
 
 def _shape(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> None:
@@ -110,6 +115,7 @@ def _replace(node: gs.Node, index: int, role: str, values: list[int]) -> None:
 
 
 _REPAIRS: dict[str, _Repair] = {
+    **dict.fromkeys(GATES, _recurrent),
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Reshape": _shape,

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities, Kernel
 from hwprune.graph.channels import Coupling, Widths
+from hwprune.graph.recurrent import GATES
 
 _ABSORBING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}  # heads that may take an activation
 _ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"}
@@ -148,6 +149,8 @@ class KernelGraph:
         if step.op in ("Conv", "ConvTranspose") and found.get("group", "1") != "1":
             per_group = shapes[1][1] if step.op == "Conv" else shapes[1][0]
             found["group"] = str(shapes[0][1] // max(1, per_group))
+        if step.op in GATES:
+            found["hidden_size"] = str(output[-1])
         for index, value in self._constants.get(step.node, {}).items():
             if step.op == "Pad" and index == 1:
                 value = _pads(value, shapes[0], output)

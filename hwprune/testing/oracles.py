@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.cost import input_axis, weight_input
 from hwprune.graph.read import clone, to_proto
+from hwprune.graph.recurrent import GATES, RECURRENCE, WEIGHT
 from hwprune.graph.slim import slim
 from hwprune.network.twin import to_module
 
@@ -63,7 +64,7 @@ def masked(graph: gs.Graph, coupling: Coupling, keep: Keep) -> gs.Graph:
     summed = _summed(graph, coupling)
     for index, group in enumerate(coupling.groups):
         removed = np.setdiff1d(np.arange(group.width), keep.get(group.name, range(group.width)))
-        reads = {_reading(nodes[name]) for name in group.consumers}
+        reads = {place for name in group.consumers for place in _reading(nodes[name])}
         for member in group.members:
             if index in summed or (member.tensor, member.axis) in reads:
                 positions = member.positions[removed].ravel()
@@ -159,5 +160,7 @@ def _summed(graph: gs.Graph, coupling: Coupling) -> set[int]:
     return {group for layout in found for group in np.unique(layout.group).tolist()} - {-1}
 
 
-def _reading(node: gs.Node) -> tuple[str, int]:
-    return node.inputs[weight_input(node) or 0].name, input_axis(node)
+def _reading(node: gs.Node) -> list[tuple[str, int]]:
+    if node.op in GATES:
+        return [(node.inputs[WEIGHT].name, 2), (node.inputs[RECURRENCE].name, 2)]
+    return [(node.inputs[weight_input(node) or 0].name, input_axis(node))]
