@@ -4,6 +4,7 @@ import math
 from contextlib import suppress
 
 import onnx
+import onnx_graphsurgeon as gs
 import onnx_ir as ir
 from onnx import version_converter
 from onnx.inliner import inline_selected_functions
@@ -18,6 +19,8 @@ OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs 
 _FOLDS_QUANTIZED = 19  # onnx's own evaluator knows DequantizeLinear from here on
 _OLDEST_IR = 10
 _MAX_FOLDED = 1 << 24  # elements
+_MAX_SPREAD = 1 << 16  # elements, of what repeats a smaller constant
+_SPREADING = {"ConstantOfShape", "Expand", "Tile"}
 _QUANTIZED = frozenset(
     {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv"}
     | {"QLinearMatMul", "QuantizeLinear"}
@@ -125,6 +128,32 @@ def _should_fold(node: ir.Node) -> bool:
     return all(
         s is not None and s.is_static() and math.prod(s.numpy()) <= _MAX_FOLDED for s in shapes
     )
+
+
+def fold_rest(graph: gs.Graph) -> None:
+    """What onnxscript leaves, by onnxruntime: nodes whose evaluator has several outputs, in place.
+
+    Constants that would only be spread out stay small, and random numbers random.
+    """
+    for _ in range(_ROUNDS):
+        before = len(graph.nodes)
+        if not any(_is_constant(node) and not _stays(node) for node in graph.nodes):
+            return
+        graph.fold_constants(fold_shapes=False, partitioning="basic", should_exclude_node=_stays)
+        graph.cleanup().toposort()
+        if len(graph.nodes) == before:
+            return
+
+
+def _is_constant(node: gs.Node) -> bool:
+    given = [tensor for tensor in node.inputs if not tensor.is_empty()]
+    return bool(given) and all(isinstance(tensor, gs.Constant) for tensor in given)
+
+
+def _stays(node: gs.Node) -> bool:
+    sizes = [math.prod(out.shape) for out in node.outputs if out.shape is not None]
+    limit = _MAX_SPREAD if node.op in _SPREADING else _MAX_FOLDED
+    return node.op.startswith("Random") or max(sizes, default=limit + 1) > limit
 
 
 def check_float(model: onnx.ModelProto) -> None:

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
-from hwprune.graph.fold import check_float, converted, decided, fold_constants, inlined
+from hwprune.graph.fold import check_float, converted, decided, fold_constants, fold_rest, inlined
 from hwprune.graph.padding import merge_padding
 from hwprune.graph.proto import guarded
 from hwprune.graph.safety import MAX_BYTES, check_rules, load_checked
@@ -86,6 +86,7 @@ def _canonical(
     check_float(model)
     check_static(model)
     graph = gs.import_onnx(model)
+    fold_rest(graph)
     put_back(graph, weights)
     replace_views(graph)
     replace_einsums(graph)

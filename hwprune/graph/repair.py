@@ -78,9 +78,10 @@ def _gather(before: gs.Node, node: gs.Node, coupling: Coupling, keep: Keep) -> N
     size = before.inputs[0].shape[axis := before.attrs.get("axis", 0) % _rank(before)]
     kept = coupling.kept(name, axis, keep)
     taken = coupling.kept(before.outputs[0].name, axis, keep)
-    if kept is None or taken is None or indices is None or len(kept) == size:
+    if kept is None or indices is None or len(kept) == size:
         return
-    chosen = np.asarray(indices)[taken] % size
+    stays = slice(None) if taken is None else taken  # a single channel that is taken stays
+    chosen = np.asarray(indices)[stays] % size
     _replace(node, 1, "indices", np.searchsorted(kept, chosen).tolist())
 
 

@@ -12,7 +12,12 @@ Indices = NDArray[np.int64]
 
 
 def replace_views(graph: gs.Graph) -> None:
-    """Replaces every Gather that permutes the elements of a vector by strides, in place."""
+    """Replaces every Gather that permutes the elements of a vector by strides, in place.
+
+    A GatherND that picks along the first axis alone becomes a Gather.
+    """
+    for node in [n for n in graph.nodes if n.op == "GatherND"]:
+        _simplify(node)
     for node in [n for n in graph.nodes if n.op == "Gather"]:
         source, indices = node.inputs
         if len(source.shape or ()) != 1 or not isinstance(indices, gs.Constant):
@@ -36,6 +41,16 @@ def stride_order(indices: Indices, size: int) -> tuple[int, ...] | None:
     dense = np.arange(size).reshape([indices.shape[axis] for axis in order])
     same = np.array_equal(indices, dense.transpose(np.argsort(order)))
     return order if same else None
+
+
+def _simplify(node: gs.Node) -> None:
+    source, indices = node.inputs
+    if not isinstance(indices, gs.Constant) or node.attrs.get("batch_dims", 0):
+        return
+    if indices.values.shape[-1] == 1:
+        places = indices.values[..., 0] % int(source.shape[0])
+        node.op, node.attrs = "Gather", {"axis": 0}
+        node.inputs[1] = gs.Constant(f"{node.name}.places", places)
 
 
 def _replace(graph: gs.Graph, node: gs.Node, order: tuple[int, ...]) -> None:

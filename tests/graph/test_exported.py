@@ -100,7 +100,43 @@ class UnitLength(nn.Module):
         return self.last((x.flatten(2) @ weights.transpose(1, 2)).unflatten(2, x.shape[2:]))
 
 
+class OneKeyForAll(nn.Module):
+    """Queries, one key and one value in a single projection, taken out by their number (Falcon)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.qkv, self.last = (
+            nn.Conv2d(3, 16, 4, 4),
+            nn.Linear(16, 48),
+            nn.Linear(32, 5),
+        )
+
+    def forward(self, x):
+        x = self.first(x).flatten(2).transpose(1, 2)
+        heads = self.qkv(x).unflatten(-1, (6, 8))
+        q, k, v = heads[..., :-2, :], heads[..., [-2], :], heads[..., [-1], :]
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        x = (q @ k.transpose(2, 3)).softmax(-1) @ v
+        return self.last(x.transpose(1, 2).flatten(2)).mean(1)
+
+
+class ObjectQueries(nn.Module):
+    """Learned queries look at an image (DETR): what becomes of them alone is a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.first = nn.Parameter(torch.randn(6, 16)), nn.Conv2d(3, 16, 4, 4)
+        self.norm, self.last = nn.LayerNorm(16), nn.Linear(16, 5)
+        self.look = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        x = self.first(x).flatten(2).transpose(1, 2)
+        queries = self.norm(self.queries).expand(x.shape[0], -1, -1)
+        return self.last((queries + self.look(queries, x, x, need_weights=False)[0]).flatten(0, 1))
+
+
 MODULES = [LinearAttention, SpatialTransformer, Encoder, GroupedQueries, PositionTables, UnitLength]
+MODULES += [OneKeyForAll, ObjectQueries]
 
 
 @pytest.mark.parametrize("opset", [18, 23])

@@ -53,6 +53,18 @@ def test_other_orders_stay(indices):
     assert "Gather" in {n.op for n in gather(array).nodes}
 
 
+def test_picking_rows_by_coordinates_is_a_gather():
+    indices = np.array([[-1], [0], [-1]])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 3])
+    node = helper.make_node("GatherND", ["x", "i"], ["y"], "pick")
+    graph = helper.make_graph([node], "g", [x], [y], [numpy_helper.from_array(indices, "i")])
+    found = canonical(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert [n.op for n in found.nodes] == ["Gather"]
+    values = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(run_graph(found)[0], values[[3, 0, 3]])
+
+
 class ChannelsLastPool(nn.Module):
     """Global pooling behind channels-last layers, which torch exports with `as_strided`."""
 
