@@ -89,7 +89,9 @@ def check_static(model: onnx.ModelProto) -> None:
             if dims is None or not all(d.HasField("dim_value") for d in dims):
                 raise ModelError(
                     f"the shape of {name!r}, output of {node.op_type} {node.name!r}, depends on "
-                    "the data; only static shapes can be compiled"
+                    "the data; only static shapes can be compiled",
+                    "export the network without what comes after it (such as the choice of boxes), "
+                    "or cut it in front of that node by onnx.utils.extract_model",
                 )
             size = 1
             for dim in dims:
