@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 
+from hwprune.errors import ModelError
 from hwprune.graph.batchnorm import fold_batchnorm
 from hwprune.graph.content import check_content
 from hwprune.graph.einsum import replace_einsums
@@ -93,6 +94,8 @@ def _canonical(
     merge_padding(graph)
     tidy(graph)
     fold_batchnorm(graph)
+    if not graph.nodes:
+        raise ModelError("nothing in this model depends on its inputs")
     return graph.toposort()
 
 

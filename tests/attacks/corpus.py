@@ -177,6 +177,10 @@ BAD: dict[str, Callable[[Path], Path]] = {
         helper.make_node("Gemm", ["x", "w"], ["a"], "first"),
     ),
     "dangling input": built(helper.make_node("Add", ["x", "nothing"], ["y"], "add")),
+    "only constants": built(
+        helper.make_node("Add", ["w", "w"], ["y"], "add"), weights={"w": np.ones((2, 2), "f4")}
+    ),
+    "no outputs": changed(lambda m: m.graph.ClearField("output")),
     "a name for an input and an output": built(
         helper.make_node("Relu", ["x"], ["a"], "a"), helper.make_node("Neg", ["a"], ["x"], "b"),
         helper.make_node("Neg", ["x"], ["y"], "c"),
