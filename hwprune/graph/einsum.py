@@ -128,14 +128,15 @@ def _replace(
     node.inputs.clear()
     node.outputs.clear()
     write = _Writer(graph, node.name, out.dtype)
-    batch = [sizes[x] for x in way.batch]
-    rows, summed, columns = (
-        prod(sizes[x] for x in part) for part in (way.rows, way.summed, way.columns)
-    )
-    left = write.shaped(write.ordered(a, of_a, way.left, "left"), [*batch, rows, summed], "left")
+    outer = [sizes[x] for x in way.batch]
+    summed, columns = (prod(sizes[x] for x in part) for part in (way.summed, way.columns))
+    rows = [sizes[x] for x in way.rows]
+    if outer or not rows:  # else they may stay apart: MatMul takes them as its batch
+        rows = [prod(rows)]
+    left = write.shaped(write.ordered(a, of_a, way.left, "left"), [*outer, *rows, summed], "left")
     right = write.ordered(b, of_b, way.right, "right")
-    right = write.shaped(right, [*batch, summed, columns], "right")
-    product = write.node("MatMul", node.name, [left, right], [*batch, rows, columns])
+    right = write.shaped(right, [*outer, summed, columns], "right")
+    product = write.node("MatMul", node.name, [left, right], [*outer, *rows, columns])
     last = write.shaped(product, [sizes[x] for x in way.result], "out")
     last = write.ordered(last, way.result, letters[2], "out")
     last.inputs[0].outputs = [out]
