@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from hwprune.graph import elementwise, layers, movement, recurrent  # noqa: F401 (their rules)
+from hwprune.graph import elementwise, layers, movement, recurrent, reduction  # noqa: F401 (rules)
 from hwprune.graph.flow import RULES
 from hwprune.graph.fold import INLINED
 from hwprune.network.operators import supported_ops

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from hwprune.graph import elementwise, layers, movement, recurrent  # noqa: F401 (their rules)
+from hwprune.graph import elementwise, layers, movement, recurrent, reduction  # noqa: F401 (rules)
 from hwprune.graph.branches import find_branches
 from hwprune.graph.channels import Coupling
 from hwprune.graph.flow import RULES, Flow, label

@@ -1,4 +1,4 @@
-"""How channels flow through operators that move, join, cut or reduce tensors."""
+"""How channels flow through operators that move, join or cut tensors."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -55,6 +55,16 @@ def pixel_shuffle(flow: Flow, node: gs.Node) -> None:
     grid = ids.reshape(*inner, ids.shape[1])
     grid = grid.swapaxes(0, 1) if inner[0] == -1 else grid
     return flow.put(result, {**lines, 1: flow.channels.tie(grid, f"{label(node)} is fixed")})
+
+
+@rule("Col2Im")
+def fold(flow: Flow, node: gs.Node) -> None:
+    """Patches become an image: the values of one channel's patch are one."""
+    lines = flow.keep(node, flow.of(node.inputs[0]), lambda a: a == 1, "moves patches into pixels")
+    if 1 in lines:
+        grid = lines[1].reshape(int(node.outputs[0].shape[1]), -1, lines[1].shape[1])
+        tied = flow.channels.tie(grid.swapaxes(0, 1), f"{label(node)} is fixed")
+        flow.put(node.outputs[0], {1: tied})
 
 
 @rule("Concat")
@@ -124,57 +134,6 @@ def pad(flow: Flow, node: gs.Node) -> None:
     constant_fill = _pads_with_a_constant(node)
     lines = flow.keep(node, lines, lambda a: constant_fill or not any(amounts[a] or ()), fill)
     flow.put(node.outputs[0], {a: _padded(flow, ids, amounts[a]) for a, ids in lines.items()})
-
-
-@rule("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
-def pool(flow: Flow, node: gs.Node) -> None:
-    """Every channel by itself."""
-    lines = flow.keep(node, flow.of(node.inputs[0]), lambda a: a < 2, "pools over the channels")
-    flow.put(node.outputs[0], lines)
-
-
-@rule("GridSample RoiAlign MaxRoiPool")
-def sample(flow: Flow, node: gs.Node) -> None:
-    """Every channel by itself, at places that another input says."""
-    data, *places = node.inputs
-    for tensor in places:
-        flow.freeze(tensor, f"{label(node)} reads places from it")
-    lines = flow.keep(node, flow.of(data), lambda a: a == 1, "samples along the channels")
-    flow.put(node.outputs[0], lines)
-
-
-@rule(
-    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum "
-    "ReduceLogSumExp ReduceSumSquare ArgMax ArgMin"
-)
-def reduce(flow: Flow, node: gs.Node) -> None:
-    """What runs over channels runs over those that are left (decision 0009).
-
-    An index of a channel would mean another one then.
-    """
-    rank = len(node.inputs[0].shape)
-    if node.op.startswith("Arg"):
-        given: list[int] | None = [node.attrs.get("axis", 0)]
-    else:
-        given = constant(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
-    axes = {axis % rank for axis in given or range(rank)}
-    lines = flow.of(node.inputs[0])
-    if node.op.startswith("Arg"):
-        lines = flow.keep(node, lines, lambda a: a not in axes, "counts the channels")
-    lines = {a: ids for a, ids in lines.items() if a not in axes}
-    kept = bool(node.attrs.get("keepdims", 1))
-    moved = {a if kept else a - sum(r < a for r in axes): ids for a, ids in lines.items()}
-    flow.put(node.outputs[0], moved)
-
-
-@rule("Softmax LogSoftmax Hardmax LpNormalization CumSum")
-def along_one_axis(flow: Flow, node: gs.Node) -> None:
-    """Passes unless it normalises or sums over the channels."""
-    data = node.inputs[0]
-    given = constant(node.inputs[1]) if node.op == "CumSum" else [node.attrs.get("axis", -1)]
-    own = (given or [-1])[0] % len(data.shape)
-    lines = flow.keep(node, flow.of(data), lambda a: a != own, "normalises over the channels")
-    flow.put(node.outputs[0], lines)
 
 
 def channel_slice(node: gs.Node, axis: int) -> slice | None:

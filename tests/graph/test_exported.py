@@ -135,8 +135,19 @@ class ObjectQueries(nn.Module):
         return self.last((queries + self.look(queries, x, x, need_weights=False)[0]).flatten(0, 1))
 
 
+class Patches(nn.Module):
+    """Patches that overlap, summed to an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4 * 9, 3, 2, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x):
+        return self.last(F.fold(self.first(x).flatten(2), (12, 12), 3, 1, 1, 2))
+
+
 MODULES = [LinearAttention, SpatialTransformer, Encoder, GroupedQueries, PositionTables, UnitLength]
-MODULES += [OneKeyForAll, ObjectQueries]
+MODULES += [OneKeyForAll, ObjectQueries, Patches]
 
 
 @pytest.mark.parametrize("opset", [18, 23])
