@@ -16,6 +16,7 @@ from hwprune.graph.coupling import couple
 from hwprune.graph.quarantine import read_untrusted
 from hwprune.graph.read import canonical, to_proto
 from hwprune.graph.slim import slim
+from hwprune.network.run import check_batches
 from hwprune.network.twin import to_module
 from hwprune.pruning.criteria import rank_channels
 from hwprune.pruning.reconstruct import FINAL, Reference
@@ -93,6 +94,8 @@ def prune(
             f"the network has {len(graph.inputs)} inputs, calibration {given}",
             "give a tuple with one tensor for each, samples first",
         )
+    if calibration is not None:
+        check_batches(to_module(graph), calibration, int(graph.inputs[0].shape[0]))
     coupling = couple(graph)
     wanted = _wanted(coupling, widths)
     x = torch.zeros(0) if calibration is None else calibration

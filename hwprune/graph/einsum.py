@@ -17,11 +17,13 @@ Letters = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One way to compute it: `left` (batch, rows, summed) times `right` (batch, summed, columns).
+    """One way to compute it: `left` (own, batch, rows, summed) x `right` (batch, summed, columns).
 
-    `swapped` tells that the second operand stands on the left.
+    `own` are axes of the left operand that MatMul repeats the right one for. `swapped` tells that
+    the second operand stands on the left.
     """
 
+    own: Letters
     batch: Letters
     rows: Letters
     summed: Letters
@@ -31,7 +33,7 @@ class Product:
     @property
     def left(self) -> Letters:
         """The order of the left operand's axes."""
-        return self.batch + self.rows + self.summed
+        return self.own + self.batch + self.rows + self.summed
 
     @property
     def right(self) -> Letters:
@@ -41,7 +43,7 @@ class Product:
     @property
     def result(self) -> Letters:
         """The order of the axes that comes out."""
-        return self.batch + self.rows + self.columns
+        return self.own + self.batch + self.rows + self.columns
 
 
 def replace_einsums(graph: gs.Graph) -> None:
@@ -92,9 +94,12 @@ def plan(first: Letters, second: Letters, out: Letters, moving: Sequence[bool]) 
     batch = tuple(x for x in out if x in shared)
     ways = []
     for swapped, (a, b) in ((False, (first, second)), (True, (second, first))):
-        rows = tuple(x for x in out if x in a and x not in b)
+        only = [x for x in out if x in a and x not in b]
+        end = min(map(out.index, batch or only[-1:]), default=0)
+        own = tuple(x for x in only if out.index(x) < end)
+        rows = tuple(only[len(own) :])
         columns = tuple(x for x in out if x in b and x not in a)
-        way = Product(batch, rows, summed, columns, swapped)
+        way = Product(own, batch, rows, summed, columns, swapped)
         a_moves, b_moves = moving[::-1] if swapped else moving
         cost = (a_moves and way.left != a) + (b_moves and way.right != b) + (way.result != out)
         ways.append((cost, swapped, way))
@@ -128,15 +133,15 @@ def _replace(
     node.inputs.clear()
     node.outputs.clear()
     write = _Writer(graph, node.name, out.dtype)
-    outer = [sizes[x] for x in way.batch]
-    summed, columns = (prod(sizes[x] for x in part) for part in (way.summed, way.columns))
-    rows = [sizes[x] for x in way.rows]
-    if outer or not rows:  # else they may stay apart: MatMul takes them as its batch
-        rows = [prod(rows)]
-    left = write.shaped(write.ordered(a, of_a, way.left, "left"), [*outer, *rows, summed], "left")
+    own, batch = ([sizes[x] for x in part] for part in (way.own, way.batch))
+    rows, summed, columns = (
+        prod(sizes[x] for x in part) for part in (way.rows, way.summed, way.columns)
+    )
+    left = write.ordered(a, of_a, way.left, "left")
+    left = write.shaped(left, [*own, *batch, rows, summed], "left")
     right = write.ordered(b, of_b, way.right, "right")
-    right = write.shaped(right, [*outer, summed, columns], "right")
-    product = write.node("MatMul", node.name, [left, right], [*outer, *rows, columns])
+    right = write.shaped(right, [*batch, summed, columns], "right")
+    product = write.node("MatMul", node.name, [left, right], [*own, *batch, rows, columns])
     last = write.shaped(product, [sizes[x] for x in way.result], "out")
     last = write.ordered(last, way.result, letters[2], "out")
     last.inputs[0].outputs = [out]

@@ -8,21 +8,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from hwprune.errors import UnsupportedModelError
+
 Inputs = tuple[Tensor, ...]  # one tensor per input of the network, samples first
 Data = NDArray[np.float32] | Tensor | Inputs  # a network with one input needs no tuple
 
 _CACHED_BYTES = 8 << 20  # of the largest activation: beyond, layers wait for memory
 _MOST = 64
+_MIXED = 0.05  # of the largest output: more is no rounding
 
 
 @torch.inference_mode()
 def outputs(module: fx.GraphModule, x: Data) -> list[Tensor]:
     """All graph outputs for `x`, batch by batch, joined along the first axis."""
-    parts: list[tuple[Tensor, ...]] = []
-    for chunk in batches(module, x):
-        result = module(*chunk)
-        parts.append(result if isinstance(result, tuple) else (result,))
+    parts = [_run(module, chunk) for chunk in batches(module, x)]
     return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+@torch.inference_mode()
+def check_batches(module: fx.GraphModule, x: Data, each: int) -> None:
+    """Whether two portions of `each` samples give the same at once as one after the other.
+
+    A network written for batch 1 may reshape its batch, of length 1, into any axis beside it.
+
+    Raises UnsupportedModelError.
+    """
+    first, second = (tuple(t[at : at + each] for t in inputs_of(x)) for at in (0, each))
+    if len(second[0]) < each:
+        return
+    pairs = zip(_run(module, first), _run(module, second), strict=True)
+    apart = [torch.cat(pair) for pair in pairs]
+    try:
+        joined = _run(module, tuple(torch.cat(pair) for pair in zip(first, second, strict=True)))
+        same = all(_alike(a, b) for a, b in zip(apart, joined, strict=True))
+    except RuntimeError:
+        same = False
+    if not same:
+        raise UnsupportedModelError(
+            "samples get mixed up when the network computes several at once",
+            "its reshapes leave open where the batch goes; export it with a batch of 2 or more, "
+            "if that is what it is to run with",
+        )
 
 
 @torch.inference_mode()
@@ -32,6 +58,19 @@ def capture(module: fx.GraphModule, x: Data, tensors: Collection[str]) -> dict[s
     for chunk in batches(module, x):
         recorder.run(*chunk)
     return {name: torch.cat(parts) for name, parts in recorder.parts.items()}
+
+
+def _run(module: fx.GraphModule, x: Inputs) -> tuple[Tensor, ...]:
+    result = module(*x)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Up to rounding, which deep networks amplify."""
+    if a.shape != b.shape:
+        return False
+    a, b = a.double(), b.double()
+    return bool((a - b).abs().max() <= _MIXED * a.abs().max() + 1e-6)
 
 
 def is_classifier(found: Sequence[Tensor]) -> bool:

@@ -19,7 +19,8 @@ from hwprune.frontend.normalization import Normalization
 from hwprune.graph.channels import Coupling
 from hwprune.graph.coupling import couple
 from hwprune.network.operators import untranslated
-from hwprune.network.run import Inputs
+from hwprune.network.run import Inputs, check_batches
+from hwprune.network.twin import to_module
 from hwprune.registry import get_backend
 from hwprune.stages.options import CompileOptions
 
@@ -68,6 +69,10 @@ def load_job(options: CompileOptions) -> Job:
             "leave --epochs out, or give --epochs 0: everything else works",
         )
     splits, known = load_splits(options, model)
+    if known:  # else nobody would rely on what samples give
+        batch = int(model.graph.inputs[0].shape[0])
+        some = splits.train.take(2 * batch, options.seed)
+        check_batches(to_module(model.graph), _tensors(some), batch)
     threads = options.threads or backend.default_threads()
     able, graph = backend.capabilities(), pool_means(convolve_shortcuts(model.graph))
     return Job(options, backend, able, threads, model, graph, couple(graph), splits, known)

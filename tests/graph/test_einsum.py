@@ -66,7 +66,8 @@ def test_attention_moves_only_what_it_must():
     found = [Counter(n.op for n in einsum(*e).nodes) for e in EQUATIONS[:3]]
     assert [f["Transpose"] for f in found] == [1, 0, 2]
     layer = einsum("bsd,de->bse", (2, 3, 4), (4, 5), constant=True)
-    assert [n.op for n in layer.nodes] == ["MatMul"]
+    tables = einsum("bnhwc,hkc->bnhwk", (1, 2, 3, 4, 5), (3, 6, 5), constant=True)
+    assert [[n.op for n in graph.nodes] for graph in (layer, tables)] == [["MatMul"], ["MatMul"]]
 
 
 @given(st.data())
