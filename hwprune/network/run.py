@@ -1,5 +1,6 @@
 """Running a twin over data: outputs, inner tensors, and how far two networks agree."""
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ Data = NDArray[np.float32] | Tensor | Inputs  # a network with one input needs n
 
 _CACHED_BYTES = 8 << 20  # of the largest activation: beyond, layers wait for memory
 _MOST = 64
+_BROKEN = 1e6  # nats
 _MIXED = 0.05  # of the largest output: more is no rounding
 
 
@@ -82,13 +84,20 @@ def divergence(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """How far two networks' outputs are apart, per sample.
 
     KL divergence in nats for the logits (or probabilities) of one classifier; else half the squared
-    error relative to the variance of each output, averaged.
+    error relative to the variance of each output, averaged. Outputs that are not finite cost a lot.
     """
     if is_classifier(before):
-        return max(0.0, kl(before[0], after[0]))
-    pairs = zip(before, after, strict=True)
-    errors = [float((a - b).square().mean() / a.var().clamp_min(1e-12)) for a, b in pairs]
-    return 0.5 * sum(errors)
+        loss = kl(before[0], after[0])
+    else:
+        pairs = zip(before, after, strict=True)
+        errors = [float((a - b).square().mean() / a.var().clamp_min(1e-12)) for a, b in pairs]
+        loss = 0.5 * sum(errors)
+    return as_loss(loss)
+
+
+def as_loss(value: float) -> float:
+    """Never negative, as rounding may leave it; a lot where it is not finite."""
+    return max(0.0, value) if math.isfinite(value) else _BROKEN
 
 
 def kl(p: Tensor, q: Tensor) -> float:

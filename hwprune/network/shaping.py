@@ -52,8 +52,8 @@ def _batch_axis(before: Shape, after: Shape, axis: int) -> int:
     for own in range(place, len(after)):  # an axis of length 1 within what `axis` becomes
         if prefixes[own] > outer * before[axis]:
             break
-        if after[own] == 1:
-            return own
+        if after[own] == 1 and (own < len(after) - 1 or axis == len(before) - 1):
+            return own  # what lies behind the batch still lies behind it
     split = len(after) - place > len(before) - axis - 1  # the batch goes in front of heads, say
     return place if split or place == 0 else place - 1
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
 from hwprune.network.fork import Tail, fork
-from hwprune.network.run import Data, batches, is_classifier, kl, outputs
+from hwprune.network.run import Data, as_loss, batches, is_classifier, kl, outputs
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import calibrated
 from hwprune.quantize.placement import Placement, place
@@ -99,9 +99,9 @@ def _blocks(names: list[str]) -> Iterator[list[str]]:
 
 def _loss(reference: Sequence[Tensor], answer: Sequence[Tensor]) -> float:
     if is_classifier(reference):
-        return max(0.0, kl(reference[0], answer[0]))
+        return as_loss(kl(reference[0], answer[0]))
     ratios = [
         float((a - r).square().sum() / r.square().sum().clamp_min(1e-30))
         for r, a in zip(reference, answer, strict=True)
     ]
-    return sum(ratios) / len(ratios)
+    return as_loss(sum(ratios) / len(ratios))

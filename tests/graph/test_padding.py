@@ -47,6 +47,18 @@ KEPT = {
 }
 
 
+def test_minus_infinity_is_merged_into_a_max_pool():
+    model = padded([0, 0, 1, 0, 0, 0, 1, 1], -np.inf, op="MaxPool", kernel_shape=[3, 3])
+    graph = canonical(model)
+    assert [(n.op, list(n.attrs["pads"])) for n in graph.nodes] == [("MaxPool", [1, 0, 1, 1])]
+    _computes_the_same(model, graph)
+
+
+def test_a_pool_pads_by_less_than_its_size():
+    model = padded([0, 0, 2, 0, 0, 0, 0, 0], -np.inf, op="MaxPool", kernel_shape=[2, 2])
+    assert [n.op for n in canonical(model).nodes] == ["Pad", "MaxPool"]
+
+
 @pytest.mark.parametrize(("model", "pads"), MERGED.values(), ids=MERGED)
 def test_zeros_are_merged(model, pads):
     graph = canonical(model)

@@ -15,6 +15,7 @@ def test_divergence_of_logits_and_probabilities_agree():
         divergence([p], [q]), divergence([p.softmax(1)], [q.softmax(1)]), rtol=1e-4, atol=0
     )
     assert divergence([p, q], [q, p]) > 0
+    assert 100 < divergence([p], [q * torch.inf]) < float("inf")
 
 
 class Rows(nn.Module):
