@@ -76,6 +76,8 @@ def normalization(flow: Flow, node: gs.Node) -> None:
     for tensor in node.inputs[1:]:
         _along(flow, node, tensor, {0: lines[1]} if 1 in lines else {})
     flow.put(node.outputs[0], lines)
+    for result in node.outputs[1:]:  # running statistics, in training mode
+        flow.put(result, {0: lines[1]} if 1 in lines else {})
 
 
 @rule("LayerNormalization RMSNormalization")

@@ -9,7 +9,9 @@ from hwprune.graph.flow import Flow, constant, label, rule
 def pool(flow: Flow, node: gs.Node) -> None:
     """Every channel by itself."""
     lines = flow.keep(node, flow.of(node.inputs[0]), lambda a: a < 2, "pools over the channels")
-    flow.put(node.outputs[0], lines)
+    for result in node.outputs:  # where a MaxPool found its maxima, too
+        if not result.is_empty():
+            flow.put(result, lines)
 
 
 @rule("GridSample RoiAlign MaxRoiPool")

@@ -167,8 +167,25 @@ def _is_bias(node: gs.Node, beta: float) -> bool:
     )
 
 
+def batch_norm_in_training(
+    x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, momentum: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By the statistics of this batch; and what the running ones become."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    found = x.mean(axes), x.var(axes, correction=0)
+    y = F.batch_norm(x, *found, scale, bias, False, 0.0, eps)
+    mean, var = (
+        old * momentum + new * (1 - momentum) for old, new in zip((mean, var), found, strict=True)
+    )
+    return y, mean, var
+
+
 def _batch_norm(node: gs.Node) -> Call:
-    if node.attrs.get("training_mode", 0) or not all(is_constant(node, i) for i in range(1, 5)):
+    if node.attrs.get("training_mode", 0):
+        eps, momentum = node.attrs.get("epsilon", 1e-5), node.attrs.get("momentum", 0.9)
+        kwargs = {"eps": eps, "momentum": momentum}
+        return Call(batch_norm_in_training, tuple(range(5)), kwargs, many=True)
+    if not all(is_constant(node, i) for i in range(1, 5)):
         raise unsupported(node, "only inference with constant statistics is supported")
     channels = shape(node.inputs[1])[0]
     module = _BATCH_NORM[max(len(node.inputs[0].shape) - 2, 0)](

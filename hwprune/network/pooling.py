@@ -64,6 +64,28 @@ def max_pool(x: Tensor, kernel: Shape, stride: Shape, dilation: Shape, pad: Shap
     return _MAX[len(kernel)](padded, kernel, stride, 0, dilation)
 
 
+def max_pool_places(
+    x: Tensor,
+    kernel: Shape,
+    stride: Shape,
+    dilation: Shape,
+    pad: Shape,
+    columns_first: bool,
+) -> tuple[Tensor, Tensor]:
+    """Max pooling, and where in the flat `x` each maximum was found."""
+    padded = F.pad(x, pad, value=-torch.inf) if any(pad) else x
+    found, places = _MAX[len(kernel)](padded, kernel, stride, 0, dilation, return_indices=True)
+    sizes, front = x.shape[2:], pad[::2][::-1]
+    at = torch.unravel_index(places, padded.shape[2:])
+    inside = [a - begin for a, begin in zip(at, front, strict=True)]
+    order = range(len(sizes)) if columns_first else reversed(range(len(sizes)))
+    flat, step = torch.zeros_like(places), 1
+    for axis in order:
+        flat, step = flat + inside[axis] * step, step * sizes[axis]
+    channel = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(*x.shape[:2])
+    return found, flat + step * channel[(..., *[None] * len(sizes))]
+
+
 def reduce_sum(x: Tensor, axes: Shape, keepdim: bool) -> Tensor:
     """Sum over `axes`."""
     return torch.sum(x, axes, keepdim)
@@ -165,7 +187,10 @@ def _max_pool(node: gs.Node) -> Call:
     extra = _ceil_extra(node, kernel, begin, end)
     pad = pad_list(begin, tuple(a + b for a, b in zip(end, extra, strict=True)))
     kwargs = {"kernel": kernel, "stride": stride, "dilation": dilation, "pad": pad}
-    return Call(max_pool, kwargs=kwargs)
+    if all(extra.is_empty() for extra in node.outputs[1:]):
+        return Call(max_pool, kwargs=kwargs)
+    columns_first = bool(node.attrs.get("storage_order", 0))
+    return Call(max_pool_places, kwargs=kwargs | {"columns_first": columns_first}, many=True)
 
 
 def _global(function: Callable[..., Any]) -> Operator:

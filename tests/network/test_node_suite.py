@@ -19,8 +19,6 @@ REFUSED = (
     "this operator has no torch twin",
     "depends on the data",  # a shape that is itself an input
     "is not constant$",
-    "only inference with constant statistics",
-    "its extra output 'z' is used",  # MaxPool's places of the maxima
     "the reduction '(mul|max|min)' is not supported",
 )
 
