@@ -85,7 +85,7 @@ def _passed(node: gs.Node) -> int | None:
     kept = None
     if node.op == "Transpose":
         perm = list(node.attrs.get("perm", [-1]))
-        return 0 if perm == sorted(perm) and perm[0] == 0 else None
+        return 0 if perm == list(range(len(perm))) else None
     if node.op == "Where" and isinstance(node.inputs[0], gs.Constant):
         chosen = np.unique(node.inputs[0].values)
         kept = None if len(chosen) > 1 else 1 if chosen.all() else 2

@@ -65,6 +65,22 @@ def test_picking_rows_by_coordinates_is_a_gather():
     np.testing.assert_array_equal(run_graph(found)[0], values[[3, 0, 3]])
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_transpose_that_moves_nothing_goes(rank):
+    sizes = [2, 3][:rank]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*sizes, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, sizes)
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["a"], axes=[-1], keepdims=0),
+        helper.make_node("Transpose", ["a"], ["b"]),
+        helper.make_node("Neg", ["b"], ["y"]),
+    ]
+    nodes[1].attribute.append(helper.make_attribute("perm", list(range(rank)), attr_type=7))
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    found = canonical(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert [n.op for n in found.nodes] == ["ReduceMax", "Neg"]
+
+
 class ChannelsLastPool(nn.Module):
     """Global pooling behind channels-last layers, which torch exports with `as_strided`."""
 
