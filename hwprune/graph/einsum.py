@@ -58,7 +58,7 @@ def replace_einsums(graph: gs.Graph) -> None:
 
 
 def parse(equation: str, ranks: Sequence[int]) -> tuple[Letters, Letters, Letters] | None:
-    """The letters of two operands and of the result; an ellipsis becomes capitals of its own.
+    """The letters of two operands and of the result; an ellipsis becomes letters of its own.
 
     None where the equation is another one than these ranks allow.
     """
