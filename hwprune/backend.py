@@ -1,7 +1,7 @@
 """What a target must offer. A plug-in author needs this file and `hwprune.testing` alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +65,20 @@ class Samples:
     cpu_share: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What one process saw of one thing: nanoseconds per run, and CPU time over wall time."""
+
+    runs_ns: tuple[int, ...]
+    cpu_share: float
+
+
+def gather(timed: Iterable[Timed]) -> Samples:
+    """What several processes saw of one thing."""
+    seen = tuple(timed)
+    return Samples(tuple(t.runs_ns for t in seen), tuple(t.cpu_share for t in seen))
+
+
 class Backend(Protocol):
     """One target. Returns raw nanoseconds; statistics live in `hwprune.latency`."""
 
@@ -83,9 +97,13 @@ class Backend(Protocol):
         """Of the runtime on this machine."""
 
     def time_kernels(
-        self, kernels: Sequence[Kernel], threads: int, runs: int, processes: int
-    ) -> list[Samples]:
-        """Times every kernel, interleaved in random order. Raises BackendError."""
+        self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int
+    ) -> Iterator[tuple[int, Timed]]:
+        """Times every kernel once in one fresh process, interleaved, in an order drawn by `seed`.
+
+        Yields (index into `kernels`, what was seen) as soon as it is known, so that whoever stores
+        it loses nothing when measuring is interrupted. Raises BackendError.
+        """
 
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int

@@ -2,17 +2,16 @@
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from hwprune.backends.cpu import host
 from hwprune.backends.cpu.child import ask
 from hwprune.backends.cpu.cost import expected_ns
 from hwprune.backends.cpu.layout import block_size
 
-from hwprune.backend import Capabilities, Identity, Kernel, Samples
+from hwprune.backend import Capabilities, Identity, Kernel, Samples, Timed, gather
 
 _INT8 = frozenset({"int8"})
 _QUANTISED = (
@@ -72,24 +71,26 @@ class CpuBackend:
         )
 
     def time_kernels(
-        self, kernels: Sequence[Kernel], threads: int, runs: int, processes: int
-    ) -> list[Samples]:
+        self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int
+    ) -> Iterator[tuple[int, Timed]]:
         """Times every kernel inside the runtime, many interleaved in one session.
 
         Operators that cannot be built from their signature are priced by an elementwise kernel
         over the same output. Raises BackendError.
         """
         if not kernels:
-            return []
+            return
         request = {
             "task": "kernels",
             "kernels": [json.loads(k.key()) for k in kernels],
             "threads": threads,
             "runs": runs,
+            "seed": seed,
         }
         work_s = 20e-9 * (runs + 10) * sum(expected_ns(k) for k in kernels)
         limit_s = _START_S + 2.0 * len(kernels) + work_s
-        return _gather(ask(request | {"seed": p}, limit_s) for p in range(processes))
+        for index, runs_ns, share in ask(request, limit_s):
+            yield index, Timed(tuple(runs_ns), share)
 
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int
@@ -104,16 +105,11 @@ class CpuBackend:
             "seconds": seconds,
         }
         limit_s = 2 * _START_S * len(models) + 10 * seconds
-        return _gather(ask(request | {"seed": p}, limit_s) for p in range(processes))
-
-
-def _gather(answers: Iterable[Sequence[Mapping[str, Any]]]) -> list[Samples]:
-    """From one list per process to one Samples per thing."""
-    things = zip(*answers, strict=True)
-    return [
-        Samples(tuple(tuple(a["runs_ns"]) for a in t), tuple(a["cpu_share"] for a in t))
-        for t in things
-    ]
+        seen: list[list[Timed]] = [[] for _ in models]
+        for seed in range(processes):
+            for index, runs_ns, share in ask(request | {"seed": seed}, limit_s):
+                seen[index].append(Timed(tuple(runs_ns), share))
+        return [gather(timed) for timed in seen]
 
 
 def _version() -> str | None:

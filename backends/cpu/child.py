@@ -1,51 +1,86 @@
-"""Runs the measuring child and reads its answer."""
+"""Runs the measuring child and reads its answer, line by line."""
 
+import contextlib
 import json
 import os
+import selectors
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hwprune.errors import BackendError
 from hwprune.store.lock import locked
 
-_MODULE = "hwprune.backends.cpu.worker"
+# -P: a checkout in the current folder would hide the installed, mapped package
+_COMMAND = [sys.executable, "-P", "-m", "hwprune.backends.cpu.worker"]
 _WAIT_S = 3600.0
+_CHUNK = 1 << 16
 
 
-def ask(request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
-    """One request, one child process, one answer.
+def ask(request: dict[str, Any], timeout_s: float) -> Iterator[Any]:
+    """One request, one child process; yields each line of its answer, decoded, as it comes.
+
+    A caller that stops early, or is interrupted, takes the child along.
 
     Raises:
         BackendError: The child crashed, hung or answered nonsense; with what it printed.
         StoreError: Another measurement holds this machine for too long.
     """
     with _alone(), tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
-        text = json.dumps(request | {"folder": folder}, allow_nan=False)
+        said = Path(folder) / "stderr"
+        with said.open("w") as errors:
+            pipe = subprocess.PIPE
+            child = subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, stderr=errors)
         try:
-            done = subprocess.run(
-                # -P: a checkout in the current folder would hide the installed, mapped package
-                [sys.executable, "-P", "-m", _MODULE],
-                input=text,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise BackendError(f"onnxruntime did not answer within {timeout_s:.0f} s") from error
-    if done.returncode:
-        raise BackendError(f"measuring failed with status {done.returncode}: {_end(done.stderr)}")
-    try:
-        answer: list[dict[str, Any]] = json.loads(done.stdout)
-    except ValueError as error:
-        raise BackendError(
-            f"the measuring process answered nonsense: {_end(done.stderr)}"
-        ) from error
-    return answer
+            _tell(child, json.dumps(request | {"folder": folder}, allow_nan=False))
+            yield from _answers(child, said, time.monotonic() + timeout_s, timeout_s)
+            if status := child.wait():
+                raise BackendError(f"measuring failed with status {status}: {_end(said)}")
+        finally:
+            child.kill()
+            child.communicate()
+
+
+def _tell(child: "subprocess.Popen[bytes]", text: str) -> None:
+    if child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # it died: its status says so
+            child.stdin.write(text.encode())
+            child.stdin.close()
+        child.stdin = None
+
+
+def _answers(
+    child: "subprocess.Popen[bytes]", said: Path, deadline: float, timeout_s: float
+) -> Iterator[Any]:
+    if child.stdout is None:
+        return
+    for line in _lines(child.stdout, deadline):
+        if line is None:
+            raise BackendError(f"onnxruntime did not answer within {timeout_s:.0f} s")
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise BackendError(f"the measuring process answered nonsense: {_end(said)}") from error
+
+
+def _lines(stream: IO[bytes], deadline: float) -> Iterator[bytes | None]:
+    """Lines as they come; None when the time is over."""
+    waiting = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                yield None
+            found = os.read(stream.fileno(), _CHUNK)
+            *whole, waiting = (waiting + found).split(b"\n")
+            yield from whole
+            if not found:  # an unfinished line is left: the child died, and its status says why
+                return
 
 
 def _alone() -> AbstractContextManager[None]:
@@ -53,6 +88,7 @@ def _alone() -> AbstractContextManager[None]:
     return locked(Path(tempfile.gettempdir()) / f"hwprune-measuring-{os.getuid()}.lock", _WAIT_S)
 
 
-def _end(text: str) -> str:
+def _end(said: Path) -> str:
+    text = said.read_text(errors="replace")
     lines = text.strip().splitlines() or ["it printed nothing"]
     return lines[-1] if "Traceback" in text else "\n".join(lines[-5:])

@@ -1,4 +1,4 @@
-"""The child process that measures: one JSON request on stdin, one JSON answer on stdout.
+"""The child process that measures: a JSON request on stdin, a line of JSON per answer on stdout.
 
 A crash or hang of the runtime ends here and never takes the compiler along. Times are taken with
 the garbage collector off and the inputs made beforehand; warm-up runs are fixed in number.
@@ -48,20 +48,18 @@ def main() -> None:
     gc.disable()
     task = request.pop("task")
     timed = time_kernels(**request) if task == "kernels" else time_models(**request)
-    json.dump([{"runs_ns": runs, "cpu_share": share} for runs, share in timed], answer)
-    answer.close()
+    for index, (runs, share) in timed:
+        print(json.dumps([index, runs, share]), file=answer, flush=True)
 
 
 def time_kernels(
     kernels: Sequence[Any], threads: int, runs: int, seed: int, folder: str
-) -> list[Timed]:
+) -> Iterator[tuple[int, Timed]]:
     """Times kernels in groups, each group interleaved in one session, in random order."""
     chosen = [kernel_from_json(k) for k in kernels]
     order = random.Random(seed).sample(range(len(chosen)), len(chosen))
-    found: dict[int, Timed] = {}
     for group in _groups(order, chosen):
-        found |= _time_group(group, chosen, threads, runs, Path(folder))
-    return [found[i] for i in range(len(chosen))]
+        yield from _time_group(group, chosen, threads, runs, Path(folder)).items()
 
 
 def kernel_from_json(fields: Any) -> Kernel:
@@ -218,7 +216,7 @@ def _numpy_type(kind: str) -> Any:
 
 def time_models(
     models: Sequence[str], threads: int, seconds: float, seed: int, folder: str
-) -> list[Timed]:
+) -> Iterator[tuple[int, Timed]]:
     """Times whole files in turns, A B A B ..., starting with another one in every process."""
     del folder
     sessions = [_open(path, threads) for path in models]
@@ -242,7 +240,8 @@ def time_models(
                 runs[i].append(time.perf_counter_ns() - start)
                 cpu[i] += time.process_time() - used
                 done += 1
-    return [(r, c * 1e9 / sum(r) / threads) for r, c in zip(runs, cpu, strict=True)]
+    for i, (r, c) in enumerate(zip(runs, cpu, strict=True)):
+        yield i, (r, c * 1e9 / sum(r) / threads)
 
 
 def _turn_over(done: int, used: float, threads: int) -> bool:

@@ -1,13 +1,13 @@
 """The null target: prices by rule, samples from a fake clock, the same on every machine."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hwprune.backends.null.model import model_ns
 from hwprune.backends.null.rules import kernel_ns
 
-from hwprune.backend import Capabilities, Identity, Kernel, Samples
+from hwprune.backend import Capabilities, Identity, Kernel, Samples, Timed
 
 _INT8 = frozenset({"int8"})
 _QUANTISED = (
@@ -72,11 +72,12 @@ class NullBackend:
         )
 
     def time_kernels(
-        self, kernels: Sequence[Kernel], threads: int, runs: int, processes: int
-    ) -> list[Samples]:
-        """The rule's price of each kernel, `runs` times per process."""
+        self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int
+    ) -> Iterator[tuple[int, Timed]]:
+        """The rule's price of each kernel, `runs` times."""
         prices = [kernel_ns(k) / threads for k in kernels]
-        return self._samples(prices, runs, processes)
+        for i, samples in enumerate(self._samples(prices, runs, 1)):
+            yield i, Timed(samples.runs_ns[0], samples.cpu_share[0])
 
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from hwprune.backend import Backend, Kernel
+from hwprune.latency.measure import measure
 from hwprune.latency.table import LatencyTable
 from hwprune.store.lock import locked
 
@@ -53,7 +54,7 @@ def fill(
         with _alone(table):
             # Another process may have measured them while we waited.
             rest = _missing(table, batch)
-            samples = backend.time_kernels(rest, table.threads, runs, processes)
+            samples = measure(backend, rest, table.threads, runs, processes)
             table.put_many(dict(zip(rest, samples, strict=True)))
         done += len(batch)
     if progress:

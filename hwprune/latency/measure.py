@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwprune.backend import Samples
+from hwprune.backend import Backend, Kernel, Samples, Timed, gather
 
 CONTENDED = 0.90  # CPU time over wall time below which a process did not have its cores
 UNSTEADY = 0.10  # spread of process medians above which they do not agree (pyperf's limit)
@@ -29,3 +29,14 @@ def _p20_per_process(samples: Samples) -> Sequence[float]:
     if not found:
         raise ValueError("there are no samples to summarise")
     return found
+
+
+def measure(
+    backend: Backend, kernels: Sequence[Kernel], threads: int, runs: int, processes: int
+) -> list[Samples]:
+    """Times every kernel in `processes` fresh processes; nothing is stored. Raises BackendError."""
+    seen: list[list[Timed]] = [[] for _ in kernels]
+    for seed in range(processes):
+        for index, timed in backend.time_kernels(kernels, threads, runs, seed):
+            seen[index].append(timed)
+    return [gather(timed) for timed in seen]

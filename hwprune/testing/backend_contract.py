@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.backend import Backend, Samples
 from hwprune.errors import HwpruneError
+from hwprune.latency.measure import measure
 from hwprune.testing.kernels import conv, example
 
 _PRECISIONS = {"fp32", "int8"}
@@ -49,18 +50,18 @@ class BackendContract:
         assert 1 <= found.weight_bits <= 8
 
     def test_samples_have_the_shape_asked_for(self, backend: Backend) -> None:
-        (samples,) = backend.time_kernels([conv()], threads=1, runs=8, processes=2)
+        (samples,) = measure(backend, [conv()], threads=1, runs=8, processes=2)
         assert len(samples.runs_ns) == len(samples.cpu_share) == 2
         assert all(5 <= len(runs) <= 8 for runs in samples.runs_ns)
         assert all(isinstance(t, int) and t > 0 for runs in samples.runs_ns for t in runs)
 
     def test_no_kernels_no_samples(self, backend: Backend) -> None:
-        assert backend.time_kernels([], threads=1, runs=5, processes=1) == []
+        assert measure(backend, [], threads=1, runs=5, processes=1) == []
 
     def test_answers_in_the_order_asked(self, backend: Backend) -> None:
         widths = (16, 256, 32, 128)
         kernels = [conv(channels=(64, w), size=28) for w in widths]
-        times = [_ns(s) for s in backend.time_kernels(kernels, threads=1, runs=10, processes=1)]
+        times = [_ns(s) for s in measure(backend, kernels, threads=1, runs=10, processes=1)]
         by_time = [w for _, w in sorted(zip(times, widths, strict=True))]
         assert by_time == sorted(widths)
 
@@ -69,30 +70,30 @@ class BackendContract:
         if precision not in backend.capabilities().precisions.get("Conv", {"fp32"}) | {"fp32"}:
             pytest.skip("no such convolution")
         few, many = (conv(precision, (c, c), size=28) for c in (16, 128))
-        small, large = backend.time_kernels([few, many], threads=1, runs=10, processes=1)
+        small, large = measure(backend, [few, many], threads=1, runs=10, processes=1)
         assert _ns(large) > 4 * _ns(small)
 
     def test_every_claimed_precision_can_be_timed(self, backend: Backend) -> None:
         claimed = backend.capabilities().precisions
         kernels = [example(op, p) for op, precisions in claimed.items() for p in precisions]
-        found = backend.time_kernels(kernels, threads=1, runs=5, processes=1)
+        found = measure(backend, kernels, threads=1, runs=5, processes=1)
         assert all(_ns(s) > 0 for s in found)
 
     def test_every_claimed_fusion_can_be_timed(self, backend: Backend) -> None:
         claims = backend.capabilities()
         kernels = [conv(p, fused=(a,)) for p, ops in claims.activations.items() for a in ops]
         kernels += [conv(p, fused=("Add", "Relu")) for p in claims.residual_fused]
-        found = backend.time_kernels(kernels, threads=1, runs=5, processes=1)
+        found = measure(backend, kernels, threads=1, runs=5, processes=1)
         assert all(_ns(s) > 0 for s in found)
 
     def test_boundaries_can_be_timed(self, backend: Backend) -> None:
         kernels = [example(op, "int8") for op in ("QuantizeLinear", "DequantizeLinear")]
-        found = backend.time_kernels(kernels, threads=1, runs=5, processes=1)
+        found = measure(backend, kernels, threads=1, runs=5, processes=1)
         assert all(_ns(s) > 0 for s in found)
 
     def test_an_unknown_operator_gets_a_price(self, backend: Backend) -> None:
         kernels = [example("NoSuchOperator"), conv()]
-        strange, known = backend.time_kernels(kernels, threads=1, runs=5, processes=1)
+        strange, known = measure(backend, kernels, threads=1, runs=5, processes=1)
         assert _ns(strange) > 0
         assert _ns(known) > 0
 

@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import onnx
@@ -12,6 +11,7 @@ from hwprune.backends.cpu.worker import kernel_from_json
 
 from hwprune.backend import Backend, Kernel
 from hwprune.errors import BackendError
+from hwprune.latency.measure import measure
 from hwprune.testing.backend_contract import BackendContract
 from hwprune.testing.kernels import conv, example
 
@@ -89,7 +89,7 @@ def test_fp32_residual_folds_into_the_convolution(width, tmp_path):
 @pytest.mark.ort
 def test_kernels_the_optimiser_renames_are_still_found():
     whole, apart = example("HardSwish"), conv()
-    swish, _ = CpuBackend().time_kernels([whole, apart], threads=1, runs=5, processes=1)
+    swish, _ = measure(CpuBackend(), [whole, apart], threads=1, runs=5, processes=1)
     assert len(swish.runs_ns[0]) == 5
 
 
@@ -103,18 +103,16 @@ def test_every_example_can_be_built(tmp_path):
 
 def test_a_crashing_child_is_reported_with_what_it_printed(monkeypatch):
     code = "import sys, os; print('the runtime said no', file=sys.stderr, flush=True); os.abort()"
-    real = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda _, **k: real([sys.executable, "-c", code], **k))
+    monkeypatch.setattr(child, "_COMMAND", [sys.executable, "-c", code])
     with pytest.raises(BackendError, match="the runtime said no"):
-        child.ask({}, timeout_s=10)
+        list(child.ask({}, timeout_s=10))
 
 
 def test_a_hanging_child_is_killed(monkeypatch):
-    real = subprocess.run
     hang = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(subprocess, "run", lambda _, **k: real(hang, **k))
+    monkeypatch.setattr(child, "_COMMAND", hang)
     with pytest.raises(BackendError, match="did not answer within 1 s"):
-        child.ask({}, timeout_s=1)
+        list(child.ask({}, timeout_s=1))
 
 
 def test_short_kernels_are_repeated_and_long_ones_not():
@@ -156,7 +154,7 @@ def test_layout_changes_run_at_every_width_on_this_machine(op, channels):
 def test_a_kernel_that_fails_while_it_runs_is_priced_by_a_stand_in():
     bad = Kernel("Gather", "fp32", ((1, 8),), (1, 1), (("axis", "1"), ("const:1", "[99]")))
     good = conv()
-    priced, timed = CpuBackend().time_kernels([bad, good], threads=1, runs=5, processes=1)
+    priced, timed = measure(CpuBackend(), [bad, good], threads=1, runs=5, processes=1)
     assert len(priced.runs_ns[0]) == len(timed.runs_ns[0]) == 5
 
 

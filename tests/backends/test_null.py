@@ -8,6 +8,7 @@ from hwprune.backends.null.model import kernels_of
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.backend import Backend
+from hwprune.latency.measure import measure
 from hwprune.testing.backend_contract import BackendContract
 from hwprune.testing.kernels import conv, example
 
@@ -19,7 +20,7 @@ class TestContract(BackendContract):
 
 
 def price(kernel):
-    return NullBackend().time_kernels([kernel], 1, 1, 1)[0].runs_ns[0][0]
+    return measure(NullBackend(), [kernel], 1, 1, 1)[0].runs_ns[0][0]
 
 
 def test_fp32_output_channels_come_in_blocks_of_16():
@@ -35,20 +36,20 @@ def test_int8_off_the_multiple_of_4_is_slower_than_the_wider_layer():
 
 def test_the_clock_moves_by_what_was_timed():
     clock = FakeClock()
-    samples = NullBackend(clock=clock).time_kernels([conv(), example("Add")], 1, 3, 2)
+    samples = measure(NullBackend(clock=clock), [conv(), example("Add")], 1, 3, 2)
     assert clock.now_ns == sum(t for s in samples for runs in s.runs_ns for t in runs)
 
 
 def test_noise_stays_within_its_bound_and_repeats():
     quiet = price(conv())
-    first, second = (NullBackend(noise=0.2).time_kernels([conv()], 1, 50, 1) for _ in range(2))
+    first, second = (measure(NullBackend(noise=0.2), [conv()], 1, 50, 1) for _ in range(2))
     assert first == second
     ratios = np.array(first[0].runs_ns[0]) / quiet
     assert 0.79 < ratios.min() < 0.9 < 1.1 < ratios.max() < 1.21
 
 
 def test_drift_slows_down_with_the_clock():
-    samples = NullBackend(drift=100.0).time_kernels([conv()], 1, 100, 1)[0].runs_ns[0]
+    samples = measure(NullBackend(drift=100.0), [conv()], 1, 100, 1)[0].runs_ns[0]
     assert samples[-1] > samples[0]
 
 
@@ -116,5 +117,5 @@ def test_a_file_pays_for_every_change_of_precision(tmp_path):
 
 def test_a_file_costs_the_sum_of_its_kernels(tmp_path):
     path, backend = quantised(tmp_path, leave_second_fp32=False), NullBackend()
-    total = sum(s.runs_ns[0][0] for s in backend.time_kernels(kernels_of(path), 1, 1, 1))
+    total = sum(s.runs_ns[0][0] for s in measure(backend, kernels_of(path), 1, 1, 1))
     assert backend.time_models([path], 1, 0.1, 1)[0].runs_ns[0][0] == pytest.approx(total, rel=1e-3)
