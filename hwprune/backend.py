@@ -34,6 +34,33 @@ class Kernel:
         )
 
 
+RUN = Kernel("Run", "fp32", (), ())  # what one call of the runtime costs, whatever it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Layouts:
+    """Memory layouts that a runtime computes in, beside channels first in one piece ("plain").
+
+    A target without any keeps the defaults.
+    """
+
+    block: int = 1  # channels per block of what fp32 convolutions read and write
+    multiple: int = 1  # of this many channels must be what a blocked convolution reads
+    blocked: frozenset[str] = frozenset()  # fp32 ops that can stay in blocks
+    channels_last: frozenset[str] = frozenset()  # int8 ops that read and write channels last
+    either: frozenset[str] = frozenset()  # int8 ops that take whichever layout comes
+
+    def convolves_in_blocks(self, channels: int, outputs: int, groups: int) -> bool:
+        """Whether an fp32 convolution of an image with these channels runs in blocks."""
+        if self.block == 1 or "Conv" not in self.blocked:
+            return False
+        if groups == 1:
+            return channels < self.block or channels % self.multiple == 0
+        if channels == outputs == groups:
+            return outputs % self.multiple == 0
+        return all(n // groups % self.block == 0 for n in (channels, outputs))
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the target's kernels can do, stated by the backend and never assumed elsewhere."""
@@ -42,7 +69,7 @@ class Capabilities:
     activations: Mapping[str, frozenset[str]]  # precision -> ops fused behind Conv/Gemm
     residual_fused: frozenset[str]  # precisions in which Conv + Add (+ Relu) is one kernel
     passthrough: frozenset[str]  # int8 ops that keep scale and zero point (MaxPool, Reshape...)
-    blocked: frozenset[str] = frozenset()  # fp32 ops that stay in the runtime's blocked layout
+    layouts: Layouts = Layouts()
     weight_bits: int = 8  # 7 where the CPU saturates u8 x s8 products
     per_channel: bool = True
 

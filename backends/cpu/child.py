@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
@@ -17,12 +17,14 @@ from hwprune.errors import BackendError
 from hwprune.store.lock import locked
 
 # -P: a checkout in the current folder would hide the installed, mapped package
-_COMMAND = [sys.executable, "-P", "-m", "hwprune.backends.cpu.worker"]
+_COMMAND = [sys.executable, "-P", "-m", "hwprune.backends.cpu.agent"]
 _WAIT_S = 3600.0
 _CHUNK = 1 << 16
 
 
-def ask(request: dict[str, Any], timeout_s: float) -> Iterator[Any]:
+def ask(
+    request: dict[str, Any], timeout_s: float, models: Sequence[bytes] = ()
+) -> Iterator[Any]:
     """One request, one child process; yields each line of its answer, decoded, as it comes.
 
     A caller that stops early, or is interrupted, takes the child along.
@@ -37,7 +39,8 @@ def ask(request: dict[str, Any], timeout_s: float) -> Iterator[Any]:
             pipe = subprocess.PIPE
             child = subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, stderr=errors)
         try:
-            _tell(child, json.dumps(request | {"folder": folder}, allow_nan=False))
+            sizes = {"models": [len(m) for m in models]}
+            _tell(child, json.dumps(request | sizes, allow_nan=False), models)
             yield from _answers(child, said, time.monotonic() + timeout_s, timeout_s)
             if status := child.wait():
                 raise BackendError(f"measuring failed with status {status}: {_end(said)}")
@@ -46,10 +49,11 @@ def ask(request: dict[str, Any], timeout_s: float) -> Iterator[Any]:
             child.communicate()
 
 
-def _tell(child: "subprocess.Popen[bytes]", text: str) -> None:
+def _tell(child: "subprocess.Popen[bytes]", text: str, models: Sequence[bytes]) -> None:
     if child.stdin is not None:
         with contextlib.suppress(BrokenPipeError):  # it died: its status says so
-            child.stdin.write(text.encode())
+            child.stdin.write(text.encode() + b"\n")
+            child.stdin.writelines(models)
             child.stdin.close()
         child.stdin = None
 

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 DOMAIN = "com.microsoft.nchwc"
-_LEAST = 4  # channels: the reordering takes multiples of them only
+LEAST = 4  # channels: the reordering takes multiples of them only
 
 
 @cache
@@ -17,7 +17,7 @@ def block_size() -> int:
     """
     import onnxruntime as ort
 
-    shape = [1, _LEAST, 1, 1]
+    shape = [1, LEAST, 1, 1]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("ReorderInput", ["x"], ["y"], domain=DOMAIN)],
@@ -35,4 +35,4 @@ def block_size() -> int:
         (blocked,) = session.run(None, {"x": np.zeros(shape, np.float32)})
     except Exception:  # the runtime's own types; whatever it says, it has no such kernel
         return 1
-    return 1 if blocked.shape[1] == _LEAST else int(blocked.shape[1])
+    return 1 if blocked.shape[1] == LEAST else int(blocked.shape[1])

@@ -1,7 +1,8 @@
 """Micro-models: ONNX nodes that onnxruntime turns into exactly the kernel asked for.
 
-Everything that belongs to a kernel is named `k<index>.<copy>/...`, which survives the optimiser
-(fused nodes keep the name of their head or of their output); what only leads up to it is not.
+Everything that belongs to a kernel is named `k<index>/...`, which survives the optimiser (fused
+nodes keep the name of their head or of their output); what only leads up to it is not. Weights are
+declared, not stored: the process that runs the model makes them up.
 """
 
 import json
@@ -11,19 +12,23 @@ from typing import Any
 
 import numpy as np
 import onnx
-from hwprune.backends.cpu.layout import DOMAIN, block_size
+from hwprune.backends.cpu.layout import DOMAIN, LEAST, block_size
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.backend import Kernel, Shape
 
 OPSET = 20
+CONTRIB = "com.microsoft"
+LAST = '"last"'  # the attribute `layout` of a kernel whose tensors have channels last
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "BatchNormalization"}
 _WEIGHTED |= {"PRelu", "InstanceNormalization", "GroupNormalization"}
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
 _BOUNDARY = {"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"}
 _BIASED = {"Conv", "ConvTranspose", "Gemm"}
 _SCALE = 6 / 255  # of every activation: Clip(0, 6) then covers the whole range of uint8
+
+Weight = tuple[str, str, Shape]  # name, numpy type, shape of a tensor that is made up
 
 
 @dataclass
@@ -35,6 +40,7 @@ class MicroModel:
     inputs: dict[str, tuple[int, Shape]] = field(default_factory=dict)  # name -> type, shape
     outputs: dict[str, tuple[int, Shape | None]] = field(default_factory=dict)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    weights: list[Weight] = field(default_factory=list)
 
     def proto(self) -> onnx.ModelProto:
         """The whole as one model."""
@@ -46,7 +52,7 @@ class MicroModel:
             [values(n, t, s) for n, (t, s) in self.outputs.items()],
             self.constants,
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+        opsets = [helper.make_opsetid(d, v) for d, v in (("", OPSET), (DOMAIN, 1), (CONTRIB, 1))]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
     def input(self, shape: Shape, kind: int = TensorProto.FLOAT) -> str:
@@ -59,6 +65,13 @@ class MicroModel:
         """A new initializer."""
         name = f"{self.prefix}const{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def weight(self, shape: Shape, kind: str = "float32") -> str:
+        """A new initializer whose values do not matter."""
+        name = f"{self.prefix}weight{len(self.constants)}"
+        self.constants.append(declared(name, kind, shape))
+        self.weights.append((name, kind, shape))
         return name
 
     def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **more: Any) -> list[str]:
@@ -75,13 +88,23 @@ class MicroModel:
             self.outputs[tensor] = (kind, shape if len(tensors) == 1 else None)
 
 
-def build(kernels: Sequence[tuple[str, Kernel]]) -> onnx.ModelProto:
+def build(kernels: Sequence[tuple[str, Kernel]]) -> MicroModel:
     """One model of all kernels, each under its own name prefix."""
     model = MicroModel()
     for prefix, kernel in kernels:
         model.prefix = prefix
         add(model, kernel)
-    return model.proto()
+    return model
+
+
+def declared(name: str, kind: str, shape: Shape) -> onnx.TensorProto:
+    """An initializer without its values: they are given when the session is created."""
+    tensor = TensorProto(name=name, dims=shape, data_location=TensorProto.EXTERNAL)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    size = np.dtype(kind).itemsize * int(np.prod(shape))
+    for key, value in (("location", "made up"), ("offset", 0), ("length", size)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
 
 
 def add(model: MicroModel, kernel: Kernel) -> None:
@@ -94,6 +117,10 @@ def add(model: MicroModel, kernel: Kernel) -> None:
         _add_boundary(model, kernel)
     elif kernel.op in _SHAPE_ONLY:
         _add_reshape(model, kernel)
+    elif kernel.op == "Transpose" and kernel.precision == "int8":
+        _add_transpose(model, kernel)
+    elif ("layout", LAST) in kernel.attributes:
+        _add_channels_last(model, kernel)
     elif kernel.precision == "int8":
         _add_int8(model, kernel)
     else:
@@ -107,12 +134,12 @@ def stand_in(kernel: Kernel) -> Kernel:
 
 def _add_fp32(model: MicroModel, kernel: Kernel) -> None:
     operands = [
-        model.input(shape) if is_activation(kernel, i) else model.constant(_weights(kernel, shape))
+        model.input(shape) if is_activation(kernel, i) else model.weight(shape)
         for i, shape in enumerate(_operands(kernel))
     ]
     found = _apply(model, kernel, operands)
     if "Add" in kernel.fused:
-        found = model.node("Add", [found[0], _blocked(model, kernel.inputs[-1])])
+        found = model.node("Add", [found[0], _residual(model, kernel)])
     model.result(_activate(model, kernel, found), kernel.output)
 
 
@@ -129,6 +156,33 @@ def _add_int8(model: MicroModel, kernel: Kernel) -> None:
     zero = np.uint8(0 if kernel.fused else 128)
     quantized = [_quantize(model, tensor, _SCALE, zero) for tensor in found]
     model.result(quantized, kernel.output, TensorProto.UINT8)
+
+
+def _add_transpose(model: MicroModel, kernel: Kernel) -> None:
+    source = model.input(kernel.inputs[0], TensorProto.UINT8)
+    found = model.node("Transpose", [source], perm=json.loads(dict(kernel.attributes)["perm"]))
+    model.result(found, kernel.output, TensorProto.UINT8)
+
+
+def _add_channels_last(model: MicroModel, kernel: Kernel) -> None:
+    """What the runtime makes of a pool or Concat between int8 convolutions; shapes are N C H W."""
+    attributes = {k: json.loads(v) for k, v in kernel.attributes if k != "layout"}
+    sources = [model.input(_last(s), TensorProto.UINT8) for s in kernel.inputs]
+    scale, zero = _encoding(model, _SCALE, np.uint8(128))
+    if kernel.op == "Concat":
+        operands = [scale, zero, *(name for s in sources for name in (s, scale, zero))]
+        found = model.node("QLinearConcat", operands, domain=CONTRIB, axis=3)
+    elif kernel.op == "MaxPool":
+        found = model.node("NhwcMaxPool", sources, domain=CONTRIB, **attributes)
+    else:
+        operands = [*sources, scale, zero, scale, zero]
+        name = f"QLinear{kernel.op}"
+        found = model.node(name, operands, domain=CONTRIB, channels_last=1, **attributes)
+    model.result(found, _last(kernel.output), TensorProto.UINT8)
+
+
+def _last(shape: Shape) -> Shape:
+    return shape[0], *shape[2:], shape[1]
 
 
 def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
@@ -148,7 +202,7 @@ def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
             )
             model.result(found_all, shape)
         else:
-            narrow = (shape[0], -(-shape[1] // 4) * 4, *shape[2:])
+            narrow = (shape[0], -(-shape[1] // LEAST) * LEAST, *shape[2:])
             model.result(model.node(kernel.op, [model.input(narrow)], domain=DOMAIN), padded)
 
 
@@ -161,12 +215,13 @@ def _add_reshape(model: MicroModel, kernel: Kernel) -> None:
     model.result(model.node("Neg", behind, prefix="lead/"), kernel.output)
 
 
-def _blocked(model: MicroModel, shape: Shape) -> str:
-    """A tensor in the runtime's blocked layout: Conv + Add fuses only with such a residual."""
-    if len(shape) != 4:
+def _residual(model: MicroModel, kernel: Kernel) -> str:
+    """The other operand of a fused Add, in the layout of the convolution: else nothing fuses."""
+    shape, channels = kernel.inputs[-1], kernel.inputs[0][1]
+    if len(shape) != 4 or (channels >= block_size() and channels % LEAST):
         return model.input(shape)
-    narrow = model.input((shape[0], 4, *shape[2:]))
-    weights = model.constant(_normal((shape[1], 4, 1, 1)))
+    narrow = model.input((shape[0], LEAST, *shape[2:]))
+    weights = model.weight((shape[1], LEAST, 1, 1))
     return model.node("Conv", [narrow, weights], prefix="lead/", kernel_shape=[1, 1])[0]
 
 
@@ -187,7 +242,9 @@ def is_activation(kernel: Kernel, index: int) -> bool:
 
 def _apply(model: MicroModel, kernel: Kernel, operands: list[str]) -> list[str]:
     """The operator itself, its steering inputs (`const:<index>`) put where they belong."""
-    attributes = {k: json.loads(v) for k, v in kernel.attributes if ":" not in k}
+    attributes = {
+        k: json.loads(v) for k, v in kernel.attributes if ":" not in k and k != "layout"
+    }
     steering = {int(k[6:]): json.loads(v) for k, v in kernel.attributes if k[:6] == "const:"}
     outputs = 1
     if kernel.op == "Split":
@@ -234,24 +291,14 @@ def _activate(model: MicroModel, kernel: Kernel, tensors: list[str]) -> list[str
     return tensors
 
 
-def _weights(kernel: Kernel, shape: Shape) -> NDArray[np.float32]:
-    values = _normal(shape)
-    return np.abs(values) + np.float32(0.1) if "Normalization" in kernel.op else values
-
-
-def _normal(shape: Shape) -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * np.float32(0.05)
-
-
 def _quantized_constant(model: MicroModel, kernel: Kernel, index: int, shape: Shape) -> str:
     if kernel.op in _BIASED and index == 2:
         scales = np.full(shape, _SCALE * 0.01, np.float32)
         bias = model.constant(np.ones(shape, np.int32))
         return _dequantize(model, bias, scales, np.zeros(shape, np.int32), axis=0)[0]
     axis = _channel_axis(kernel)
-    values = np.random.default_rng(0).integers(-63, 64, shape, dtype=np.int8)
     scales, zeros = np.full(shape[axis], 0.01, np.float32), np.zeros(shape[axis], np.int8)
-    return _dequantize(model, model.constant(values), scales, zeros, axis=axis)[0]
+    return _dequantize(model, model.weight(shape, "int8"), scales, zeros, axis=axis)[0]
 
 
 def _channel_axis(kernel: Kernel) -> int:

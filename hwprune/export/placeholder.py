@@ -1,5 +1,6 @@
 """Made-up activation ranges: enough to time a network whose activations nobody has seen yet."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx_graphsurgeon as gs
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
 from hwprune.quantize.encodings import Encoding, Encodings
-from hwprune.quantize.placement import nonnegative, place, products
+from hwprune.quantize.placement import Placement, bounds, nonnegative, place, products
 
 _SCALE = np.float32(0.05)
 
@@ -19,14 +20,28 @@ def placeholder_encodings(
     """Encodings of everything that `lower` needs: right in form, arbitrary in range."""
     placement = place(graph, kernels, capabilities)
     positive = nonnegative(graph)
+    clipped = _clipped(graph, placement)
     activations = {
-        tensor: Encoding(np.asarray(_SCALE), np.asarray(0 if tensor in positive else 128))
+        tensor: clipped.get(tensor)
+        or Encoding(np.asarray(_SCALE), np.asarray(0 if tensor in positive else 128))
         for tensor in placement.encoded
     }
     weights = {
         node.inputs[1].name: _weight(node, capabilities) for node in products(graph, placement)
     }
     return Encodings(activations, weights)
+
+
+def _clipped(graph: gs.Graph, placement: Placement) -> dict[str, Encoding]:
+    """Ranges that end where a folded Clip does, as calibrated ones would: it is then left out."""
+    folded = set(placement.folded.values())
+    found = {}
+    for node in graph.nodes:
+        low, high = bounds(node) if node.name in folded else (0.0, math.inf)
+        if math.isfinite(high - low):
+            scale = np.asarray((high - low) / 255, np.float32)
+            found[node.outputs[0].name] = Encoding(scale, np.asarray(round(-low / float(scale))))
+    return found
 
 
 def _weight(node: gs.Node, capabilities: Capabilities) -> Encoding:

@@ -8,19 +8,21 @@ is a sum of factors: exactly what the decoder needs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprune.backend import Kernel
-from hwprune.latency.interpolate import families_of, price_family, select
-from hwprune.latency.kernels import KernelGraph, Link, Step
+from hwprune.backend import RUN, Kernel
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.families import Class, Families
+from hwprune.latency.kernels import KernelGraph, link_part, step_part
 from hwprune.latency.space import SearchSpace, groups_of
+from hwprune.latency.structure import Link, Step
+from hwprune.latency.teeth import Teeth
 from hwprune.plan import Configuration
 
-Lookup = Callable[[Kernel], float | None]
 _Emit = Callable[[Mapping[str, int], frozenset[str], Mapping[str, str]], list[Kernel]]
 _Form = tuple[int, ...]  # options of the branch and kernel variables of a scope
 
@@ -35,15 +37,15 @@ class LatencyFactor:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the sum of rows misses of a whole run: a cost per kernel and precision, and a factor.
+class Estimate:
+    """Predicted latency, nanoseconds, with its standard deviation."""
 
-    Rows are timed inside the runtime, without the dispatch around every kernel; `factor` corrects
-    what the closed loop has seen since.
-    """
+    ns: float
+    deviation: float
 
-    per_kernel_ns: Mapping[str, float]
-    factor: float = 1.0
+    def interval(self, sigmas: float = 2.0) -> tuple[float, float]:
+        """Lowest and highest nanoseconds, `sigmas` standard deviations away."""
+        return max(0.0, self.ns - sigmas * self.deviation), self.ns + sigmas * self.deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,63 +64,116 @@ class _Part:
 
 
 class Estimator:
-    """Prices kernels by the table's rows, and between them by interpolation.
+    """Prices kernels by the table's rows, and between them by their families.
 
-    Create it, measure what `wanted()` names, then call `load`.
+    Create it, measure what `wanted()` names, then call `load`. Kernels of widths that the space
+    does not offer are priced like any others, once their family is known.
     """
 
-    def __init__(self, network: KernelGraph, space: SearchSpace, block: int) -> None:
+    def __init__(self, network: KernelGraph, space: SearchSpace) -> None:
         self.network = network
         self.space = space
-        self._block = block
         self._variable = space.variable_of()
-        self._prices: dict[Kernel, float] = {}
+        self._prices: dict[Kernel, tuple[float, float]] = {}
         self._sizes = space.sizes
         self._parts = [self._step_part(s) for s in network.steps]
         self._parts += [self._link_part(e) for e in network.links]
-        self._families = families_of(pair for part in self._parts for pair in _members(part))
+        self.families = Families()
+        for part in self._parts:
+            self.families.add(
+                part.name, (k for found in part.emitted.values() for ks in found for k in ks)
+            )
+
+    def classes(self) -> set[Class]:
+        """What the kernels of this network share their patterns of teeth with."""
+        return {c for family in self.families for c in family.classes}
 
     def wanted(self) -> list[Kernel]:
         """The kernels whose measured rows price the whole space."""
-        chosen = [k for family in self._families.values() for k in select(family, self._block)]
-        return list(dict.fromkeys(chosen))
+        chosen = [k for family in self.families for k in family.select()]
+        return list(dict.fromkeys([RUN, *chosen]))
 
-    def load(self, lookup: Lookup) -> None:
+    def doubtful(self, most: int) -> list[Kernel]:
+        """Members whose prices are the least certain, in nanoseconds: what to measure next."""
+        doubts: dict[Kernel, float] = {}
+        for family in self.families:
+            members = list(family.members)
+            ns, spread = family.predict(members)
+            order = np.argsort(-ns * spread)[: max(1, most // 8)]
+            doubts |= {members[i]: float(ns[i] * spread[i]) for i in order}
+        return sorted(doubts, key=lambda k: -doubts[k])[:most]
+
+    def load(
+        self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth] | None = None
+    ) -> None:
         """Takes the rows over. Raises ValueError if a family has no row at all."""
-        self._prices = {}
-        for family in self._families.values():
-            self._prices |= price_family(family, lookup, self._block)
+        self._prices = {RUN: (known[RUN], 0.0)}
+        for family in self.families:
+            family.load(known, teeth or {})
+            members = list(family.members)
+            found = zip(members, *family.predict(members), strict=True)
+            self._prices |= {k: (float(ns), float(spread)) for k, ns, spread in found}
+
+    def add_rows(self, known: Mapping[Kernel, float]) -> None:
+        """Takes rows of single kernels over, whatever their family."""
+        self._prices |= {k: (ns, 0.015) for k, ns in known.items()}
 
     def factors(self, calibration: Calibration) -> tuple[LatencyFactor, ...]:
         """The latency of the network as factors over the space's variables, calibrated."""
         tables = [self._factor(part, calibration) for part in self._parts]
+        tables[0].table[...] += calibration.price(RUN, self._prices[RUN][0])
         return tuple(f for f in tables if np.any(f.table))
 
     def kernels(self, c: Configuration) -> list[Kernel]:
         """What runs for configuration `c`."""
         return self.network.kernels(c.widths, c.dropped, c.kernels)
 
+    def priced(self, c: Configuration) -> list[tuple[Kernel, float]]:
+        """What runs for `c`, with the nanoseconds of the rows. Raises KeyError: see `unknown`."""
+        parts = self.network.by_part(c)
+        return [(k, self._price(part, k)[0]) for part, found in parts.items() for k in found]
+
+    def unknown(self, c: Configuration) -> list[Kernel]:
+        """Kernels of `c` unlike any that was measured."""
+        parts = self.network.by_part(c).items()
+        pairs = [(part, k) for part, found in parts for k in found if k not in self._prices]
+        return [k for part, k in pairs if self.families.of(part, k) is None]
+
+    def estimate(self, c: Configuration, calibration: Calibration) -> Estimate:
+        """Predicted latency of any configuration of the network, in the space or not."""
+        total, uncertain = 0.0, 0.0
+        for part, found in self.network.by_part(c).items():
+            for kernel in found:
+                ns, spread = self._price(part, kernel)
+                priced = calibration.price(kernel, ns)
+                total += priced
+                uncertain += (priced * spread) ** 2
+        return Estimate(total, sqrt(uncertain + (total * calibration.spread) ** 2))
+
     def latency_ns(self, c: Configuration, calibration: Calibration) -> float:
-        """Predicted latency of a configuration of the space."""
-        return self._sum(self.kernels(c), calibration)
+        """Predicted latency of a configuration."""
+        return self.estimate(c, calibration).ns
 
     def layer_ns(self, c: Configuration, calibration: Calibration) -> dict[str, float]:
         """Predicted nanoseconds per step, its boundaries counted to the tensor's producer."""
-        found: dict[str, float] = {}
-        for step in self.network.steps:
-            kernels = self.network.step_kernels(step, c.widths, c.dropped, c.kernels)
-            found[step.node] = self._sum(kernels, calibration)
+        parts = self.network.by_part(c)
+        found = {s.node: self._sum(parts[step_part(s)], calibration) for s in self.network.steps}
         for link in self.network.links:
-            kernels = self.network.link_kernels(link, c.widths, c.dropped, c.kernels)
             name = link.producer or link.consumers[0]
-            found[name] = found.get(name, 0.0) + self._sum(kernels, calibration)
+            found[name] += self._sum(parts[link_part(link)], calibration)
         return found
 
+    def _price(self, part: str, kernel: Kernel) -> tuple[float, float]:
+        if kernel not in self._prices:
+            family = self.families.of(part, kernel)
+            if family is None:
+                raise KeyError(kernel.key())
+            ns, spread = family.predict([kernel])
+            self._prices[kernel] = (float(ns[0]), float(spread[0]))
+        return self._prices[kernel]
+
     def _sum(self, kernels: Sequence[Kernel], calibration: Calibration) -> float:
-        extra = calibration.per_kernel_ns
-        return calibration.factor * sum(
-            max(0.0, self._prices[k] + extra.get(k.precision, 0.0)) for k in kernels
-        )
+        return sum(calibration.price(k, self._prices[k][0]) for k in kernels)
 
     def _factor(self, part: _Part, calibration: Calibration) -> LatencyFactor:
         shape = [self._sizes[v] for v in part.widths]
@@ -136,13 +191,13 @@ class Estimator:
         if step.residual:
             tensors.append(network.by_node[step.residual].output)
         return self._part(
-            step.node, nodes, tensors, lambda w, d, k: network.step_kernels(step, w, d, k)
+            step_part(step), nodes, tensors, lambda w, d, k: network.step_kernels(step, w, d, k)
         )
 
     def _link_part(self, link: Link) -> _Part:
         nodes = [n for n in (link.producer, *link.consumers) if n]
         return self._part(
-            link.tensor,
+            link_part(link),
             nodes,
             [link.tensor],
             lambda w, d, k: self.network.link_kernels(link, w, d, k),
@@ -209,13 +264,3 @@ class Estimator:
         widths: NDArray[np.int64] = np.array([o[group] for o in options[at]])
         chosen: NDArray[np.int64] = widths[choices[at]]
         return chosen
-
-
-def _members(part: _Part) -> list[tuple[str, Kernel]]:
-    """(family, kernel): the family is the kernel at full width, in the same form."""
-    found: dict[tuple[str, Kernel], None] = {}
-    for emitted in part.emitted.values():
-        widest = emitted[-1]  # lengths grow with widths, and distinct rows are sorted
-        for kernels in emitted:
-            found |= {(f.key(), k): None for f, k in zip(widest, kernels, strict=True)}
-    return list(found)

@@ -1,50 +1,40 @@
 """Which kernels the runtime executes for a graph at given widths and precisions (design D4).
 
-A `Step` is a node with the activation that may be folded into it. What is really folded depends on
-the precision and on the target's stated capabilities: Conv + Add + Relu is one kernel in fp32 on
-onnxruntime, while in int8 it is QLinearConv and QLinearAdd. Steps are linked by tensors; where
-precision or layout changes on the way, a boundary kernel is paid once per tensor.
+What is fused depends on the precision, the layout and the target's stated capabilities: Conv + Add +
+Relu is one kernel in fp32 on onnxruntime, while in int8 it is QLinearConv and QLinearAdd. Where
+precision or layout changes between two steps, boundary kernels are paid.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
-from hwprune.backend import Capabilities, Kernel
+from hwprune.backend import RUN, Capabilities, Kernel, Shape
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.recurrent import GATES
+from hwprune.latency.layouts import Configured, Form, Structure
+from hwprune.latency.structure import Link, Step, links_of, steering_inputs, steps_of
+from hwprune.plan import Configuration
 
-_ABSORBING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}  # heads that may take an activation
-_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"}
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
+_ORDERED = {"Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}  # layout tells on their time
+_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+BLOCKED = ("layout", '"blocked"')  # the attribute of a convolution on blocks of channels
+_FLOATS = (Form.PLAIN, Form.BLOCKED)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A node and the activation behind it; `residual` names the Add it is fused with in fp32."""
-
-    node: str
-    op: str
-    inputs: tuple[str, ...]
-    output: str
-    attributes: tuple[tuple[str, str], ...]
-    precisions: tuple[str, ...]
-    activation: tuple[str, tuple[tuple[str, str], ...]] | None = None
-    residual: str | None = None
+CALL = "call"  # the part that stands for calling the runtime
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A tensor between steps; `producer` is None for a graph input, `leaves` for graph outputs."""
+def step_part(step: Step) -> str:
+    """The name of the part of a network's time that `step` is."""
+    return f"step:{step.node}"
 
-    tensor: str
-    producer: str | None
-    consumers: tuple[str, ...]
-    leaves: bool
+
+def link_part(link: Link) -> str:
+    """The name of the part that the boundaries on a tensor are."""
+    return f"link:{link.tensor}"
 
 
 class KernelGraph:
@@ -53,97 +43,115 @@ class KernelGraph:
     def __init__(self, graph: gs.Graph, coupling: Coupling, capabilities: Capabilities) -> None:
         self.coupling = coupling
         self.capabilities = capabilities
-        self.steps = _fuse_residuals(_steps(graph, capabilities), capabilities)
+        self.steps = steps_of(graph, capabilities)
+        self.links = links_of(graph, self.steps)
         self.by_node = {s.node: s for s in self.steps}
-        self.links = _links(graph, self.steps)
         self.within = {s.node: _containing(coupling, s.node) for s in self.steps}
-        self._kept_input = {b.add: b.kept_input for b in coupling.branches}
-        self._constants = _constant_inputs(graph)
-        self._fused_into = {s.residual: s.node for s in self.steps if s.residual}
-
-    def step_kernels(
-        self, step: Step, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
-    ) -> list[Kernel]:
-        """What runs for `step`, boundaries left out."""
-        if self.within[step.node] & dropped:
-            return []
-        precision = kernels.get(step.node, "fp32")
-        producer = self._fused_into.get(step.node)
-        if producer and self._fuses(self.by_node[producer], dropped, kernels):
-            return []  # it runs inside that convolution
-        if self._fuses(step, dropped, kernels):
-            return [self._conv_add(step, self.by_node[step.residual or ""], widths)]
-        return self._emit(step, precision, widths)
-
-    def link_kernels(
-        self, link: Link, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
-    ) -> list[Kernel]:
-        """Changes of precision and layout that the tensor of `link` needs."""
-        if link.producer and self._silent(link.producer, dropped):
-            return []
-        users = [c for c in link.consumers if self._reads(c, link.tensor, dropped)]
-        source = kernels.get(link.producer, "fp32") if link.producer else "fp32"
-        wanted = {kernels.get(c, "fp32") for c in users} | ({"fp32"} if link.leaves else set())
-        shape = self.coupling.shape(link.tensor, widths)
-        found = []
-        if source == "fp32" and "int8" in wanted:
-            found.append(Kernel("QuantizeLinear", "int8", (shape,), shape))
-        if source == "int8" and "fp32" in wanted:
-            found.append(Kernel("DequantizeLinear", "int8", (shape,), shape))
-        return found + self._reorders(link, users, source, wanted, shape, kernels)
+        self.structure = Structure(
+            steps=self.steps,
+            coupling=coupling,
+            capabilities=capabilities,
+            by_node=self.by_node,
+            producer={s.output: s.node for s in self.steps},
+            link_of={link.tensor: link for link in self.links},
+            within=self.within,
+            kept_input={b.add: b.kept_input for b in coupling.branches},
+            fused_into={s.residual: s.node for s in self.steps if s.residual},
+        )
+        self._steering = steering_inputs(graph)
 
     def kernels(
         self, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
     ) -> list[Kernel]:
         """Everything one inference runs."""
-        parts = [self.step_kernels(s, widths, dropped, kernels) for s in self.steps]
-        parts += [self.link_kernels(e, widths, dropped, kernels) for e in self.links]
-        return [kernel for part in parts for kernel in part]
+        parts = self.by_part(Configuration(widths, dropped, kernels))
+        return [kernel for found in parts.values() for kernel in found]
 
-    def _reads(self, node: str, tensor: str, dropped: frozenset[str]) -> bool:
-        """Whether `node` still reads `tensor`; an Add without its branch passes one input on."""
-        gone = self.within[node] & dropped
-        if gone - {node}:
-            return False
-        return not gone or self.by_node[node].inputs[self._kept_input[node]] == tensor
+    def step_kernels(
+        self, step: Step, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
+    ) -> list[Kernel]:
+        """What runs for `step`, boundaries left out, told from its surroundings alone."""
+        return self._of_step(step, Configured(self.structure, widths, dropped, kernels, near=True))
 
-    def _silent(self, node: str, dropped: frozenset[str]) -> bool:
-        return bool((self.within[node] - {node}) & dropped)
+    def link_kernels(
+        self, link: Link, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
+    ) -> list[Kernel]:
+        """Changes of precision and layout that the tensor of `link` needs, told likewise."""
+        return self._of_link(link, Configured(self.structure, widths, dropped, kernels, near=True))
 
-    def _fuses(self, step: Step, dropped: frozenset[str], kernels: Mapping[str, str]) -> bool:
-        if step.residual is None or self.within[step.residual] & dropped:
-            return False
-        precision = kernels.get(step.node, "fp32")
-        same = kernels.get(step.residual, "fp32") == precision
-        return same and precision in self.capabilities.residual_fused
+    def settled(self, c: Configuration) -> Configuration:
+        """`c` with the kernels that the runtime really runs (see `Configured`)."""
+        kernels = Configured(self.structure, c.widths, c.dropped, c.kernels).settled
+        return Configuration(c.widths, c.dropped, kernels)
 
-    def _emit(self, step: Step, precision: str, widths: Widths) -> list[Kernel]:
-        shapes = tuple(self.coupling.shape(t, widths) for t in step.inputs)
-        output = self.coupling.shape(step.output, widths)
+    def by_part(self, c: Configuration) -> dict[str, list[Kernel]]:
+        """What runs for each step and link of a configuration, and the call itself."""
+        view = Configured(self.structure, c.widths, c.dropped, c.kernels)
+        found = {CALL: [RUN]} | {step_part(s): self._of_step(s, view) for s in self.steps}
+        return found | {link_part(e): self._of_link(e, view) for e in self.links}
+
+    def _of_step(self, step: Step, c: Configured) -> list[Kernel]:
+        if not c.left(step.node) or (step.op == "Relu" and c.vanishes(step)):
+            return []
+        conv = self.structure.fused_into.get(step.node)
+        if conv and c.fuses(self.by_node[conv]):
+            return []  # it runs inside that convolution
+        if c.fuses(step):
+            return [self._conv_add(step, self.by_node[step.residual or ""], c)]
+        return self._emit(step, c)
+
+    def _emit(self, step: Step, c: Configured) -> list[Kernel]:
+        if step.op == "BatchNormalization" and c.layout(step) is Form.BLOCKED:
+            return [self._scale(step, c.shape(step.output))]
+        precision, output = c.precision(step.node), c.shape(step.output)
+        shapes = tuple(c.shape(t) for t in step.inputs)
         attributes = self._attributes(step, shapes, output)
+        if c.layout(step) is Form.LAST and step.op in _ORDERED:
+            attributes = tuple(sorted((*attributes, ("layout", '"last"'))))
+        if c.layout(step) is Form.BLOCKED and step.op == "Conv":
+            attributes = tuple(sorted((*attributes, BLOCKED)))
+        head = Kernel(step.op, precision, shapes, output, attributes)
         if step.activation is None:
-            return [Kernel(step.op, precision, shapes, output, attributes)]
+            return [head]
         name, own = step.activation
-        if self._absorbs(step.op, precision, name):
+        if c.absorbs(step):
             attributes = tuple(sorted(attributes + tuple((f"{name}:{k}", v) for k, v in own)))
             return [Kernel(step.op, precision, shapes, output, attributes, (name,))]
-        behind = Kernel(name, precision, (output,), output, own)
-        return [Kernel(step.op, precision, shapes, output, attributes), behind]
+        behind = Kernel(name, "fp32", (output,), output, own)
+        if precision == "fp32":
+            return [head] if c.vanishes(step) else [head, behind]
+        first = [_transpose(output, _TO_FIRST)] if c.layout(step) is Form.LAST else []
+        return [head, *first, Kernel("DequantizeLinear", "int8", (output,), output), behind]
 
-    def _absorbs(self, op: str, precision: str, activation: str) -> bool:
-        if op == "Add" and precision == "fp32":
-            return False
-        return activation in self.capabilities.activations.get(precision, frozenset())
-
-    def _conv_add(self, conv: Step, add: Step, widths: Widths) -> Kernel:
-        shapes = [self.coupling.shape(t, widths) for t in conv.inputs]
-        output = self.coupling.shape(add.output, widths)
+    def _conv_add(self, conv: Step, add: Step, c: Configured) -> Kernel:
+        shapes = [c.shape(t) for t in conv.inputs]
+        output = c.shape(add.output)
         fused = ("Add",) + ((add.activation[0],) if add.activation else ())
         attributes = self._attributes(conv, tuple(shapes), output)
+        if c.layout(conv) is Form.BLOCKED:
+            attributes = tuple(sorted((*attributes, BLOCKED)))
         return Kernel(conv.op, "fp32", (*shapes, output), output, attributes, fused)
 
+    def _scale(self, step: Step, shape: Shape) -> Kernel:
+        """A normalisation in blocks runs as a depthwise 1x1 convolution."""
+        channels = shape[1]
+        attributes = {"group": str(channels), "kernel_shape": "[1,1]"} | dict([BLOCKED])
+        fused = (step.activation[0],) if step.activation else ()
+        inputs = (shape, (channels, 1, 1, 1), (channels,))
+        return Kernel("Conv", "fp32", inputs, shape, tuple(sorted(attributes.items())), fused)
+
+    def _of_link(self, link: Link, c: Configured) -> list[Kernel]:
+        if link.producer and not c.left(link.producer) and not c.near_pass(link.producer):
+            return []
+        steps, leaves = c.readers(link)
+        wanted = [c.reads(s) for s in steps] + ([Form.PLAIN] if leaves else [])
+        form, shape = c.form(link.tensor), c.shape(link.tensor)
+        if form in _FLOATS:
+            return _from_floats(form, wanted, shape)
+        return _from_integers(form, wanted, shape)
+
     def _attributes(
-        self, step: Step, shapes: tuple[tuple[int, ...], ...], output: tuple[int, ...]
+        self, step: Step, shapes: tuple[Shape, ...], output: Shape
     ) -> tuple[tuple[str, str], ...]:
         found = dict(step.attributes)
         if step.op in ("Conv", "ConvTranspose") and found.get("group", "1") != "1":
@@ -151,179 +159,59 @@ class KernelGraph:
             found["group"] = str(shapes[0][1] // max(1, per_group))
         if step.op in GATES:
             found["hidden_size"] = str(output[-1])
-        for index, value in self._constants.get(step.node, {}).items():
+        for index, value in self._steering.get(step.node, {}).items():
             if step.op == "Pad" and index == 1:
                 value = _pads(value, shapes[0], output)
             if step.op not in _SHAPE_ONLY:
                 found[f"const:{index}"] = json.dumps(value, separators=(",", ":"))
         return tuple(sorted(found.items()))
 
-    def _reorders(
-        self,
-        link: Link,
-        users: list[str],
-        source: str,
-        wanted: set[str],
-        shape: tuple[int, ...],
-        kernels: Mapping[str, str],
-    ) -> list[Kernel]:
-        """Layout changes around fp32 convolutions, where the runtime blocks channels."""
-        blocked = self.capabilities.blocked
-        if not blocked or len(shape) != 4:
-            return []
-        made = source == "fp32" and link.producer is not None and self._is_blocked(link.producer)
-        reads = [
-            c for c in users if kernels.get(c, "fp32") == "fp32" and self.by_node[c].op in blocked
-        ]
-        plain = link.leaves or "int8" in wanted or len(reads) < len(users)
-        if made and plain:
-            return [Kernel("ReorderOutput", "fp32", (shape,), shape)]
-        convs = [c for c in reads if self.by_node[c].op == "Conv"]
-        if not made and convs and self.coupling.shape(link.tensor, {})[1] >= 4:
-            return [Kernel("ReorderInput", "fp32", (shape,), shape)]
-        return []
 
-    def _is_blocked(self, node: str) -> bool:
-        return self.by_node[node].op in self.capabilities.blocked
-
-
-def _steps(graph: gs.Graph, capabilities: Capabilities) -> list[Step]:
-    absorbed: set[str] = set()
-    steps = []
-    for node in graph.nodes:
-        if node.name in absorbed:
-            continue
-        activation = _activation_behind(node, graph)
-        if activation is not None:
-            absorbed.add(activation.name)
-        steps.append(_step(node, activation, capabilities))
-    return steps
-
-
-def _step(node: gs.Node, activation: gs.Node | None, capabilities: Capabilities) -> Step:
-    last = activation or node
-    attributes = _json_attributes(node.attrs)
-    behind = None
-    if activation is not None:
-        bounds = {f"const:{i}": _listed(v) for i, v in _constants_of(activation).items()}
-        behind = (
-            activation.op,
-            tuple(sorted({**dict(_json_attributes(activation.attrs)), **bounds}.items())),
-        )
-    precisions = ("fp32", *sorted(_extra_precisions(node, capabilities)))
-    inputs = tuple(t.name for t in node.inputs if t.name and _is_operand(node, t))
-    return Step(node.name, node.op, inputs, last.outputs[0].name, attributes, precisions, behind)
-
-
-def _extra_precisions(node: gs.Node, capabilities: Capabilities) -> frozenset[str]:
-    found = capabilities.precisions.get(node.op, frozenset())
-    if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        weight = node.inputs[1]
-        batched = node.op == "MatMul" and len(weight.shape) > 2
-        return found if isinstance(weight, gs.Constant) and not batched else frozenset()
-    if node.op in ("Add", "Mul"):
-        shapes = {tuple(t.shape) for t in node.inputs}
-        two = len(shapes) == 1 and not any(isinstance(t, gs.Constant) for t in node.inputs)
-        return found if two else frozenset()
+def _from_floats(form: Form, wanted: list[Form], shape: Shape) -> list[Kernel]:
+    """One reordering and one quantisation serve all readers."""
+    found = []
+    blocked = Form.BLOCKED in wanted
+    if form is Form.BLOCKED and set(wanted) - {Form.BLOCKED}:
+        found.append(Kernel("ReorderOutput", "fp32", (shape,), shape))
+    if form is Form.PLAIN and blocked:
+        found.append(Kernel("ReorderInput", "fp32", (shape,), shape))
+    if Form.ROWS in wanted or Form.LAST in wanted:
+        found.append(Kernel("QuantizeLinear", "int8", (shape,), shape))
+    if Form.LAST in wanted:
+        found.append(_transpose(shape, _TO_LAST))
     return found
 
 
-def _is_operand(node: gs.Node, tensor: gs.Tensor) -> bool:
-    """Weights and activations, but not the constants that only steer (shapes, axes, bounds)."""
-    return not (isinstance(tensor, gs.Constant) and _steers(node, tensor))
+def _from_integers(form: Form, wanted: list[Form], shape: Shape) -> list[Kernel]:
+    """One transpose serves all readers, but every fp32 reader has a dequantisation of its own."""
+    found = []
+    if form is Form.LAST and set(wanted) - {Form.LAST}:
+        found.append(_transpose(shape, _TO_FIRST))
+    if form is Form.ROWS and Form.LAST in wanted:
+        found.append(_transpose(shape, _TO_LAST))
+    floats = [w for w in wanted if w in _FLOATS]
+    found += [Kernel("DequantizeLinear", "int8", (shape,), shape) for _ in floats]
+    blocked = [w for w in wanted if w is Form.BLOCKED]
+    return found + [Kernel("ReorderInput", "fp32", (shape,), shape) for _ in blocked]
 
 
-def _steers(node: gs.Node, tensor: gs.Constant) -> bool:
-    return tensor.values.dtype.kind in "iub" or (
-        node.op in ("Clip", "Pad") and tensor.values.size < 2
-    )
+def _transpose(shape: Shape, order: tuple[int, ...]) -> Kernel:
+    """Between channels first and last; `shape` has them first."""
+    if order == _TO_LAST:
+        before, after = shape, tuple(shape[i] for i in _TO_LAST)
+    else:
+        before, after = tuple(shape[i] for i in _TO_LAST), shape
+    text = json.dumps(order, separators=(",", ":"))
+    return Kernel("Transpose", "int8", (before,), after, (("perm", text),))
 
 
-def _constants_of(node: gs.Node) -> dict[int, Any]:
-    return {
-        i: t.values.tolist()
-        for i, t in enumerate(node.inputs)
-        if isinstance(t, gs.Constant) and t.values.size <= 16 and _steers(node, t)
-    }
-
-
-def _constant_inputs(graph: gs.Graph) -> dict[str, dict[int, Any]]:
-    return {n.name: found for n in graph.nodes if (found := _constants_of(n))}
-
-
-def _pads(value: list[int], before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
+def _pads(value: list[int], before: Shape, after: Shape) -> list[int]:
     """Pad amounts that lead from one shape to the other; which side hardly matters for time."""
     rank = len(before)
     ends = [a - b - value[i] for i, (a, b) in enumerate(zip(after, before, strict=True))]
     if all(e >= 0 for e in ends):
         return [*value[:rank], *ends]
     return [0] * rank + [a - b for a, b in zip(after, before, strict=True)]
-
-
-def _listed(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _json_attributes(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    def plain(value: Any) -> Any:
-        return value.tolist() if isinstance(value, np.ndarray) else value
-
-    scalars = (str, int, float, list, tuple, np.ndarray)
-    return tuple(
-        sorted((k, _listed(plain(v))) for k, v in attributes.items() if isinstance(v, scalars))
-    )
-
-
-def _activation_behind(node: gs.Node, graph: gs.Graph) -> gs.Node | None:
-    if node.op not in _ABSORBING or len(node.outputs[0].outputs) != 1:
-        return None
-    if any(o is node.outputs[0] for o in graph.outputs):
-        return None
-    follower = node.outputs[0].outputs[0]
-    return follower if follower.op in _ACTIVATIONS else None
-
-
-def _fuse_residuals(steps: list[Step], capabilities: Capabilities) -> tuple[Step, ...]:
-    """Marks the convolution that computes each Add: of those that feed it alone, the last one."""
-    if not capabilities.residual_fused:
-        return tuple(steps)
-    readers: dict[str, int] = {}
-    for step in steps:
-        for tensor in step.inputs:
-            readers[tensor] = readers.get(tensor, 0) + 1
-    partner: dict[str, str] = {}
-    convs = {s.output: s for s in steps if s.op == "Conv" and s.activation is None}
-    for add in (s for s in steps if s.op == "Add"):
-        feeding = [convs[t] for t in add.inputs if t in convs and readers[t] == 1]
-        if len(add.inputs) == 2 and feeding:
-            last = max(feeding, key=steps.index)
-            partner[last.node] = add.node
-    return tuple(
-        Step(
-            s.node,
-            s.op,
-            s.inputs,
-            s.output,
-            s.attributes,
-            s.precisions,
-            s.activation,
-            partner.get(s.node),
-        )
-        for s in steps
-    )
-
-
-def _links(graph: gs.Graph, steps: tuple[Step, ...]) -> tuple[Link, ...]:
-    producer = {s.output: s.node for s in steps}
-    constants = {t.name for n in graph.nodes for t in n.inputs if isinstance(t, gs.Constant)}
-    readers: dict[str, list[str]] = {}
-    for step in steps:
-        for tensor in step.inputs:
-            if tensor not in constants and step.node not in readers.setdefault(tensor, []):
-                readers[tensor].append(step.node)
-    leaving = {o.name for o in graph.outputs}
-    names = dict.fromkeys([*readers, *leaving])
-    return tuple(Link(t, producer.get(t), tuple(readers.get(t, ())), t in leaving) for t in names)
 
 
 def _containing(coupling: Coupling, node: str) -> frozenset[str]:

@@ -4,14 +4,10 @@ A count is wasteful if the next multiple of s costs no more. fp32 convolutions o
 of 8 or 16 output channels (17 costs what 32 costs); int8 kernels want multiples of 4.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwprune.backend import Kernel
-
 _CANDIDATES = (16, 8, 4, 2)
-_SPAN = 33  # channel counts probed: two steps of the largest block and one more
 _TOLERANCE = 1.03
 _SHARE = 0.8  # of the counts between steps that must gain nothing
 
@@ -39,11 +35,6 @@ class Steps:
         return self.by_precision.get("fp32", 1)
 
 
-def probes(precision: str, channels: int = 48, size: int = 16) -> list[Kernel]:
-    """A 3x3 convolution with output channels from 1 to the span, all else equal."""
-    return [_conv(precision, channels, c, size) for c in range(1, _SPAN + 1)]
-
-
 def find_step(times: Mapping[int, float]) -> int:
     """The largest step s such that counts between its multiples gain nothing over the next one.
 
@@ -66,17 +57,3 @@ def _rises(times: Mapping[int, float], step: int) -> bool:
 
 def _ceil(count: int, step: int) -> int:
     return -(-count // step) * step
-
-
-def _conv(precision: str, inputs: int, outputs: int, size: int) -> Kernel:
-    attributes = {
-        "dilations": [1, 1], "group": 1, "kernel_shape": [3, 3], "pads": [1, 1, 1, 1],
-        "strides": [1, 1],
-    }  # fmt: skip
-    shapes: Sequence[tuple[int, ...]] = (
-        (1, inputs, size, size),
-        (outputs, inputs, 3, 3),
-        (outputs,),
-    )
-    named = tuple(sorted((k, json.dumps(v, separators=(",", ":"))) for k, v in attributes.items()))
-    return Kernel("Conv", precision, tuple(shapes), (1, outputs, size, size), named)

@@ -13,7 +13,7 @@ from hwprune.export.lower import lower
 from hwprune.export.placeholder import placeholder_encodings
 from hwprune.graph.read import to_proto
 from hwprune.graph.slim import slim
-from hwprune.latency.estimate import Calibration
+from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Plan
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment

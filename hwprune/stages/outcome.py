@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwprune.errors import InfeasibleError
-from hwprune.latency.estimate import Calibration
+from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
 from hwprune.report.schema import Search

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from hwprune.graph.channels import Coupling
-from hwprune.latency.estimate import Calibration, Estimator
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.estimate import Estimator
 from hwprune.latency.space import SearchSpace
 from hwprune.pruning.criteria import Ranking
 from hwprune.search.problem import Factor, Problem, Variable

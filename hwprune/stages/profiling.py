@@ -1,31 +1,34 @@
 """The profile stage: the search space of this network on this target, priced by measured rows."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx
-
-from hwprune.backend import Kernel
-from hwprune.export.lower import lower
-from hwprune.export.placeholder import placeholder_encodings
+from hwprune.backend import Backend, Capabilities, Kernel, Layouts
 from hwprune.graph.read import to_proto
-from hwprune.latency.estimate import Calibration, Estimator
-from hwprune.latency.fill import fill
+from hwprune.latency.calibrate import Calibration, calibrate
+from hwprune.latency.estimate import Estimator
+from hwprune.latency.families import Class
+from hwprune.latency.fill import Report, fill
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import SearchSpace, build_space
-from hwprune.latency.steps import Steps, find_step, probes
+from hwprune.latency.steps import Steps, find_step
+from hwprune.latency.sweeps import sweep, sweepable, teeth_of
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Timing, time_each
+from hwprune.stages.trial_plans import as_built, drawn, extremes
 from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
-_RUNS, _PROCESSES = 16, 2
-_ANCHOR_SECONDS = 1.5
+_RUNS, _PROCESSES = 12, 3
+_DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
+_TRIALS = 6  # plans timed whole beside the two extremes
+_TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,85 +44,91 @@ class Profile:
 
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
-    """Measures what the table misses for this network's space, and two anchors to calibrate it."""
+    """Measures what the table misses for this network's space, and whole plans to calibrate it."""
     with LatencyTable(table_path(), job.backend.identity(), job.threads) as table:
-        steps, probed = find_steps(job, table, stage)
+        rows = Rows(table, job.backend, lambda done, all, text: stage.update(done / max(1, all), text))
+        steps = find_steps(job.capabilities, rows)
         network = KernelGraph(job.graph, job.coupling, job.capabilities)
         space = build_space(network, steps.fine, steps.coarse)
-        estimator = Estimator(network, space, steps.block)
-        wanted = estimator.wanted()
-        rows = _fill(job, table, wanted, stage)
-        estimator.load(table.get_many(wanted).get)
-    stage.update(1, "timing the original")
+        estimator = priced(Estimator(network, space), job.capabilities.layouts, rows)
+    stage.update(1, "timing whole plans")
     calibration, original = _calibrated(job, estimator, space, checkpoints)
-    return Profile(estimator, space, steps, calibration, original, probed + rows)
+    return Profile(estimator, space, steps, calibration, original, rows.measured)
+
+
+class Rows:
+    """Rows of the table, measured where they are missing."""
+
+    def __init__(self, table: LatencyTable, backend: Backend, report: Report) -> None:
+        self._table, self._backend, self._report = table, backend, report
+        self.measured = 0
+
+    def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
+        """Nanoseconds of every one of the kernels."""
+        found = fill(self._table, self._backend, kernels, _RUNS, _PROCESSES, self._report)
+        self.measured += found.measured
+        return self._table.get_many(kernels)
+
+
+def priced(estimator: Estimator, layouts: Layouts, rows: Rows) -> Estimator:
+    """`estimator` with all it needs: sweeps of its classes, grids of its families, and then the
+    members whose prices are the least certain.
+    """
+    sweeps = {c: sweep(c, layouts) for c in sweepable(estimator.classes())}
+    swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
+    teeth = teeth_of(sweeps, swept)
+    known = rows.of(estimator.wanted())
+    estimator.load(known, teeth)
+    known |= rows.of(estimator.doubtful(_DOUBTFUL))
+    estimator.load(known, teeth)
+    return estimator
+
+
+def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
+    """The channel steps of each precision the target runs convolutions in."""
+    found = {}
+    for precision in ("fp32", *sorted(capabilities.precisions.get("Conv", ()))):
+        layout = '"blocked"' if precision == "fp32" and capabilities.layouts.block > 1 else ""
+        name: Class = ("Conv", precision, layout, "dense", "out")
+        kernels = sweep(name, capabilities.layouts)
+        times = rows.of(list(kernels.values()))
+        found[precision] = find_step({count: times[k] for count, k in kernels.items()})
+    return Steps(found)
 
 
 def _calibrated(
     job: Job, estimator: Estimator, space: SearchSpace, checkpoints: Checkpoints
 ) -> tuple[Calibration, Timing]:
-    """The anchors, or what they were when this run was started."""
+    """What whole plans say, or what they said when this run was started."""
     kept = checkpoints.take("profile")
     if kept is not None:
         return Calibration(**kept["calibration"]), Timing(**kept["original"])
-    calibration, original = _anchor(job, estimator, space, checkpoints.folder)
+    calibration, original = _whole(job, estimator, space, checkpoints.folder)
     document = {"calibration": asdict(calibration), "original": asdict(original)}
     checkpoints.keep("profile", document, "original.onnx")
     return calibration, original
 
 
-def find_steps(job: Job, table: LatencyTable, stage: Stage) -> tuple[Steps, int]:
-    """The channel steps of each precision the target runs convolutions in."""
-    precisions = ("fp32", *sorted(job.capabilities.precisions.get("Conv", ())))
-    sweeps = {p: probes(p) for p in precisions}
-    rows = _fill(job, table, [k for sweep in sweeps.values() for k in sweep], stage)
-    found = {}
-    for precision, sweep in sweeps.items():
-        times = table.get_many(sweep)
-        found[precision] = find_step({k.output[1]: t for k, t in times.items()})
-    return Steps(found), rows
-
-
-def _fill(job: Job, table: LatencyTable, kernels: Sequence[Kernel], stage: Stage) -> int:
-    def report(done: int, total: int, text: str) -> None:
-        stage.update(done / max(1, total), text)
-
-    return fill(table, job.backend, kernels, _RUNS, _PROCESSES, report).measured
-
-
-def _anchor(
+def _whole(
     job: Job, estimator: Estimator, space: SearchSpace, work: Path
 ) -> tuple[Calibration, Timing]:
-    """Times the untouched network in fp32 and in int8, and blames the kernels for the rest."""
-    plain = Configuration()
-    quantised = Configuration(kernels={n: options[-1] for n, options in space.kernels.items()})
-    original, rewritten = work / "original.onnx", work / "rewritten.onnx"
-    write_atomic(original, to_proto(job.model.graph).SerializeToString())
-    write_atomic(rewritten, to_proto(job.graph).SerializeToString())
-    files = [original, rewritten]
-    if quantised.kernels:
-        files.append(work / "anchor-int8.onnx")
-        write_atomic(files[-1], placeholder_model(job, quantised.kernels).SerializeToString())
-    timings = time_each(job.backend, files, job.threads, _ANCHOR_SECONDS)
-    bare = Calibration({})
-    extra: dict[str, float] = {}
-    for c, timing in zip((plain, quantised), timings[1:], strict=False):
-        _blame(estimator.kernels(c), timing.quiet - estimator.latency_ns(c, bare), extra)
-    return Calibration(extra), timings[0]
+    """Times the untouched network and plans drawn from the space, in turns."""
+    rng = random.Random(job.options.seed)
+    plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
+    plans = [c for c in plans if not estimator.unknown(c)]
+    files = [work / "original.onnx", *(work / f"trial-{i}.onnx" for i in range(len(plans)))]
+    write_atomic(files[0], to_proto(job.model.graph).SerializeToString())
+    for path, c in zip(files[1:], plans, strict=True):
+        write_atomic(path, trial(job, estimator.network, c))
+    seconds = _TRIAL_SECONDS * len(files)
+    timings = time_each(job.backend, files, job.threads, seconds, _TRIAL_PROCESSES)
+    for path in files[1:]:
+        path.unlink()
+    wholes = [timing.quiet for timing in timings[1:]]
+    return calibrate([estimator.priced(c) for c in plans], wholes), timings[0]
 
 
-def _blame(kernels: Sequence[Kernel], missing_ns: float, extra: dict[str, float]) -> None:
-    """Spreads what the rows miss over the kernels of the precision not blamed yet."""
-    count: dict[str, int] = {}
-    for kernel in kernels:
-        count[kernel.precision] = count.get(kernel.precision, 0) + 1
-    known = sum(extra.get(p, 0.0) * n for p, n in count.items())
-    new = {p: n for p, n in count.items() if p not in extra}
-    for precision in new:
-        extra[precision] = (missing_ns - known) / sum(new.values())
-
-
-def placeholder_model(job: Job, kernels: Mapping[str, str]) -> onnx.ModelProto:
-    """The untouched network lowered with made-up ranges: right in time, meaningless in values."""
-    encodings = placeholder_encodings(job.graph, kernels, job.capabilities)
-    return lower(job.graph, kernels, encodings, job.capabilities)
+def trial(job: Job, network: KernelGraph, c: Configuration) -> bytes:
+    """The bytes of a plan's file, as far as time is concerned."""
+    found: bytes = as_built(job.graph, network, c, job.capabilities).SerializeToString()
+    return found

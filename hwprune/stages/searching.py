@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hwprune.latency.estimate import Calibration
+from hwprune.latency.calibrate import Calibration
 from hwprune.network.run import inputs_of, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwprune.backend import Capabilities
+from hwprune.backend import Capabilities, Layouts
 
 
 @pytest.fixture(scope="session")
@@ -16,5 +16,5 @@ def capabilities() -> Capabilities:
         activations={"fp32": frozenset({"Relu"}), "int8": frozenset({"Relu"})},
         residual_fused=frozenset({"fp32"}),
         passthrough=frozenset({"Flatten"}),
-        blocked=frozenset({"Conv", "Add", "GlobalAveragePool"}),
+        layouts=Layouts(8, 4, frozenset({"Conv", "Add", "GlobalAveragePool"})),
     )

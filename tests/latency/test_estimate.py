@@ -5,7 +5,8 @@ import pytest
 
 from hwprune.backend import Kernel
 from hwprune.graph.coupling import couple
-from hwprune.latency.estimate import Calibration, Estimator
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.estimate import Estimator
 from hwprune.latency.interpolate import price_family, select
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from hwprune.backend import Samples
-from hwprune.latency.estimate import Calibration
+from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Plan
 from hwprune.search.study import Evaluated, SearchResult
 from hwprune.stages.fitting import AIM, Fit, planned_ns
@@ -23,7 +23,7 @@ def timed(loss: float, *medians_ns: int) -> Fit:
     comparison = Comparison(a, b, tuple(m / 1000 for m in medians_ns), "p50")
     best = Evaluated({}, loss, 1.0)
     result = SearchResult(best, (best,), (loss,))
-    return Fit(Plan(), {}, loss, result, Calibration({}), 1.0, comparison)
+    return Fit(Plan(), {}, loss, result, Calibration(), 1.0, comparison)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from hwprune.backends.null import NullBackend
 from hwprune.backends.null.rules import kernel_ns
 
 from hwprune.graph.coupling import couple
-from hwprune.latency.estimate import Calibration, Estimator
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.estimate import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.pruning.criteria import Ranking
@@ -34,7 +35,7 @@ def problem(estimator):
     }
     branches = {b.name: BRANCH_LOSS for b in coupling.branches}
     kernels = dict.fromkeys(estimator.space.kernels, KERNEL_LOSS)
-    return build_problem(estimator, Calibration({}), rankings, branches, kernels)
+    return build_problem(estimator, Calibration(), rankings, branches, kernels)
 
 
 def test_a_table_has_one_axis_per_variable(problem):
@@ -71,4 +72,4 @@ def test_branches_and_kernels_cost_what_was_measured(problem):
 def test_the_latency_is_that_of_the_estimator(problem, estimator):
     full = {v.name: v.size - 1 for v in problem.variables}
     c = estimator.space.configuration(full)
-    assert problem.latency_ns(full) == pytest.approx(estimator.latency_ns(c, Calibration({})))
+    assert problem.latency_ns(full) == pytest.approx(estimator.latency_ns(c, Calibration()))

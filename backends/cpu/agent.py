@@ -1,0 +1,296 @@
+"""The process that measures: a request on stdin, a line of JSON per answer on stdout.
+
+Self-contained: the standard library, numpy and onnxruntime, nothing of hwprune, so that its source
+can be sent to another machine and run there. A crash or hang of the runtime ends here and never
+takes the compiler along. Times are taken with the garbage collector off and the inputs made
+beforehand; the number of warm-up runs is fixed.
+
+A request is one line of JSON; `models` in it are the sizes of the model files that follow as bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from typing import Any, Iterator
+
+import numpy as np
+import onnxruntime as ort
+
+_WARM_UP = 3  # runs of a chain, each of them many executions of the kernel
+_WAKE_UP_S = 0.2  # of work before the first timed run of a process
+_LEAST_RUNS = 5
+_BURST_S = 0.1  # a chain that has used them stops once it has the least runs
+_OUTER_RUNS = 200  # of a session that does nothing: what a call costs
+# Least runs and seconds of a turn: with threads there is more to hand over.
+_TURN, _TURN_S = 2, 0.005
+_TURN_OF_THREADS, _TURN_OF_THREADS_S = 4, 0.1
+_REST_S, _LONGEST_REST_S = 0.01, 1.0
+_IDLE = 0.2  # processor time over time below which nobody spins
+_LARGE = 1 << 15  # bytes from which on a tensor is left out of an optimised model
+_LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+def main() -> None:
+    """Answers the request on stdin; the runtime's own messages go to stderr."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.buffer.readline())
+    models = [sys.stdin.buffer.read(size) for size in request.pop("models", [])]
+    ort.set_default_logger_severity(4)
+    gc.disable()
+    for line in _TASKS[request.pop("task")](models, **request):
+        print(json.dumps(line), file=answer, flush=True)
+
+
+def optimise(
+    models: list[bytes], weights: list[Any], threads: int, options: dict[str, Any] = {}
+) -> Iterator[Any]:
+    """[index, optimised model in base64, large tensors left out], or [index, None] if refused."""
+    for index, (model, names) in enumerate(zip(models, weights)):
+        try:
+            with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
+                yield [index, base64.b64encode(_optimised(model, names, options, threads, folder)).decode()]
+        except Exception as error:  # noqa: BLE001 - the runtime's own types; the caller splits
+            print(error, file=sys.stderr)
+            yield [index, None]
+
+
+def _optimised(
+    model: bytes, weights: list[Any], wanted: dict[str, Any], threads: int, folder: str
+) -> bytes:
+    path = os.path.join(folder, "optimised.onnx")
+    options = session_options(wanted, threads)
+    options.optimized_model_filepath = path
+    prefix = "session.optimized_model_external_initializers_"
+    options.add_session_config_entry(prefix + "file_name", "weights.bin")
+    options.add_session_config_entry(prefix + "min_size_in_bytes", str(_LARGE))
+    open_session(model, options, weights)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def shapes(models: list[bytes], weights: list[Any], threads: int) -> Iterator[Any]:
+    """[index, {output: [type, shape]}] of models run as they are."""
+    for index, (model, names) in enumerate(zip(models, weights)):
+        try:
+            session = open_session(model, session_options({"graph": "disable"}, threads), names)
+            outputs = [o.name for o in session.get_outputs()]
+            values = session.run_with_ort_values(outputs, feeds_of(session))
+            kinds = [_numpy_type(v.data_type()) for v in values]
+            yield [index, {n: [k, v.shape()] for n, k, v in zip(outputs, kinds, values)}]
+        except Exception as error:  # noqa: BLE001 - as above
+            print(error, file=sys.stderr)
+            yield [index, None]
+
+
+def chains(
+    models: list[bytes],
+    weights: list[Any],
+    copies: list[int],
+    threads: int,
+    runs: int,
+    seed: int,
+    options: dict[str, Any] = {},
+) -> Iterator[Any]:
+    """[index, nanoseconds per copy and run, CPU time over wall time] of chains of equal nodes.
+
+    Each chain is timed in a burst of its own, as warm as a node in a network that runs again and
+    again; what the call itself costs is taken off. Model 0 must be the one that does nothing.
+    """
+    wanted = dict(options, graph="disable")
+    outer = _outer(models[0], wanted, threads)
+    yield [0, outer, 1.0]
+    for index in random.Random(seed).sample(range(1, len(models)), len(models) - 1):
+        made = weights[index - 1]
+        try:
+            session = open_session(models[index], session_options(wanted, threads), made)
+            times, share = _burst(session, runs, threads)
+        except Exception as error:  # noqa: BLE001 - as above
+            print(error, file=sys.stderr)
+            yield [index, [], 0.0]
+            continue
+        once = float(np.percentile(outer, 20))
+        per_copy = [max(1, round((t - once) / copies[index - 1])) for t in times]
+        yield [index, per_copy, share]
+
+
+def _outer(model: bytes, wanted: dict[str, Any], threads: int) -> list[int]:
+    """What calling a session costs, after the processor has woken up."""
+    session = open_session(model, session_options(wanted, threads), [])
+    outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _WAKE_UP_S:
+        session.run_with_ort_values(outputs, feeds)
+    return [_timed(session, outputs, feeds) for _ in range(_OUTER_RUNS)]
+
+
+def _burst(session: ort.InferenceSession, runs: int, threads: int) -> tuple[list[int], float]:
+    outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
+    for _ in range(_WARM_UP):
+        session.run_with_ort_values(outputs, feeds)
+    begin, used, times = time.perf_counter(), time.process_time(), []
+    while len(times) < runs:
+        times.append(_timed(session, outputs, feeds))
+        if len(times) >= _LEAST_RUNS and time.perf_counter() - begin > _BURST_S:
+            break
+    share = (time.process_time() - used) / (time.perf_counter() - begin) / threads
+    return times, share
+
+
+def _timed(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> int:
+    start = time.perf_counter_ns()
+    session.run_with_ort_values(outputs, feeds)
+    return time.perf_counter_ns() - start
+
+
+def session_options(wanted: dict[str, Any], threads: int) -> ort.SessionOptions:
+    """As the target is set up; what is not said is onnxruntime's default."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = wanted.get("arena", True)
+    options.graph_optimization_level = _LEVELS[wanted.get("graph", "all")]
+    if not wanted.get("spinning", True):
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(
+    model: bytes, options: ort.SessionOptions, weights: list[Any]
+) -> ort.InferenceSession:
+    """A session on the CPU; `weights` are [name, numpy type, shape] of tensors to make up."""
+    names = [name for name, _, _ in weights]
+    values = [
+        ort.OrtValue.ortvalue_from_numpy(made_up(kind, shape)) for _, kind, shape in weights
+    ]
+    options.add_external_initializers(names, values)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session.hwprune_weights = values  # they must outlive it
+    return session
+
+
+def feeds_of(session: ort.InferenceSession) -> dict[str, Any]:
+    """An input of the right type and shape for each one the session has."""
+    return {
+        i.name: ort.OrtValue.ortvalue_from_numpy(
+            made_up(_numpy_type(i.type), [n if isinstance(n, int) else 1 for n in i.shape])
+        )
+        for i in session.get_inputs()
+    }
+
+
+def made_up(kind: str, shape: list[int]) -> Any:
+    """Values that no operator chokes on: floats between 0.1 and 1, bytes, zeros for indices."""
+    rng = np.random.default_rng(0)
+    if kind in ("float32", "float16", "float64"):
+        return rng.uniform(0.1, 1.0, shape).astype(kind)
+    if kind == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    if kind == "int8":
+        return rng.integers(-63, 64, shape, dtype=np.int8)
+    return np.zeros(shape, kind)
+
+
+def _numpy_type(kind: str) -> str:
+    name = kind[len("tensor(") : -1]
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def files(
+    models: list[bytes], threads: int, seconds: float, seed: int, options: dict[str, Any] = {}
+) -> Iterator[Any]:
+    """[index, nanoseconds of every run, CPU time over wall time] of whole models, in turns."""
+    sessions = [open_session(m, session_options(options, threads), []) for m in models]
+    feeds = [feeds_of(s) for s in sessions]
+    outputs = [[o.name for o in s.get_outputs()] for s in sessions]
+    order = [(seed + i) % len(models) for i in range(len(models))]
+    for i in order:
+        _warm_up(sessions[i], outputs[i], feeds[i])
+    runs: list[list[int]] = [[] for _ in models]
+    cpu = [0.0] * len(models)
+    begin = time.perf_counter()
+    while not _enough(len(runs[order[-1]]), time.perf_counter() - begin, seconds):
+        for i in order:
+            if threads > 1:
+                _rest()
+            # The caches hold what the other model left; a network in service runs again and again.
+            sessions[i].run_with_ort_values(outputs[i], feeds[i])
+            turn, done = time.perf_counter(), 0
+            while not _turn_over(done, time.perf_counter() - turn, threads):
+                used = time.process_time()
+                runs[i].append(_timed(sessions[i], outputs[i], feeds[i]))
+                cpu[i] += time.process_time() - used
+                done += 1
+    for i, (r, c) in enumerate(zip(runs, cpu)):
+        yield [i, r, c * 1e9 / sum(r) / threads]
+
+
+def _turn_over(done: int, used: float, threads: int) -> bool:
+    if threads > 1:
+        return done >= _TURN_OF_THREADS and used >= _TURN_OF_THREADS_S
+    return done >= _TURN and used >= _TURN_S
+
+
+def _rest() -> None:
+    """Waits until the threads of the other sessions have stopped spinning for work.
+
+    They would take this session's cores: for some 50 ms after a run, which made networks of a few
+    milliseconds look nearly twice as slow as they are.
+    """
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _LONGEST_REST_S:
+        used, start = time.process_time(), time.perf_counter()
+        time.sleep(_REST_S)
+        if time.process_time() - used < _IDLE * (time.perf_counter() - start):
+            return
+
+
+def _warm_up(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> None:
+    begin, done = time.perf_counter(), 0
+    while done < 3 or (done < 10 and time.perf_counter() - begin < 0.5):
+        session.run_with_ort_values(outputs, feeds)
+        done += 1
+
+
+def _enough(runs: int, used: float, seconds: float) -> bool:
+    """The time is used and 10 runs a second are done, or three times the time is used."""
+    return (used >= seconds and runs >= 10 * seconds) or (
+        used >= 3 * seconds and runs >= _LEAST_RUNS
+    )
+
+
+def describe(models: list[bytes]) -> Iterator[Any]:
+    """The runtime here: its version and the channels per block of fp32 convolutions."""
+    (model,) = models
+    try:
+        session = open_session(model, session_options({}, 1), [])
+        (blocked,) = session.run(None, {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs()})
+        channels = int(blocked.shape[1])
+    except Exception:  # noqa: BLE001 - whatever it says, it has no such kernel
+        channels = 0
+    yield {"runtime": ort.__version__, "channels": channels}
+
+
+_TASKS = {
+    "optimise": optimise,
+    "shapes": shapes,
+    "chains": chains,
+    "files": files,
+    "describe": describe,
+}
+
+if __name__ == "__main__":
+    main()

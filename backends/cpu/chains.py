@@ -1,0 +1,194 @@
+"""From kernels to chains: models that hold one kernel many times over, as the runtime executes it.
+
+The runtime's own optimised graph says which nodes a kernel is; those very nodes are then repeated,
+each copy with weights of its own, and run without any further optimisation. One call of a chain
+takes long enough that neither the clock nor the call tells on the time of a copy.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import onnx
+from hwprune.backends.cpu.cost import expected_ns, size_bytes
+from hwprune.backends.cpu.micro import MicroModel, Weight, build, declared, stand_in
+from onnx import TensorProto, helper
+
+from hwprune.backend import Kernel
+
+_CHAIN_NS = 400_000  # of a call, expected
+_MOST_COPIES, _MOST_BYTES = 48, 1 << 26
+_GROUP_NODES, _GROUP_BYTES = 24, 1 << 26
+_NAME = re.compile(r"\bk(\d+)/")
+_LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose"}
+
+Shapes = Mapping[str, tuple[str, Sequence[int]]]  # tensor -> numpy type, shape
+Optimise = Callable[[Sequence[MicroModel]], Iterable[onnx.ModelProto | None]]
+Inspect = Callable[[Sequence["Chain"]], Iterable[Shapes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A model, the tensors in it that are to be made up, and how often it holds the kernel."""
+
+    model: bytes
+    weights: tuple[Weight, ...]
+    copies: int
+    expected_ns: float = 0.0  # of one call, roughly
+
+
+def nothing() -> bytes:
+    """A session that does nothing: what a call costs."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "nothing",
+        [value("x", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found: bytes = model.SerializeToString()
+    return found
+
+
+def chains_of(kernels: Sequence[Kernel], optimise: Optimise, inspect: Inspect) -> list[Chain]:
+    """One chain per kernel; one that cannot be built is replaced by its stand-in."""
+    nodes: dict[int, _Nodes] = {}
+    waiting = list(_groups(kernels))
+    while waiting:
+        models = [build([(f"k{i}/", kernels[i]) for i in group]) for group in waiting]
+        smaller: list[list[int]] = []
+        for group, model in zip(waiting, optimise(models), strict=True):
+            found = {} if model is None else _dissected(model, group)
+            nodes |= found
+            if len(group) > 1:
+                smaller += [[i] for i in group if i not in found]
+        waiting = smaller
+    return _measurable(kernels, nodes, optimise, inspect)
+
+
+def _measurable(
+    kernels: Sequence[Kernel], nodes: Mapping[int, "_Nodes"], optimise: Optimise, inspect: Inspect
+) -> list[Chain]:
+    order = sorted(nodes)
+    shapes = dict(zip(order, inspect([nodes[i].probe() for i in order]), strict=True))
+    chains = {
+        i: nodes[i].chain(found, kernels[i]) for i, found in shapes.items() if found is not None
+    }
+    refused = [i for i in range(len(kernels)) if i not in chains]
+    replaced = [stand_in(kernels[i]) for i in refused]
+    if any(kernels[i] == r for i, r in zip(refused, replaced, strict=True)):
+        raise ValueError(f"onnxruntime refuses even {kernels[refused[0]].key()}")
+    if refused:
+        chains |= dict(zip(refused, chains_of(replaced, optimise, inspect), strict=True))
+    return [chains[i] for i in range(len(kernels))]
+
+
+def _groups(kernels: Sequence[Kernel]) -> Iterator[list[int]]:
+    """Kernels that are optimised in one model."""
+    group: list[int] = []
+    size = 0
+    for index, kernel in enumerate(kernels):
+        more = size_bytes(kernel)
+        if group and (len(group) >= _GROUP_NODES or size + more > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(index)
+        size += more
+    if group:
+        yield group
+
+
+def _copies(kernel: Kernel) -> int:
+    wanted = ceil(_CHAIN_NS / expected_ns(kernel))
+    fitting = _MOST_BYTES // max(1, 4 * sum(prod(s) for s in kernel.inputs[1:]))
+    return max(1, min(_MOST_COPIES, wanted, fitting))
+
+
+def _dissected(model: onnx.ModelProto, group: Sequence[int]) -> dict[int, "_Nodes"]:
+    """The nodes of each kernel of a group, in their order; those that cannot be told are left out."""
+    found: dict[int, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if match := _NAME.search(node.name):
+            found.setdefault(int(match[1]), []).append(node)
+    if len(group) == 1 and not found:  # the optimiser renamed it: what else there is leads up to it
+        rest = [n for n in model.graph.node if "lead/" not in n.name and n.op_type not in _LAYOUT]
+        found = {group[0]: rest or list(model.graph.node)}
+    return {i: _Nodes(model, nodes) for i, nodes in found.items() if i in group}
+
+
+@dataclass(frozen=True, slots=True)
+class _Nodes:
+    """Some nodes of an optimised model."""
+
+    model: onnx.ModelProto
+    nodes: Sequence[onnx.NodeProto]
+
+    def probe(self) -> Chain:
+        """The model itself, with everything that the nodes read among its outputs."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        given = {v.name for v in (*model.graph.output, *model.graph.input)}
+        for name in self._read():
+            if name not in given:
+                model.graph.output.append(helper.make_empty_tensor_value_info(name))
+        return Chain(model.SerializeToString(), self._made_up(), 1)
+
+    def chain(self, shapes: Shapes, kernel: Kernel) -> Chain:
+        """The nodes over and over, all copies reading the same inputs."""
+        copies = _copies(kernel)
+        known = {v.name: v for v in self.model.graph.input}
+        inputs = [known[n] if n in known else _value(n, *shapes[n]) for n in self._read()]
+        own = {name: (kind, shape) for name, kind, shape in self._made_up()}
+        initializers = {t.name: t for t in self.model.graph.initializer}
+        used = {n for node in self.nodes for n in node.input if n in initializers}
+        inside = {o for node in self.nodes for o in node.output if o} | (used & own.keys())
+        nodes = [
+            _renamed(node, inside, f"{place}.{r}", r)
+            for r in range(copies)
+            for place, node in enumerate(self.nodes)
+        ]
+        weights = [(f"{n}.{r}", *own[n]) for n in sorted(used & own.keys()) for r in range(copies)]
+        graph = helper.make_graph(
+            nodes,
+            "chain",
+            inputs,
+            [helper.make_empty_tensor_value_info(nodes[-1].output[0])],
+            [initializers[n] for n in sorted(used - own.keys())] + [declared(*w) for w in weights],
+        )
+        opsets = [helper.make_opsetid(o.domain, o.version) for o in self.model.opset_import]
+        ir = self.model.ir_version
+        whole = helper.make_model(graph, opset_imports=opsets, ir_version=ir)
+        expected = copies * expected_ns(kernel)
+        return Chain(whole.SerializeToString(), tuple(weights), copies, expected)
+
+    def _read(self) -> list[str]:
+        """Tensors that come from elsewhere."""
+        constants = {t.name for t in self.model.graph.initializer}
+        made = {o for node in self.nodes for o in node.output}
+        read = [n for node in self.nodes for n in node.input if n and n not in constants | made]
+        return list(dict.fromkeys(read))
+
+    def _made_up(self) -> tuple[Weight, ...]:
+        return tuple(
+            (t.name, helper.tensor_dtype_to_np_dtype(t.data_type).name, tuple(t.dims))
+            for t in self.model.graph.initializer
+            if t.data_location == TensorProto.EXTERNAL
+        )
+
+
+def _renamed(node: onnx.NodeProto, inside: set[str], name: str, copy: int) -> onnx.NodeProto:
+    found = onnx.NodeProto()
+    found.CopyFrom(node)
+    found.name = name
+    found.input[:] = [f"{n}.{copy}" if n in inside else n for n in node.input]
+    found.output[:] = [f"{n}.{copy}" if n else n for n in node.output]
+    return found
+
+
+def _value(name: str, kind: str, shape: Sequence[int]) -> Any:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    return helper.make_tensor_value_info(name, element, list(shape))

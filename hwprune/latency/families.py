@@ -1,0 +1,185 @@
+"""Kernel families: one layer's kernel at every width, in one form.
+
+Members differ in a few channel counts only. Families that look the same are one, whichever layer
+or network they come from, and share what was measured.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprune.backend import Kernel
+from hwprune.latency.response import Response, fit
+from hwprune.latency.teeth import Teeth
+
+_POINTS = {1: 6, 2: 4, 3: 3}  # measured values per varying count, by how many vary
+_VARYING = ("group", "hidden_size")
+
+Array = NDArray[np.float64]
+# op, precision, layout, kind, "in" | "out" | "both": what shares one pattern of teeth
+Class = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What all members have in common; `columns` are the places of the counts that vary."""
+
+    op: str
+    precision: str
+    fused: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+    fixed: tuple[int, ...]  # sizes, -1 where they vary
+    columns: tuple[int, ...]
+
+
+class Family:
+    """Members at every width that was asked for, and what is known about their time."""
+
+    def __init__(self, signature: Signature, classes: Sequence[Class]) -> None:
+        self.signature = signature
+        self.classes = tuple(classes)  # of each varying count
+        self.members: dict[Kernel, None] = {}
+        self._teeth = [Teeth() for _ in classes]
+        self._response: Response | None = None
+        self._known: dict[Kernel, float] = {}
+
+    def counts(self, kernels: Sequence[Kernel]) -> Array:
+        """`kernels x counts`: the channel counts that vary."""
+        rows = np.array([sizes(k) for k in kernels], float)
+        return rows[:, list(self.signature.columns)]
+
+    def select(self) -> list[Kernel]:
+        """The members to measure: a coarse grid of their counts that has the extremes."""
+        members = list(self.members)
+        counts = self.counts(members)
+        if counts.shape[1] == 0:
+            return members[:1]
+        most = _POINTS.get(counts.shape[1], 2)
+        kept = [_spread(np.unique(counts[:, c]), most) for c in range(counts.shape[1])]
+        chosen = [
+            k
+            for k, row in zip(members, counts, strict=True)
+            if all(v in kept[c] for c, v in enumerate(row))
+        ]
+        return chosen or members[: most**2]
+
+    def load(self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth]) -> None:
+        """Takes measured rows over. Raises ValueError if there are none."""
+        self._known = {k: known[k] for k in self.members if k in known}
+        if not self._known:
+            example = next(iter(self.members))
+            raise ValueError(f"no member of the family of {example.key()} was measured")
+        self._teeth = [teeth.get(c, Teeth()) for c in self.classes]
+        self._response = fit(
+            self._effective(list(self._known)), np.array(list(self._known.values()))
+        )
+
+    def predict(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
+        """Nanoseconds and relative standard deviation; measured members are as measured."""
+        if self._response is None:
+            raise ValueError("nothing was loaded yet")
+        ns, spread = self._response.predict(self._effective(kernels))
+        exact = np.array([self._known.get(k, np.nan) for k in kernels])
+        return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, 0.015)
+
+    def _effective(self, kernels: Sequence[Kernel]) -> Array:
+        counts = self.counts(kernels)
+        for column, teeth in enumerate(self._teeth):
+            counts[:, column] = teeth.effective(counts[:, column])
+        return counts
+
+
+class Families:
+    """The families of one network, by the part of it they belong to."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[tuple[object, ...], Family] = {}
+        self._by_signature: dict[Signature, Family] = {}
+
+    def __iter__(self) -> Iterator[Family]:
+        return iter(self._by_signature.values())
+
+    def add(self, part: str, kernels: Iterable[Kernel]) -> None:
+        """Everything that one part of the network may run."""
+        places: dict[tuple[object, ...], dict[Kernel, None]] = {}
+        for kernel in kernels:
+            places.setdefault(_place(part, kernel), {})[kernel] = None
+        for place, members in places.items():
+            signature = _signature(list(members))
+            family = self._by_signature.get(signature)
+            if family is None:
+                family = Family(signature, _classes(next(iter(members)), signature.columns))
+                self._by_signature[signature] = family
+            family.members |= members
+            self._by_place[place] = family
+
+    def of(self, part: str, kernel: Kernel) -> Family | None:
+        """The family of a kernel that `part` runs, if one like it was added."""
+        return self._by_place.get(_place(part, kernel))
+
+
+def sizes(kernel: Kernel) -> tuple[int, ...]:
+    """All sizes in all shapes, one after the other."""
+    return tuple(n for shape in (*kernel.inputs, kernel.output) for n in shape)
+
+
+def class_of(kernel: Kernel, role: str) -> Class:
+    """What a kernel shares its pattern of teeth with, in the count of this role."""
+    layout = dict(kernel.attributes).get("layout", "")
+    kind = ""
+    if kernel.op == "Conv":
+        channels, per_group = kernel.inputs[0][1], kernel.inputs[1][1]
+        window = prod(kernel.inputs[1][2:])
+        kind = "pointwise" if window == 1 else "dense"
+        kind = kind if per_group == channels else "depthwise" if per_group == 1 else "grouped"
+    return kernel.op, kernel.precision, layout, kind, role
+
+
+def _place(part: str, kernel: Kernel) -> tuple[object, ...]:
+    layout = dict(kernel.attributes).get("layout")
+    ranks = tuple(len(s) for s in kernel.inputs)
+    return part, kernel.op, kernel.precision, kernel.fused, layout, ranks
+
+
+def _signature(members: Sequence[Kernel]) -> Signature:
+    rows = np.array([sizes(k) for k in members])
+    varying = [c for c in range(rows.shape[1]) if len(np.unique(rows[:, c])) > 1]
+    columns: list[int] = []
+    for c in varying:
+        if not any(np.array_equal(rows[:, c], rows[:, seen]) for seen in columns):
+            columns.append(c)
+    fixed = tuple(-1 if c in varying else int(rows[0, c]) for c in range(rows.shape[1]))
+    common = set(members[0].attributes).intersection(*(k.attributes for k in members))
+    attributes = tuple(sorted((n, v) for n, v in common if n not in _VARYING))
+    first = members[0]
+    return Signature(
+        first.op, first.precision, first.fused, attributes, fixed, tuple(columns)
+    )
+
+
+def _classes(kernel: Kernel, columns: Sequence[int]) -> list[Class]:
+    return [class_of(kernel, _role(kernel, column)) for column in columns]
+
+
+def _role(kernel: Kernel, column: int) -> str:
+    """Whether the count at this place is what the kernel reads, writes or both."""
+    if not kernel.inputs or not kernel.inputs[0]:
+        return "both"
+    at = 1 if len(kernel.inputs[0]) == 4 else len(kernel.inputs[0]) - 1
+    if column != at:
+        return "out"
+    deep = kernel.op == "Conv" and kernel.inputs[1][1] == 1 < kernel.inputs[0][1]
+    return "both" if deep or len(kernel.inputs) == 1 else "in"
+
+
+def _spread(values: Array, most: int) -> set[float]:
+    """`most` of the values, spread evenly by ratio, with the extremes."""
+    if len(values) <= most:
+        return set(values.tolist())
+    wanted = np.geomspace(max(values[0], 1e-9), values[-1], most)
+    return {float(values[np.argmin(np.abs(values - w))]) for w in wanted} | {
+        float(values[0]), float(values[-1])
+    }  # fmt: skip

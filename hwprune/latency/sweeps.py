@@ -1,0 +1,87 @@
+"""Sweeps over channel counts on a small kernel of each class: where the hardware has its steps.
+
+They belong to the target and not to a network, and are shared by all.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from hwprune.backend import Kernel, Layouts
+from hwprune.latency.families import Class, class_of
+from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
+
+_SIZE, _CHANNELS, _ROWS = 14, 32, 64
+_DENSE = {"Gemm", "MatMul"}
+
+
+def sweepable(classes: Iterable[Class]) -> list[Class]:
+    """Those of the classes whose steps a sweep can tell."""
+    kinds = ("dense", "pointwise", "depthwise")
+    return sorted(
+        {c for c in classes if (c[0] == "Conv" and c[3] in kinds) or c[0] in _DENSE}
+    )
+
+
+def sweep(wanted: Class, layouts: Layouts, counts: Sequence[int] = ()) -> dict[int, Kernel]:
+    """Channel count -> the kernel of class `wanted` with that count, all else equal."""
+    found = {}
+    for count in counts or sweep_counts():
+        for other in (_CHANNELS, _CHANNELS - 1):  # the second for what has no blocks
+            kernel = _kernel(wanted, count, other, layouts)
+            if class_of(kernel, wanted[4]) == wanted:
+                found[count] = kernel
+                break
+    return found
+
+
+def teeth_of(
+    sweeps: Mapping[Class, Mapping[int, Kernel]], known: Mapping[Kernel, float]
+) -> dict[Class, Teeth]:
+    """The pattern of every class whose sweep was measured."""
+    found = {}
+    for name, kernels in sweeps.items():
+        times = {count: known[k] for count, k in kernels.items() if k in known}
+        if len(times) >= 8:
+            found[name] = fit_teeth(times)
+    return found
+
+
+def _kernel(wanted: Class, count: int, other: int, layouts: Layouts) -> Kernel:
+    op, precision, _, kind, role = wanted
+    inputs, outputs = (other, count) if role == "out" else (count, other)
+    if op in _DENSE:
+        return _matrix(op, precision, inputs, outputs)
+    if kind == "depthwise":
+        return conv(precision, count, count, 3, layouts, groups=count)
+    return conv(precision, inputs, outputs, 1 if kind == "pointwise" else 3, layouts)
+
+
+def conv(
+    precision: str,
+    inputs: int,
+    outputs: int,
+    window: int,
+    layouts: Layouts,
+    groups: int = 1,
+    size: int = _SIZE,
+) -> Kernel:
+    """A convolution of a small image, as the target runs it."""
+    attributes = {
+        "dilations": [1, 1], "group": groups, "kernel_shape": [window] * 2,
+        "pads": [window // 2] * 4, "strides": [1, 1],
+    }  # fmt: skip
+    if precision == "fp32" and layouts.convolves_in_blocks(inputs, outputs, groups):
+        attributes["layout"] = "blocked"
+    shapes = ((1, inputs, size, size), (outputs, inputs // groups, window, window), (outputs,))
+    return Kernel("Conv", precision, shapes, (1, outputs, size, size), _named(attributes))
+
+
+def _matrix(op: str, precision: str, inputs: int, outputs: int) -> Kernel:
+    shapes = ((_ROWS, inputs), (inputs, outputs)) + (((outputs,),) if op == "Gemm" else ())
+    return Kernel(op, precision, shapes, (_ROWS, outputs))
+
+
+def _named(attributes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (k, json.dumps(v, separators=(",", ":"))) for k, v in sorted(attributes.items())
+    )

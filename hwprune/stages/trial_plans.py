@@ -1,0 +1,43 @@
+"""Plans made up to be timed: right in time, meaningless in values."""
+
+import random
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from hwprune.backend import Capabilities
+from hwprune.export.lower import lower
+from hwprune.export.placeholder import placeholder_encodings
+from hwprune.graph.channels import Coupling
+from hwprune.graph.slim import slim
+from hwprune.latency.kernels import KernelGraph
+from hwprune.latency.space import SearchSpace
+from hwprune.plan import Configuration
+
+
+def extremes(space: SearchSpace) -> list[Configuration]:
+    """The untouched network in fp32, and with everything in int8 that can be."""
+    quantised = {n: options[-1] for n, options in space.kernels.items()}
+    return [Configuration(), Configuration(kernels=quantised)] if quantised else [Configuration()]
+
+
+def drawn(space: SearchSpace, rng: random.Random) -> Configuration:
+    """A plan of the space: its widths by chance, its kernels fp32, int8 or mixed."""
+    assignment = {f"width:{v}": rng.randrange(len(o)) for v, o in space.widths.items()}
+    share = rng.choice((0.0, 0.2, 0.8, 1.0))
+    for node, options in space.kernels.items():
+        chosen = len(options) - 1 if rng.random() < share else 0
+        assignment[f"kernel:{node}"] = chosen
+    return space.configuration(assignment)
+
+
+def as_built(
+    graph: gs.Graph, network: KernelGraph, c: Configuration, capabilities: Capabilities
+) -> onnx.ModelProto:
+    """The file that a plan becomes, with the first channels kept and made-up ranges."""
+    coupling: Coupling = network.coupling
+    keep = {g: range(w) for g, w in c.widths.items() if w < coupling.full[g]}
+    slimmed = slim(graph, coupling, keep, c.dropped)
+    left = {node.name for node in slimmed.nodes}
+    kernels = {n: k for n, k in network.settled(c).kernels.items() if n in left}
+    return lower(slimmed, kernels, placeholder_encodings(slimmed, kernels, capabilities), capabilities)
