@@ -1,12 +1,11 @@
 """The `cpu` target: what it can execute and how long that takes."""
 
 import json
-import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hwprune.backends.cpu import host
+from hwprune.backends.cpu import facts
 from hwprune.backends.cpu.child import ask
 from hwprune.backends.cpu.cost import expected_ns
 from hwprune.backends.cpu.layout import block_size
@@ -35,23 +34,22 @@ class CpuBackend:
 
     def default_threads(self) -> int:
         """One per physical core this process may use, as onnxruntime does."""
-        return host.physical_cores()
+        return facts.physical_cores()
 
     def identity(self) -> Identity:
         """CPU, runtime and how it is set up."""
-        fields = host.cpu_fields()
-        details = {
-            "architecture": platform.machine(),
-            "family": fields.get("cpu family", ""),
-            "stepping": fields.get("stepping", ""),
-            "isa": host.isa_digest(),
-            "cores": str(host.physical_cores()),
+        machine = facts.identity()
+        device = machine.pop("device")
+        setup = {
             "provider": "CPUExecutionProvider",
             "graph_optimization": "all",
             "threads": "intra-op, unpinned, spinning",
         }
-        device = fields.get("model name") or platform.machine()
-        return Identity("cpu", device, f"onnxruntime {_version()}", details)
+        return Identity("cpu", device, f"onnxruntime {_version()}", machine | setup)
+
+    def conditions(self) -> dict[str, str]:
+        """Clock, quota, load and whatever else moves times on this machine."""
+        return facts.conditions()
 
     def capabilities(self) -> Capabilities:
         """Each statement is checked against the optimised graph in tests/backends."""
@@ -67,7 +65,7 @@ class CpuBackend:
                 {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
             ),
             blocked=frozenset(_BLOCKED) if block_size() > 1 else frozenset(),
-            weight_bits=8 if host.has_vnni() else 7,
+            weight_bits=8 if facts.has_vnni() else 7,
         )
 
     def time_kernels(
