@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
+from hwprune.backends.cpu import CpuBackend
 from hwprune.backends.null import NullBackend
 
 from hwprune.backend import Samples
@@ -59,6 +60,16 @@ def test_rules_are_steady_and_noise_is_found_where_there_is_some() -> None:
     restless = measure_noise(NullBackend(noise=0.5), threads=1)
     assert restless.p99 > 1.5
     assert measure_noise(NullBackend(drift=5), threads=1).level == "noisy"
+
+
+@pytest.mark.ort
+def test_a_real_machine_has_figures() -> None:
+    found = measure_noise(CpuBackend(), threads=1)
+    assert found.runs >= 30
+    assert found.p20_ns > 0
+    assert 1 <= found.p50 <= found.p90 <= found.p99
+    assert 0 < found.cpu_share <= 1.1
+    assert min(found.spread, found.twins) >= 0
 
 
 def test_what_the_machine_counted_in_the_meantime() -> None:
