@@ -120,6 +120,9 @@ class Backend(Protocol):
     def identity(self) -> Identity:
         """Of this machine."""
 
+    def conditions(self) -> Mapping[str, str]:
+        """What explains times and need not match (clock, load, quota...), as it is right now."""
+
     def capabilities(self) -> Capabilities:
         """Of the runtime on this machine."""
 

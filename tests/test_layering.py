@@ -34,7 +34,9 @@ SIBLINGS = {
     ("cli", "doctor"),
 }
 SIBLINGS |= {(a, b) for a in ROWS[0] for b in ROWS[0] if a != b}
-HEAVY = re.compile(r"(torch|onnx|onnxruntime|brevitas|optuna|botorch|sklearn|scipy)(\.|$)")
+HEAVY = re.compile(
+    r"(torch|onnx|onnxruntime|brevitas|optuna|botorch|sklearn|scipy|matplotlib)(\.|$)"
+)
 
 
 @cache

@@ -59,6 +59,10 @@ class NullBackend:
         """The same everywhere."""
         return Identity("null", "rules", "null 1", {"clock": "fake"})
 
+    def conditions(self) -> dict[str, str]:
+        """Nothing moves a rule."""
+        return {}
+
     def capabilities(self) -> Capabilities:
         """A plain machine: activations fold behind weights, residuals do not."""
         return Capabilities(

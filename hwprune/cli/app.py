@@ -15,7 +15,7 @@ _VERBS = {
     "report": "Show the report of a finished run.",
     "targets": "List the targets and whether they can be used here.",
     "methods": "List the methods that options take by name.",
-    "doctor": "Check the versions and targets of this installation.",
+    "doctor": "Check the installation and the machine, and say what that means.",
 }
 
 

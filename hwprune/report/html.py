@@ -1,37 +1,27 @@
-"""`report.html`: one file, no scripts, nothing fetched, everything from the model escaped."""
+"""`report.html`: what became of the network, as a page."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from hwprune.report import figures, text
+from hwprune.report.page import bullets, page, section, table
 from hwprune.report.schema import Report
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #8881 }
-.met { color: #18794e } .missed, .infeasible { color: #c62828 } .noisy { color: #b26a00 }
-.bar { display: inline-block; height: .7em; background: #4c78a8 }
-"""
 
 
 def write_html(report: Report) -> str:
     """The whole page."""
-    title = escape(f"{report.model.name} on {report.target.name}")
-    verdict = escape(figures.verdict(report))
-    return (
-        "<!doctype html>\n"
-        f'<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>\n'
-        f'<h1>{title}: <span class="{report.verdict}">{verdict}</span></h1>\n'
+    title = f"{report.model.name} on {report.target.name}"
+    verdict = f'<span class="{report.verdict}">{escape(figures.verdict(report))}</span>'
+    return page(
+        title,
+        f"{escape(title)}: {verdict}",
         f"<p>{escape(_setting(report))}<br>{escape(figures.quality_note(report))}</p>\n"
-        + _table(("", "original", "compiled", ""), _summary(report))
-        + _section("Warnings", _list(report.warnings))
-        + _section("Layers", _layers(report))
-        + _section("Search", _search(report))
-        + _section("Kept at full width", _list(f"{f.name}: {f.why}" for f in report.frozen))
-        + _section("Stages", _stages(report))
-        + "</html>\n"
+        + table(("", "original", "compiled", ""), _summary(report))
+        + section("Warnings", bullets(report.warnings))
+        + section("Layers", _layers(report))
+        + section("Search", _search(report))
+        + section("Kept at full width", bullets(f"{f.name}: {f.why}" for f in report.frozen))
+        + section("Stages", _stages(report)),
     )
 
 
@@ -50,7 +40,7 @@ def _layers(report: Report) -> str:
     slowest = max((x.predicted_us for x in report.layers), default=0.0) or 1.0
     bars = [_bar(x.predicted_us / slowest) for x in report.layers]
     head = ("layer", "op", "channels", "kernel", "predicted", "")
-    return _table(head, text.layer_rows(report), bars) if report.layers else ""
+    return table(head, text.layer_rows(report), bars) if report.layers else ""
 
 
 def _search(report: Report) -> str:
@@ -78,26 +68,8 @@ def _curve(values: Sequence[float], width: int = 480, height: int = 120) -> str:
 
 def _stages(report: Report) -> str:
     rows = [(s.name, f"{s.seconds:.1f} s", "resumed" if s.resumed else "") for s in report.stages]
-    return _table(("stage", "time", ""), rows) if rows else ""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{title}</h2>\n{body}\n" if body else ""
-
-
-def _list(items: Iterable[str]) -> str:
-    entries = "".join(f"<li>{escape(item)}</li>" for item in items)
-    return f"<ul>{entries}</ul>" if entries else ""
+    return table(("stage", "time", ""), rows) if rows else ""
 
 
 def _bar(share: float) -> str:
     return f'<td><span class="bar" style="width:{max(0.0, share) * 8:.2f}em"></span></td>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], extra: Sequence[str] = ()) -> str:
-    """An escaped table; `extra` holds one ready-made last cell per row."""
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    if extra:
-        lines = [line + cell for line, cell in zip(lines, extra, strict=True)]
-    return f"<table><tr>{titles}</tr>\n" + "\n".join(f"<tr>{x}</tr>" for x in lines) + "</table>\n"

@@ -40,6 +40,9 @@ class BackendContract:
         assert backend.identity() == backend.identity()
         assert backend.identity().backend == backend.name
 
+    def test_conditions_are_words(self, backend: Backend) -> None:
+        assert all(isinstance(text, str) for pair in backend.conditions().items() for text in pair)
+
     def test_capabilities_are_consistent(self, backend: Backend) -> None:
         found = backend.capabilities()
         assert found == backend.capabilities()

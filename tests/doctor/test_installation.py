@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwprune import doctor
+from hwprune.doctor import installation as doctor
 
 
 def test_every_requirement_is_looked_at() -> None:

@@ -1,4 +1,4 @@
-"""Facts about this installation: versions against their floors, targets and what they miss."""
+"""This installation: versions against their floors, targets and what they miss."""
 
 import platform
 from collections.abc import Iterator
@@ -42,7 +42,16 @@ def requirements() -> list[Need]:
 
 def targets() -> list[TargetState]:
     """Every installed target."""
-    return [_state(name) for name in backend_names()]
+    return [target_state(name) for name in backend_names()]
+
+
+def target_state(name: str) -> TargetState:
+    """One target, which need not be among those that are listed."""
+    try:
+        identity = get_backend(name).identity()
+    except (HwpruneError, ImportError, AttributeError) as e:
+        return TargetState(name, False, str(e))
+    return TargetState(name, True, f"{identity.device}, {identity.runtime}")
 
 
 def _needs() -> Iterator[Need]:
@@ -65,11 +74,3 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _state(name: str) -> TargetState:
-    try:
-        identity = get_backend(name).identity()
-    except (HwpruneError, ImportError, AttributeError) as e:
-        return TargetState(name, False, str(e))
-    return TargetState(name, True, f"{identity.device}, {identity.runtime}")
