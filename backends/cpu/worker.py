@@ -10,6 +10,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -36,6 +37,9 @@ _IDLE = 0.2  # processor time over time below which nobody spins
 _GROUP_SECONDS = 0.1  # a group that has used them stops after a third of the runs
 _NAME = re.compile(r"\bk(\d+)\.(\d+)/.*_kernel_time$")
 
+_options: dict[str, Any] = {"arena": True, "spinning": True, "graph": "all"}
+_LEVELS = {"all": "ENABLE_ALL", "extended": "ENABLE_EXTENDED", "basic": "ENABLE_BASIC"}
+_LEVELS |= {"disable": "DISABLE_ALL"}
 Timed = tuple[list[int], float]  # nanoseconds per run, CPU time over wall time
 
 
@@ -43,20 +47,22 @@ def main() -> None:
     """Answers the request on stdin; the runtime's own messages go to stderr."""
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.buffer.readline())
+    models = [sys.stdin.buffer.read(size) for size in request.pop("models")]
     ort.set_default_logger_severity(3)
     gc.disable()
     task = request.pop("task")
-    timed = time_kernels(**request) if task == "kernels" else time_models(**request)
+    _options.update(request.pop("options", {}))
+    timed = time_kernels(**request) if task == "kernels" else time_models(models, **request)
     for index, (runs, share) in timed:
         print(json.dumps([index, runs, share]), file=answer, flush=True)
 
 
 def time_kernels(
-    kernels: Sequence[Any], threads: int, runs: int, seed: int, folder: str
+    kernels: Sequence[Any], threads: int, runs: int, seed: int
 ) -> Iterator[tuple[int, Timed]]:
     """Times kernels in groups, each group interleaved in one session, in random order."""
-    chosen = [kernel_from_json(k) for k in kernels]
+    chosen, folder = [kernel_from_json(k) for k in kernels], tempfile.gettempdir()
     order = random.Random(seed).sample(range(len(chosen)), len(chosen))
     for group in _groups(order, chosen):
         yield from _time_group(group, chosen, threads, runs, Path(folder)).items()
@@ -127,11 +133,16 @@ def _time_stand_in(
     return {index: _time_group([0], [replacement], threads, runs, folder)[0]}
 
 
-def _open(model: bytes | str, threads: int, folder: Path | None = None) -> ort.InferenceSession:
+def _open(model: bytes, threads: int, folder: Path | None = None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    level = f"ORT_{_LEVELS[_options['graph']]}"
+    options.enable_cpu_mem_arena = _options["arena"]
+    spinning = str(int(_options["spinning"]))
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     if folder is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
@@ -215,11 +226,10 @@ def _numpy_type(kind: str) -> Any:
 
 
 def time_models(
-    models: Sequence[str], threads: int, seconds: float, seed: int, folder: str
+    models: Sequence[bytes], threads: int, seconds: float, seed: int
 ) -> Iterator[tuple[int, Timed]]:
     """Times whole files in turns, A B A B ..., starting with another one in every process."""
-    del folder
-    sessions = [_open(path, threads) for path in models]
+    sessions = [_open(model, threads) for model in models]
     feeds = [_feeds(s) for s in sessions]
     outputs = [[o.name for o in s.get_outputs()] for s in sessions]
     order = [(seed + i) % len(models) for i in range(len(models))]

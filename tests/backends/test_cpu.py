@@ -1,17 +1,16 @@
 import json
-import sys
 
 import onnx
 import pytest
-from hwprune.backends.cpu import CpuBackend, child, worker
+from hwprune.backends.cpu import CpuBackend, worker
 from hwprune.backends.cpu.cost import copies
 from hwprune.backends.cpu.layout import block_size
 from hwprune.backends.cpu.micro import build
 from hwprune.backends.cpu.worker import kernel_from_json
 
 from hwprune.backend import Backend, Kernel
-from hwprune.errors import BackendError
 from hwprune.latency.measure import measure
+from hwprune.target import Host
 from hwprune.testing.backend_contract import BackendContract
 from hwprune.testing.kernels import conv, example
 
@@ -37,12 +36,17 @@ class TestContract(BackendContract):
         return CpuBackend()
 
 
-def optimised(kernel: Kernel, tmp_path) -> list[onnx.NodeProto]:
+LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
+LEVELS |= {"all": "ORT_ENABLE_ALL", "disable": "ORT_DISABLE_ALL"}
+
+
+def optimised(kernel: Kernel, tmp_path, graph: str = "all") -> list[onnx.NodeProto]:
     """The nodes onnxruntime makes of a kernel's micro-model."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[graph])
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     model = build([("k0.0/", kernel)]).SerializeToString()
     ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -101,20 +105,6 @@ def test_every_example_can_be_built(tmp_path):
         assert optimised(example(op), tmp_path), op
 
 
-def test_a_crashing_child_is_reported_with_what_it_printed(monkeypatch):
-    code = "import sys, os; print('the runtime said no', file=sys.stderr, flush=True); os.abort()"
-    monkeypatch.setattr(child, "_COMMAND", [sys.executable, "-c", code])
-    with pytest.raises(BackendError, match="the runtime said no"):
-        list(child.ask({}, timeout_s=10))
-
-
-def test_a_hanging_child_is_killed(monkeypatch):
-    hang = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(child, "_COMMAND", hang)
-    with pytest.raises(BackendError, match="did not answer within 1 s"):
-        list(child.ask({}, timeout_s=1))
-
-
 def test_short_kernels_are_repeated_and_long_ones_not():
     assert copies(example("Softmax")) > 1
     assert copies(conv(channels=(256, 256), size=28)) == 1
@@ -170,3 +160,34 @@ def test_a_session_waits_until_the_others_stopped_spinning(monkeypatch, spins_fo
     monkeypatch.setattr(worker, "time", clock)
     worker._rest()
     assert clock.now == pytest.approx(rested, abs=0.011)
+
+
+@pytest.mark.ort
+class TestContractOverSsh(BackendContract):
+    @pytest.fixture
+    def backend(self, sshd: Host) -> Backend:
+        return CpuBackend(sshd)
+
+
+@pytest.mark.ort
+def test_the_same_machine_over_ssh_is_the_same_target(sshd):
+    here, there = CpuBackend(), CpuBackend(sshd)
+    assert there.identity() == here.identity()
+    assert there.capabilities() == here.capabilities()
+    assert there.default_threads() == here.default_threads()
+    assert there.conditions().keys() == here.conditions().keys()
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("graph", ["extended", "basic", "disable"])
+def test_what_is_claimed_at_lower_optimisation_levels_is_what_happens(graph, tmp_path):
+    claims = CpuBackend(options={"graph": graph}).capabilities()
+    fused = graph == "extended"
+    nodes = optimised(example("Conv", "int8"), tmp_path, graph)
+    assert ("Conv" in claims.precisions) == fused == ("QLinearConv" in {n.op_type for n in nodes})
+    nodes = optimised(conv(fused=("Relu",)), tmp_path, graph)
+    assert ("Relu" in claims.activations["fp32"]) == fused == (len(nodes) == 1)
+    nodes = optimised(conv(fused=("Add", "Relu")), tmp_path, graph)
+    assert not claims.residual_fused
+    assert not claims.blocked
+    assert {"Add", "Relu"} <= {n.op_type for n in nodes}
