@@ -64,7 +64,7 @@ def ask(
             if started and link.skip_to(bootstrap.READY, _WAIT_S + _START_S):
                 yield from map(json.loads, link.lines(limit_s))
         except TimeoutError as late:
-            raise BackendError(f"{_place(host)} did not answer: {late}") from None
+            raise BackendError(f"no answer from {_place(host)} {late}") from None
         except ValueError as error:
             raise BackendError(f"{_place(host)} answered nonsense: {_end(said)}") from error
         status = _status(process)

@@ -48,7 +48,7 @@ class Link:
             poll.register(self._to, select.POLLOUT)
         ready = {handle for handle, _ in poll.poll(1000 * max(0.0, deadline - time.monotonic()))}
         if not ready:
-            raise TimeoutError(f"{limit_s:.0f} s are over")
+            raise TimeoutError(f"within {limit_s:.0f} s")
         if self._to in ready:
             self._send()
         if self._from not in ready:
