@@ -157,7 +157,7 @@ def quota_cpus(root: Path = ROOT) -> str:
 
 
 def power(root: Path = ROOT) -> str:
-    """ "mains" or "battery"; machines without either do not tell."""
+    """What feeds it, "mains" or "battery"; machines without a battery do not tell."""
     supplies = [
         {name: _read(folder / name) for name in ("type", "status", "online", "scope")}
         for folder in (root / "sys/class/power_supply").glob("*")
