@@ -107,9 +107,15 @@ def gather(timed: Iterable[Timed]) -> Samples:
 
 
 class Backend(Protocol):
-    """One target. Returns raw nanoseconds; statistics live in `hwprune.latency`."""
+    """One target. Returns raw nanoseconds; statistics live in `hwprune.latency`.
+
+    Its class is called with what the user gave and nothing else: `host` (a `hwprune.target.Host`)
+    to be used on another machine, `options` (a mapping of texts) to set its runtime up. A target
+    that has no such thing has no such parameter. What is said of "this machine" is then the other.
+    """
 
     name: str
+    runtime_options: Mapping[str, str]  # as set, those left out included; fit for `options`
 
     def missing(self) -> str | None:
         """Why the target cannot be used here (what to install), or None."""
@@ -125,6 +131,9 @@ class Backend(Protocol):
 
     def capabilities(self) -> Capabilities:
         """Of the runtime on this machine."""
+
+    def session_options(self, threads: int) -> Mapping[str, str]:
+        """What a deployment sets for these times to hold, in the runtime's own names."""
 
     def time_kernels(
         self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int

@@ -112,9 +112,12 @@ def _write(out: Path, work: Path, built: Built, report: Report) -> None:
     )
 
 
-def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
+def verify(
+    out_dir: Path, progress: Progress | None = None, target: str | None = None
+) -> VerifyResult:
     """Times a finished artefact against its original again, and checks its parity.
 
+    On the target that it was made for, or another; the runtime is set up as it was then.
     Raises StoreError if the folder holds no finished artefact.
     """
     watch = progress or Silent()
@@ -126,7 +129,7 @@ def verify(out_dir: Path, progress: Progress | None = None) -> VerifyResult:
     asked = report.budget
     budget = Budget(ratio=asked.ratio) if asked.ratio else Budget(asked.latency_ms * 1e6)
     with watch.stage("verify"):
-        backend = get_backend(report.target.name)
+        backend = get_backend(target or report.target.name, report.target.runtime_options)
         threads, percentile = report.target.threads, report.budget.percentile
         found = judge(backend, original, compiled, threads, 4.0, budget, percentile)
     with watch.stage("parity"):

@@ -1,11 +1,13 @@
 """Backends and methods by name: the only place that knows them. Nothing heavy is imported here."""
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from hwprune.backend import Backend
 from hwprune.errors import BackendError, UsageError
+from hwprune.target import TargetName, parse_target
 
 METHODS: Mapping[str, Mapping[str, str]] = {
     "search": {
@@ -24,6 +26,10 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "standard": "a few epochs of distillation",
         "thorough": "distillation until it no longer helps, then quantisation-aware training",
     },
+}
+_LACKS = {
+    "host": "cannot be used on other machines: leave @ssh:... out",
+    "options": "has no runtime options: leave --runtime out",
 }
 
 
@@ -47,14 +53,30 @@ def backend_names() -> list[str]:
     return sorted(_backend_entries())
 
 
-def get_backend(name: str) -> Backend:
-    """The target of that name, ready to use. Raises UsageError or BackendError."""
-    entries = _backend_entries()
-    if name not in entries:
-        raise unknown("target", name, entries)
-    backend: Backend = entries[name].load()()
+def known_target(text: str) -> TargetName:
+    """What 'cpu' or 'cpu@ssh:user@host' names. Raises UsageError."""
+    target = parse_target(text)
+    if target.backend not in (names := backend_names()):
+        raise unknown("target", target.backend, names)
+    return target
+
+
+def get_backend(target: str, options: Mapping[str, str] | None = None) -> Backend:
+    """The target of that name, ready to use, its runtime set up with `options`.
+
+    Raises:
+        UsageError: There is no such target or option, or not on other machines.
+        BackendError: It cannot be used, or its machine not be reached.
+    """
+    name = known_target(target)
+    factory = _backend_entries()[name.backend].load()
+    given: dict[str, object] = {"host": name.host, "options": options}
+    given = {what: value for what, value in given.items() if value}
+    for what in given.keys() - inspect.signature(factory).parameters.keys():
+        raise UsageError(f"target {name.backend!r} {_LACKS[what]}")
+    backend: Backend = factory(**given)
     if reason := backend.missing():
-        raise BackendError(f"target {name!r} cannot be used here: {reason}")
+        raise BackendError(f"target {target!r} cannot be used here: {reason}")
     return backend
 
 

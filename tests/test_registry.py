@@ -4,6 +4,7 @@ import pytest
 
 from hwprune.errors import BackendError, UsageError
 from hwprune.registry import METHODS, backend_names, get_backend, known_method, unknown
+from hwprune.target import Host
 
 
 def test_the_nearest_name_is_offered_with_the_whole_list() -> None:
@@ -45,6 +46,21 @@ def test_targets_come_from_entry_points() -> None:
     assert get_backend("null").name == "null"
     with pytest.raises(UsageError, match="no target 'nul'"):
         get_backend("nul")
+
+
+def test_the_machine_and_the_options_reach_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwprune.backends.cpu.CpuBackend.missing", lambda _self: None)
+    backend = get_backend("cpu@ssh:pi@edge", {"arena": "off"})
+    assert backend.runtime_options["arena"] == "off"
+    assert getattr(backend, "_host") == Host("edge", "pi")  # noqa: B009 - not in the protocol
+
+
+def test_targets_without_options_or_other_machines_say_so() -> None:
+    with pytest.raises(UsageError, match="'null' has no runtime options"):
+        get_backend("null", {"arena": "off"})
+    with pytest.raises(UsageError, match="'null' cannot be used on other machines"):
+        get_backend("null@ssh:edge")
+    assert get_backend("null", {}).runtime_options == {}
 
 
 def test_two_packages_with_one_target_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

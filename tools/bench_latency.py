@@ -79,7 +79,9 @@ def main() -> None:
             for line in bench(name, path, backend, threads, options):
                 errors = (line.median, line.p90, line.p95, line.worst)
                 cells = " | ".join(f"{100 * e:.1f}" for e in errors)
-                print(f"| {line.network} | {line.predictor} | {cells} | {line.tau:.3f} |", flush=True)
+                print(
+                    f"| {line.network} | {line.predictor} | {cells} | {line.tau:.3f} |", flush=True
+                )
 
 
 def bench(
@@ -98,7 +100,9 @@ def bench(
     measured = time_plans(network, plans, backend, threads)
     found = [estimator.estimate(c, calibration) for c in plans]
     predicted = np.array([e.ns for e in found])
-    inside = np.mean([low <= m <= high for m, (low, high) in zip(measured, (e.interval() for e in found))])
+    inside = np.mean(
+        [low <= m <= high for m, (low, high) in zip(measured, (e.interval() for e in found))]
+    )
     macs = np.array([macs_of(network, c) for c in plans], float)
     trained_macs = np.array([macs_of(network, c) for c, _ in trained], float)
     trained_ns = np.array([ns for _, ns in trained])
@@ -106,7 +110,9 @@ def bench(
     line = np.polyfit(trained_macs, trained_ns, 1, w=1 / trained_ns)
     rivals = {
         f"table ({spent}, {100 * inside:.0f} % in the interval, {len(new)} kernels unforeseen)": predicted,
-        "rows alone, not calibrated": np.array([estimator.latency_ns(c, Calibration()) for c in plans]),
+        "rows alone, not calibrated": np.array(
+            [estimator.latency_ns(c, Calibration()) for c in plans]
+        ),
         "proportional to MACs": slope * macs,
         "linear in MACs": np.polyval(line, macs),
     }
@@ -184,7 +190,9 @@ def judged(name: str, label: str, predicted: Array, measured: Array) -> Line:
     return Line(name, label, float(median), float(p90), float(p95), float(errors.max()), tau)
 
 
-def dump(path: Path, plans: Sequence[Configuration], measured: Array, rivals: dict[str, Array]) -> None:
+def dump(
+    path: Path, plans: Sequence[Configuration], measured: Array, rivals: dict[str, Array]
+) -> None:
     """Everything, for whoever wants to know which plans miss."""
     document = {
         "measured_ns": measured.tolist(),
@@ -228,7 +236,9 @@ def exported(make: Callable[[], nn.Module], size: int) -> Callable[[Path], None]
     return write
 
 
-def conv(i: int, o: int, window: int = 3, stride: int = 1, groups: int = 1, act: nn.Module | None = None) -> nn.Sequential:
+def conv(
+    i: int, o: int, window: int = 3, stride: int = 1, groups: int = 1, act: nn.Module | None = None
+) -> nn.Sequential:
     layers: list[nn.Module] = [
         nn.Conv2d(i, o, window, stride, window // 2, groups=groups, bias=False),
         nn.BatchNorm2d(o),
@@ -254,7 +264,9 @@ def resnet18() -> nn.Module:
     for stage, width in enumerate((64, 128, 256, 512)):
         for block in range(2):
             stride = 2 if stage and not block else 1
-            body = nn.Sequential(conv(channels, width, 3, stride, act=nn.ReLU()), conv(width, width))
+            body = nn.Sequential(
+                conv(channels, width, 3, stride, act=nn.ReLU()), conv(width, width)
+            )
             same = stride == 1 and channels == width
             shortcut = nn.Identity() if same else conv(channels, width, 1, stride)
             layers.append(Residual(body, shortcut, nn.ReLU()))
@@ -266,7 +278,15 @@ def mobilenetv2() -> nn.Module:
     """Sandler et al. 2018, table 2."""
     layers: list[nn.Module] = [conv(3, 32, 3, 2, act=nn.ReLU6())]
     channels = 32
-    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    stages = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
     for expansion, width, blocks, first in stages:
         for block in range(blocks):
             stride, hidden = (first if not block else 1), channels * expansion

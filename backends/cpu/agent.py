@@ -18,7 +18,8 @@ import random
 import sys
 import tempfile
 import time
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -55,14 +56,15 @@ def main() -> None:
 
 
 def optimise(
-    models: list[bytes], weights: list[Any], threads: int, options: dict[str, Any] = {}
+    models: list[bytes], weights: list[Any], threads: int, options: dict[str, Any] | None = None
 ) -> Iterator[Any]:
     """[index, optimised model in base64, large tensors left out], or [index, None] if refused."""
     for index, (model, names) in enumerate(zip(models, weights)):
         try:
             with tempfile.TemporaryDirectory(prefix="hwprune-") as folder:
-                yield [index, base64.b64encode(_optimised(model, names, options, threads, folder)).decode()]
-        except Exception as error:  # noqa: BLE001 - the runtime's own types; the caller splits
+                found = _optimised(model, names, options or {}, threads, folder)
+            yield [index, base64.b64encode(found).decode()]
+        except Exception as error:
             print(error, file=sys.stderr)
             yield [index, None]
 
@@ -90,7 +92,7 @@ def shapes(models: list[bytes], weights: list[Any], threads: int) -> Iterator[An
             values = session.run_with_ort_values(outputs, feeds_of(session))
             kinds = [_numpy_type(v.data_type()) for v in values]
             yield [index, {n: [k, v.shape()] for n, k, v in zip(outputs, kinds, values)}]
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             print(error, file=sys.stderr)
             yield [index, None]
 
@@ -102,14 +104,14 @@ def chains(
     threads: int,
     runs: int,
     seed: int,
-    options: dict[str, Any] = {},
+    options: dict[str, Any] | None = None,
 ) -> Iterator[Any]:
     """[index, nanoseconds per copy and run, CPU time over wall time] of chains of equal nodes.
 
     Each chain is timed in a burst of its own, as warm as a node in a network that runs again and
     again; what the call itself costs is taken off. Model 0 must be the one that does nothing.
     """
-    wanted = dict(options, graph="disable")
+    wanted = dict(options or {}, graph="disable")
     outer = _outer(models[0], wanted, threads)
     yield [0, outer, 1.0]
     for index in random.Random(seed).sample(range(1, len(models)), len(models) - 1):
@@ -117,7 +119,7 @@ def chains(
         try:
             session = open_session(models[index], session_options(wanted, threads), made)
             times, share = _burst(session, runs, threads)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             print(error, file=sys.stderr)
             yield [index, [], 0.0]
             continue
@@ -140,7 +142,8 @@ def _burst(session: ort.InferenceSession, runs: int, threads: int) -> tuple[list
     outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
     for _ in range(_WARM_UP):
         session.run_with_ort_values(outputs, feeds)
-    begin, used, times = time.perf_counter(), time.process_time(), []
+    times: list[int] = []
+    begin, used = time.perf_counter(), time.process_time()
     while len(times) < runs:
         times.append(_timed(session, outputs, feeds))
         if len(times) >= _LEAST_RUNS and time.perf_counter() - begin > _BURST_S:
@@ -173,9 +176,7 @@ def open_session(
 ) -> ort.InferenceSession:
     """A session on the CPU; `weights` are [name, numpy type, shape] of tensors to make up."""
     names = [name for name, _, _ in weights]
-    values = [
-        ort.OrtValue.ortvalue_from_numpy(made_up(kind, shape)) for _, kind, shape in weights
-    ]
+    values = [ort.OrtValue.ortvalue_from_numpy(made_up(kind, shape)) for _, kind, shape in weights]
     options.add_external_initializers(names, values)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     session.hwprune_weights = values  # they must outlive it
@@ -210,10 +211,14 @@ def _numpy_type(kind: str) -> str:
 
 
 def files(
-    models: list[bytes], threads: int, seconds: float, seed: int, options: dict[str, Any] = {}
+    models: list[bytes],
+    threads: int,
+    seconds: float,
+    seed: int,
+    options: dict[str, Any] | None = None,
 ) -> Iterator[Any]:
     """[index, nanoseconds of every run, CPU time over wall time] of whole models, in turns."""
-    sessions = [open_session(m, session_options(options, threads), []) for m in models]
+    sessions = [open_session(m, session_options(options or {}, threads), []) for m in models]
     feeds = [feeds_of(s) for s in sessions]
     outputs = [[o.name for o in s.get_outputs()] for s in sessions]
     order = [(seed + i) % len(models) for i in range(len(models))]
@@ -272,24 +277,11 @@ def _enough(runs: int, used: float, seconds: float) -> bool:
     )
 
 
-def describe(models: list[bytes]) -> Iterator[Any]:
-    """The runtime here: its version and the channels per block of fp32 convolutions."""
-    (model,) = models
-    try:
-        session = open_session(model, session_options({}, 1), [])
-        (blocked,) = session.run(None, {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs()})
-        channels = int(blocked.shape[1])
-    except Exception:  # noqa: BLE001 - whatever it says, it has no such kernel
-        channels = 0
-    yield {"runtime": ort.__version__, "channels": channels}
-
-
-_TASKS = {
+_TASKS: dict[str, Any] = {
     "optimise": optimise,
     "shapes": shapes,
     "chains": chains,
     "files": files,
-    "describe": describe,
 }
 
 if __name__ == "__main__":

@@ -1,94 +1,95 @@
-"""The `cpu` target: what it can execute and how long that takes."""
+"""The `cpu` target: onnxruntime's CPU provider, on this machine or on another."""
 
-import json
-from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from hwprune.backends.cpu import facts
-from hwprune.backends.cpu.child import ask
-from hwprune.backends.cpu.cost import expected_ns
-from hwprune.backends.cpu.layout import block_size
+import onnx
+from hwprune.backends.cpu import describe
+from hwprune.backends.cpu.capabilities import capabilities
+from hwprune.backends.cpu.chains import Chain, chains_of, nothing
+from hwprune.backends.cpu.child import ask, sources
+from hwprune.backends.cpu.layout import block_size, reordering
+from hwprune.backends.cpu.micro import MicroModel
+from hwprune.backends.cpu.options import RuntimeOptions
 
-from hwprune.backend import Capabilities, Identity, Kernel, Samples, Timed, gather
+from hwprune.backend import RUN, Capabilities, Identity, Kernel, Samples, Timed, gather
+from hwprune.errors import BackendError
+from hwprune.target import Host
 
-_INT8 = frozenset({"int8"})
-_QUANTISED = (
-    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool",
-    "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze",
-)  # fmt: skip
-_FLOAT_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"}
-_BLOCKED = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
-_BLOCKED |= {"Add", "Mul", "Relu", "Sigmoid", "Tanh"}
 _START_S = 60.0
 
 
 class CpuBackend:
-    """onnxruntime's CPUExecutionProvider in this machine's own processes."""
+    """onnxruntime's CPUExecutionProvider in processes of its own.
+
+    Args:
+        host: The machine to measure on; None: this one.
+        options: The runtime's options by name ("arena", "spinning", "graph").
+
+    Raises:
+        UsageError: There is no such option or value.
+    """
 
     name = "cpu"
 
+    def __init__(self, host: Host | None = None, options: Mapping[str, str] | None = None) -> None:
+        self._host = host
+        self._options = RuntimeOptions.read(options or {})
+        self._built: dict[Kernel, Chain] = {}
+        self.runtime_options: Mapping[str, str] = self._options.texts()
+
     def missing(self) -> str | None:
-        """Why the target cannot be used here, or None."""
-        return None if _version() else "onnxruntime is not installed: pip install onnxruntime"
+        """Why the target cannot be used, or None. Raises BackendError for an unreachable host."""
+        if self._about["runtime"] is None:
+            return "onnxruntime is not installed: pip install onnxruntime"
+        return None
 
     def default_threads(self) -> int:
-        """One per physical core this process may use, as onnxruntime does."""
-        return facts.physical_cores()
+        """One per physical core a process may use there, as onnxruntime does."""
+        return int(self._about["cores"])
 
     def identity(self) -> Identity:
-        """CPU, runtime and how it is set up."""
-        machine = facts.identity()
+        """CPU, runtime and how it is set up; from where it is measured makes no difference."""
+        machine = dict(self._about["identity"])
         device = machine.pop("device")
-        setup = {
-            "provider": "CPUExecutionProvider",
-            "graph_optimization": "all",
-            "threads": "intra-op, unpinned, spinning",
-        }
-        return Identity("cpu", device, f"onnxruntime {_version()}", machine | setup)
+        setup = {"provider": "CPUExecutionProvider", "threads": "intra-op, unpinned"}
+        setup |= self.runtime_options
+        return Identity("cpu", device, self._about["runtime"], machine | setup)
 
-    def conditions(self) -> dict[str, str]:
-        """Clock, quota, load and whatever else moves times on this machine."""
-        return facts.conditions()
+    def conditions(self) -> Mapping[str, str]:
+        """Clock, quota, load and whatever else moves times on that machine."""
+        return dict(self._described()["conditions"])
 
     def capabilities(self) -> Capabilities:
         """Each statement is checked against the optimised graph in tests/backends."""
-        return Capabilities(
-            precisions=dict.fromkeys(_QUANTISED, _INT8),
-            activations={
-                "fp32": frozenset(_FLOAT_ACTIVATIONS),
-                # They vanish into the quantisation behind when its range ends at their bounds.
-                "int8": frozenset({"Relu", "Clip"}),
-            },
-            residual_fused=frozenset({"fp32"}),
-            passthrough=frozenset(
-                {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
-            ),
-            blocked=frozenset(_BLOCKED) if block_size() > 1 else frozenset(),
-            weight_bits=8 if facts.has_vnni() else 7,
-        )
+        return capabilities(self._options, self._block, self._about["vnni"])
+
+    def session_options(self, threads: int) -> Mapping[str, str]:
+        """In the names of onnxruntime's `SessionOptions`."""
+        return {"intra_op_num_threads": str(threads)} | self._options.session_options()
 
     def time_kernels(
         self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int
     ) -> Iterator[tuple[int, Timed]]:
-        """Times every kernel inside the runtime, many interleaved in one session.
+        """Times every kernel as a chain of the nodes that the runtime makes of it.
 
         Operators that cannot be built from their signature are priced by an elementwise kernel
         over the same output. Raises BackendError.
         """
-        if not kernels:
-            return
-        request = {
-            "task": "kernels",
-            "kernels": [json.loads(k.key()) for k in kernels],
-            "threads": threads,
-            "runs": runs,
-            "seed": seed,
-        }
-        work_s = 20e-9 * (runs + 10) * sum(expected_ns(k) for k in kernels)
-        limit_s = _START_S + 2.0 * len(kernels) + work_s
-        for index, runs_ns, share in ask(request, limit_s):
-            yield index, Timed(tuple(runs_ns), share)
+        chains = self._chains([k for k in kernels if k != RUN])
+        work_s = sum(20e-9 * (runs + 10) * chain.expected_ns for chain in chains)
+        models = [nothing(), *(chain.model for chain in chains)]
+        more = {"copies": [chain.copies for chain in chains], "runs": runs, "seed": seed}
+        more["weights"] = [chain.weights for chain in chains]
+        places = _places(kernels)
+        for number, runs_ns, share in self._timed("chains", threads, models, work_s, **more):
+            for index in places.get(number, ()):
+                if not runs_ns:
+                    raise BackendError(f"onnxruntime failed to run {kernels[index].key()}")
+                yield index, Timed(tuple(runs_ns), share)
 
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int
@@ -96,24 +97,75 @@ class CpuBackend:
         """Times whole files in turns with `seconds` in each process. Raises BackendError."""
         if not models:
             return []
-        request = {
-            "task": "models",
-            "models": [str(m) for m in models],
-            "threads": threads,
-            "seconds": seconds,
-        }
-        limit_s = 2 * _START_S * len(models) + 10 * seconds
+        contents = [_content(path) for path in models]
+        work_s = _START_S * len(models) + 10 * seconds
         seen: list[list[Timed]] = [[] for _ in models]
         for seed in range(processes):
-            for index, runs_ns, share in ask(request | {"seed": seed}, limit_s):
+            more = {"seconds": seconds, "seed": seed}
+            for index, runs_ns, share in self._timed("files", threads, contents, work_s, **more):
                 seen[index].append(Timed(tuple(runs_ns), share))
         return [gather(timed) for timed in seen]
 
+    def _chains(self, kernels: Sequence[Kernel]) -> list[Chain]:
+        """One per kernel; what was built is remembered."""
+        new = [k for k in dict.fromkeys(kernels) if k not in self._built]
+        built = chains_of(new, self._block, self._optimised, self._shapes)
+        self._built |= dict(zip(new, built, strict=True))
+        return [self._built[k] for k in kernels]
 
-def _version() -> str | None:
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
+    def _optimised(self, models: Sequence[MicroModel]) -> Iterator[onnx.ModelProto | None]:
+        protos = [m.proto().SerializeToString() for m in models]
+        request = {"weights": [m.weights for m in models], "options": self._options.request()}
+        for _, text in self._asked("optimise", protos, request):
+            yield None if text is None else onnx.load_model_from_string(base64.b64decode(text))
+
+    def _shapes(self, chains: Sequence[Chain]) -> Iterator[Mapping[str, Any] | None]:
+        request = {"weights": [chain.weights for chain in chains]}
+        for _, found in self._asked("shapes", [c.model for c in chains], request):
+            yield found
+
+    def _asked(self, task: str, models: Sequence[bytes], more: dict[str, Any]) -> Iterator[Any]:
+        """What needs no quiet machine."""
+        if not models:
+            return iter(())
+        request = {"task": task, "threads": 1, **more}
+        limit_s = _START_S + 2.0 * len(models)
+        return ask(sources("agent"), request, limit_s, models, self._host, alone=False)
+
+    def _timed(
+        self, task: str, threads: int, models: Sequence[bytes], work_s: float, **more: Any
+    ) -> Iterator[Any]:
+        request = {"task": task, "threads": threads, "options": self._options.request(), **more}
+        limit_s = _START_S + 2.0 * len(models) + work_s
+        return ask(sources("agent"), request, limit_s, models, self._host)
+
+    @property
+    def _block(self) -> int:
+        """Channels per block on the machine that measures."""
+        return block_size() if self._host is None else int(self._about["block"])
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return self._described()
+
+    def _described(self) -> dict[str, Any]:
+        """What the machine says of itself, now."""
+        if self._host is None:
+            return describe.describe()
+        agent = sources("facts", "describe")
+        (found,) = ask(agent, {}, _START_S, [reordering()], self._host, alone=False)
+        return dict(found)
+
+
+def _places(kernels: Sequence[Kernel]) -> dict[int, list[int]]:
+    """Where the answers go: number 0 is the call itself, the chains follow in order."""
+    chained = [i for i, k in enumerate(kernels) if k != RUN]
+    calls = [i for i, k in enumerate(kernels) if k == RUN]
+    return {0: calls} | {number: [i] for number, i in enumerate(chained, start=1)}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BackendError(f"cannot read {path}: {error.strerror}") from error

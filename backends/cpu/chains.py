@@ -54,12 +54,24 @@ def nothing() -> bytes:
     return found
 
 
-def chains_of(kernels: Sequence[Kernel], optimise: Optimise, inspect: Inspect) -> list[Chain]:
-    """One chain per kernel; one that cannot be built is replaced by its stand-in."""
+def chains_of(
+    kernels: Sequence[Kernel], block: int, optimise: Optimise, inspect: Inspect
+) -> list[Chain]:
+    """One chain per kernel; one that cannot be built is replaced by its stand-in.
+
+    Args:
+        kernels: What is to be timed.
+        block: Channels per block of the runtime's fp32 convolutions.
+        optimise: Models as the runtime would run them, None for what it refuses.
+        inspect: Type and shape of every output of a model, None for what fails to run.
+
+    Raises:
+        ValueError: The runtime refuses even a stand-in.
+    """
     nodes: dict[int, _Nodes] = {}
     waiting = list(_groups(kernels))
     while waiting:
-        models = [build([(f"k{i}/", kernels[i]) for i in group]) for group in waiting]
+        models = [build([(f"k{i}/", kernels[i]) for i in group], block) for group in waiting]
         smaller: list[list[int]] = []
         for group, model in zip(waiting, optimise(models), strict=True):
             found = {} if model is None else _dissected(model, group)
@@ -67,11 +79,15 @@ def chains_of(kernels: Sequence[Kernel], optimise: Optimise, inspect: Inspect) -
             if len(group) > 1:
                 smaller += [[i] for i in group if i not in found]
         waiting = smaller
-    return _measurable(kernels, nodes, optimise, inspect)
+    return _measurable(kernels, block, nodes, optimise, inspect)
 
 
 def _measurable(
-    kernels: Sequence[Kernel], nodes: Mapping[int, "_Nodes"], optimise: Optimise, inspect: Inspect
+    kernels: Sequence[Kernel],
+    block: int,
+    nodes: Mapping[int, "_Nodes"],
+    optimise: Optimise,
+    inspect: Inspect,
 ) -> list[Chain]:
     order = sorted(nodes)
     shapes = dict(zip(order, inspect([nodes[i].probe() for i in order]), strict=True))
@@ -83,7 +99,7 @@ def _measurable(
     if any(kernels[i] == r for i, r in zip(refused, replaced, strict=True)):
         raise ValueError(f"onnxruntime refuses even {kernels[refused[0]].key()}")
     if refused:
-        chains |= dict(zip(refused, chains_of(replaced, optimise, inspect), strict=True))
+        chains |= dict(zip(refused, chains_of(replaced, block, optimise, inspect), strict=True))
     return [chains[i] for i in range(len(kernels))]
 
 
@@ -109,7 +125,7 @@ def _copies(kernel: Kernel) -> int:
 
 
 def _dissected(model: onnx.ModelProto, group: Sequence[int]) -> dict[int, "_Nodes"]:
-    """The nodes of each kernel of a group, in their order; those that cannot be told are left out."""
+    """The nodes of each kernel of a group, in order; what cannot be told is left out."""
     found: dict[int, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if match := _NAME.search(node.name):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from hwprune.backends.cpu.layout import DOMAIN, LEAST, block_size
+from hwprune.backends.cpu.layout import DOMAIN, LEAST
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -36,6 +36,7 @@ class MicroModel:
     """Nodes of many kernels, independent of each other; `prefix` is that of the current one."""
 
     prefix: str = ""
+    block: int = 1  # channels, of the runtime's blocked layout
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     inputs: dict[str, tuple[int, Shape]] = field(default_factory=dict)  # name -> type, shape
     outputs: dict[str, tuple[int, Shape | None]] = field(default_factory=dict)
@@ -88,9 +89,9 @@ class MicroModel:
             self.outputs[tensor] = (kind, shape if len(tensors) == 1 else None)
 
 
-def build(kernels: Sequence[tuple[str, Kernel]]) -> MicroModel:
-    """One model of all kernels, each under its own name prefix."""
-    model = MicroModel()
+def build(kernels: Sequence[tuple[str, Kernel]], block: int) -> MicroModel:
+    """One model of all kernels, each under its own name prefix; `block` channels in a block."""
+    model = MicroModel(block=block)
     for prefix, kernel in kernels:
         model.prefix = prefix
         add(model, kernel)
@@ -194,7 +195,7 @@ def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
         source = model.input(shape, TensorProto.UINT8)
         model.result(_dequantize(model, source, _SCALE, np.uint8(128)), shape)
     else:
-        channels = -(-shape[1] // block_size()) * block_size()
+        channels = -(-shape[1] // model.block) * model.block
         padded = (shape[0], channels, *shape[2:])
         if kernel.op == "ReorderOutput":
             found_all = model.node(
@@ -218,7 +219,7 @@ def _add_reshape(model: MicroModel, kernel: Kernel) -> None:
 def _residual(model: MicroModel, kernel: Kernel) -> str:
     """The other operand of a fused Add, in the layout of the convolution: else nothing fuses."""
     shape, channels = kernel.inputs[-1], kernel.inputs[0][1]
-    if len(shape) != 4 or (channels >= block_size() and channels % LEAST):
+    if len(shape) != 4 or (channels >= model.block and channels % LEAST):
         return model.input(shape)
     narrow = model.input((shape[0], LEAST, *shape[2:]))
     weights = model.weight((shape[1], LEAST, 1, 1))
@@ -242,9 +243,7 @@ def is_activation(kernel: Kernel, index: int) -> bool:
 
 def _apply(model: MicroModel, kernel: Kernel, operands: list[str]) -> list[str]:
     """The operator itself, its steering inputs (`const:<index>`) put where they belong."""
-    attributes = {
-        k: json.loads(v) for k, v in kernel.attributes if ":" not in k and k != "layout"
-    }
+    attributes = {k: json.loads(v) for k, v in kernel.attributes if ":" not in k and k != "layout"}
     steering = {int(k[6:]): json.loads(v) for k, v in kernel.attributes if k[:6] == "const:"}
     outputs = 1
     if kernel.op == "Split":

@@ -1,8 +1,9 @@
 """The null target: prices by rule, samples from a fake clock, the same on every machine."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from hwprune.backends.null.model import model_ns
 from hwprune.backends.null.rules import kernel_ns
@@ -38,6 +39,7 @@ class NullBackend:
     """
 
     name = "null"
+    runtime_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, noise: float = 0.0, drift: float = 0.0, clock: FakeClock | None = None
@@ -74,6 +76,10 @@ class NullBackend:
             residual_fused=frozenset(),
             passthrough=frozenset({"MaxPool", "Reshape", "Transpose", "Flatten"}),
         )
+
+    def session_options(self, threads: int) -> Mapping[str, str]:
+        """There is no session."""
+        return {}
 
     def time_kernels(
         self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int

@@ -11,7 +11,7 @@ from hwprune.registry import unknown
 _VERBS = {
     "compile": "Prune and quantise a network until it meets a latency budget.",
     "inspect": "Show what can be pruned in a network, and what cannot and why.",
-    "verify": "Measure a finished artefact again on this machine.",
+    "verify": "Measure a finished artefact again.",
     "report": "Show the report of a finished run.",
     "targets": "List the targets and whether they can be used here.",
     "methods": "List the methods that options take by name.",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hwprune.cli import options as o
+from hwprune.registry import known_target
 from hwprune.report import print_report
 from hwprune.units import parse_budget, parse_size
 
@@ -16,7 +17,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("compile", context_settings={"show_default": True})
 @click.argument("model", required=False)
-@click.option("--target", type=o.target_name, metavar="NAME", default="cpu", help="The device.")
+@o.target_option
 @click.option(
     "--budget",
     type=parse_budget,
@@ -38,6 +39,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.model_size_option
 @click.option("--batch", type=click.IntRange(min=1), default=1)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the runtime's own choice.")
+@o.runtime_option
 @o.method_option("effort", "quick")
 @click.option("--epochs", type=click.IntRange(min=0), help="Training epochs, whatever the effort.")
 @o.method_option("search", "bo")
@@ -74,4 +76,4 @@ def default_folder(model: str | None, target: str) -> Path:
     """hwprune-out/<model>-<target>, the model named as briefly as it can be."""
     name = Path((model or "digits").rpartition(":")[2]).stem
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")
-    return Path("hwprune-out") / f"{safe or 'network'}-{target}"
+    return Path("hwprune-out") / f"{safe or 'network'}-{known_target(target).label}"

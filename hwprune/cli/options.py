@@ -8,7 +8,7 @@ import click
 
 from hwprune.errors import UsageError
 from hwprune.progress import Progress, progress_on
-from hwprune.registry import backend_names, known_method, unknown
+from hwprune.registry import known_method, known_target
 from hwprune.units import parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,10 +17,44 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 
 def target_name(text: str) -> str:
-    """The name of an installed target. Raises UsageError."""
-    if text not in (names := backend_names()):
-        raise unknown("target", text, names)
+    """The name of an installed target, on this machine or another. Raises UsageError."""
+    known_target(text)
     return text
+
+
+def target_option(function: F) -> F:
+    """`--target cpu`, `--target cpu@ssh:user@host`."""
+    option = click.option(
+        "--target",
+        type=target_name,
+        metavar="NAME",
+        default="cpu",
+        show_default=True,
+        help="The device: cpu, or cpu@ssh:[user@]host[:port][/path/to/python] for another machine.",
+    )
+    return option(function)
+
+
+def settings(text: str) -> tuple[tuple[str, str], ...]:
+    """Reads 'arena=off,graph=basic'. Raises UsageError."""
+    pairs = tuple(part.strip().partition("=") for part in text.split(","))
+    if any(not name or not value for name, _, value in pairs):
+        raise UsageError(f"{text!r} is no list of options", "write it as arena=off,graph=basic")
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def runtime_option(function: F) -> F:
+    """`--runtime arena=off,spinning=off`, repeatable."""
+    option = click.option(
+        "--runtime",
+        multiple=True,
+        type=settings,
+        metavar="NAME=VALUE",
+        callback=lambda ctx, param, groups: as_mapping(ctx, param, sum(groups, ())),
+        help="How the runtime is set up, where it changes time. cpu: arena=on|off, "
+        "spinning=on|off, graph=all|extended|basic|disable; separated by commas, or repeated.",
+    )
+    return option(function)
 
 
 def method_option(kind: str, default: str) -> Callable[[F], F]:
@@ -54,11 +88,11 @@ def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def as_mapping(_ctx: click.Context, _param: click.Parameter, pairs: Any) -> dict[str, Any]:
+def as_mapping(_ctx: click.Context, param: click.Parameter, pairs: Any) -> dict[str, Any]:
     """Callback for a repeatable name=value option; a name given twice is an error."""
     names = [name for name, _ in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"more than one shape for input {min(twice)!r}", "give each input once")
+        raise UsageError(f"{param.opts[0]} names {min(twice)!r} more than once", "give each once")
     return dict(pairs)
 
 

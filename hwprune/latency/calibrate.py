@@ -1,9 +1,9 @@
 """What whole runs cost beyond the sum of their kernels, learnt from whole runs.
 
 In a network a kernel finds its weights and inputs less warm than alone, and the runtime does a
-little between any two. Both are small and alike for all plans of one network: a factor on the rows of
-each precision, a time per kernel and one per byte of weights, fitted to measured plans around the
-assumption that nothing is missing (Bayesian linear regression with a Gaussian prior).
+little between any two. Both are small and alike for all plans of one network: a factor on the rows
+of each precision, a time per kernel and one per byte of weights, fitted to measured plans around
+the assumption that nothing is missing (Bayesian linear regression with a Gaussian prior).
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def weight_bytes(kernel: Kernel) -> int:
 def calibrate(
     plans: Sequence[Sequence[tuple[Kernel, float]]], measured_ns: Sequence[float]
 ) -> Calibration:
-    """From plans, each a list of kernels with the nanoseconds of their rows, that were timed whole."""
+    """From plans that were timed whole: kernels with the nanoseconds of their rows, per plan."""
     rows = np.array([_terms(plan) for plan in plans])
     calls = np.array([sum(ns for k, ns in plan if k == RUN) for plan in plans])
     target = np.asarray(measured_ns, float)
@@ -63,9 +63,7 @@ def calibrate(
     scaled = rows * deviation / target[:, None]
     missed = (target - calls - rows @ prior) / target
     noise = 0.01
-    solution = np.linalg.solve(
-        scaled.T @ scaled + noise**2 * np.eye(len(prior)), scaled.T @ missed
-    )
+    solution = np.linalg.solve(scaled.T @ scaled + noise**2 * np.eye(len(prior)), scaled.T @ missed)
     found = prior + deviation * solution
     left = missed - scaled @ solution
     scale = dict(zip(_PRECISIONS, found[: len(_PRECISIONS)].tolist(), strict=True))

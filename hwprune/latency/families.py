@@ -155,9 +155,7 @@ def _signature(members: Sequence[Kernel]) -> Signature:
     common = set(members[0].attributes).intersection(*(k.attributes for k in members))
     attributes = tuple(sorted((n, v) for n, v in common if n not in _VARYING))
     first = members[0]
-    return Signature(
-        first.op, first.precision, first.fused, attributes, fixed, tuple(columns)
-    )
+    return Signature(first.op, first.precision, first.fused, attributes, fixed, tuple(columns))
 
 
 def _classes(kernel: Kernel, columns: Sequence[int]) -> list[Class]:

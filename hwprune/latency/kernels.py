@@ -1,7 +1,7 @@
 """Which kernels the runtime executes for a graph at given widths and precisions (design D4).
 
-What is fused depends on the precision, the layout and the target's stated capabilities: Conv + Add +
-Relu is one kernel in fp32 on onnxruntime, while in int8 it is QLinearConv and QLinearAdd. Where
+What is fused depends on the precision, the layout and the target's stated capabilities: Conv + Add
++ Relu is one kernel in fp32 on onnxruntime, while in int8 it is QLinearConv and QLinearAdd. Where
 precision or layout changes between two steps, boundary kernels are paid.
 """
 

@@ -144,8 +144,8 @@ class Configured:
             return False
         link = self._structure.link_of.get(step.output)
         readers, leaves = self.readers(link) if link else ([], True)
-        return not leaves and bool(readers) and all(
-            self.precision(r.node) == "int8" for r in readers
+        return (
+            not leaves and bool(readers) and all(self.precision(r.node) == "int8" for r in readers)
         )
 
     def form(self, tensor: str) -> Form:

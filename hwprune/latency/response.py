@@ -1,8 +1,8 @@
 """Time as a function of channel counts, from few measured points, with its own uncertainty.
 
 A product of counts is what a kernel computes, so time is fitted as a nonnegative combination of
-the products of its counts (1, a, b, ab); what that misses varies slowly from octave to octave and is
-interpolated by a Gaussian process on the logarithms (Rasmussen and Williams 2006, eq. 2.25, 2.26).
+the products of its counts (1, a, b, ab); what that misses varies slowly from octave to octave and
+is interpolated by a Gaussian process on the logarithms (Rasmussen and Williams 2006, eq. 2.25-26).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The steps and links of a graph: what the runtime may run as one kernel, and the tensors between.
 
-A `Step` is a node with the activation that may be folded into it, and the Add that a convolution may
-compute on the way. What is really folded depends on precisions, layouts and the target (`kernels`).
+A `Step` is a node with the activation that may be folded into it, and the Add that a convolution
+may compute on the way. What is really folded depends on precision, layout and target (`kernels`).
 """
 
 import json

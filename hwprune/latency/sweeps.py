@@ -17,9 +17,7 @@ _DENSE = {"Gemm", "MatMul"}
 def sweepable(classes: Iterable[Class]) -> list[Class]:
     """Those of the classes whose steps a sweep can tell."""
     kinds = ("dense", "pointwise", "depthwise")
-    return sorted(
-        {c for c in classes if (c[0] == "Conv" and c[3] in kinds) or c[0] in _DENSE}
-    )
+    return sorted({c for c in classes if (c[0] == "Conv" and c[3] in kinds) or c[0] in _DENSE})
 
 
 def sweep(wanted: Class, layouts: Layouts, counts: Sequence[int] = ()) -> dict[int, Kernel]:
@@ -82,6 +80,4 @@ def _matrix(op: str, precision: str, inputs: int, outputs: int) -> Kernel:
 
 
 def _named(attributes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (k, json.dumps(v, separators=(",", ":"))) for k, v in sorted(attributes.items())
-    )
+    return tuple((k, json.dumps(v, separators=(",", ":"))) for k, v in sorted(attributes.items()))

@@ -4,7 +4,7 @@ Kernels work on blocks of channels. What is left over costs as much as a whole b
 or goes through a slower path (teeth, higher than the block they fill). Within one period of the
 pattern the cost of the rest hardly depends on how many whole periods come before it, so
 
-    time(c) = intercept + slope * effective(c),   effective(c) = c - r + height[r],  r = c mod period
+    time(c) = intercept + slope * effective(c),  effective(c) = c - r + height[r],  r = c % period
 
 and the heights, in channels, are read off a sweep over channel counts with all else equal.
 """

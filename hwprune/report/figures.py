@@ -71,6 +71,12 @@ def quality_note(report: Report) -> str:
     return f"{names.get(q.metric, q.metric)} on {q.samples} samples of the {q.split} split{kl}"
 
 
+def deployment(report: Report) -> str:
+    """What whoever deploys the file sets for these times to hold; '' if there is nothing to set."""
+    settings = (f"{name}={value}" for name, value in report.target.session_options.items())
+    return ", ".join(settings)
+
+
 def fate(layer: Layer) -> str:
     """'64x64 -> 48x40', or what else became of the layer."""
     before = "x".join(map(str, layer.channels))

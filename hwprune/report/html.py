@@ -28,7 +28,9 @@ def write_html(report: Report) -> str:
 def _setting(report: Report) -> str:
     t = report.target
     threads = f"{t.threads} thread{'s' if t.threads != 1 else ''}"
-    return f"{t.device}, {t.runtime}, {threads}, batch {t.batch}; from {report.model.source}"
+    options = "".join(f", {name} {value}" for name, value in t.runtime_options.items())
+    where = f"{t.device}, {t.runtime}, {threads}, batch {t.batch}{options}"
+    return f"{where}; from {report.model.source}"
 
 
 def _summary(report: Report) -> Iterable[Sequence[str]]:

@@ -24,13 +24,19 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the times were taken."""
+    """Where the times were taken, and how the runtime was set up.
+
+    `runtime_options` are what `--runtime` takes, `session_options` what a deployment has to set,
+    in the runtime's own names, for the times to hold there.
+    """
 
     name: str
     device: str
     runtime: str
     threads: int
     batch: int
+    runtime_options: Mapping[str, str] = field(default_factory=dict)
+    session_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

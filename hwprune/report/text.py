@@ -31,7 +31,7 @@ def layer_rows(report: Report) -> Iterable[tuple[str, ...]]:
 
 
 def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
-    """What the quality figure means, the slowest layers, warnings, files."""
+    """What the quality figure means, the slowest layers, warnings, how to deploy, files."""
     yield figures.quality_note(report)
     if report.verdict == "infeasible" and report.layers:
         slowest = (f"{x.name} {figures.microseconds(x.predicted_us)}" for x in report.dominating())
@@ -39,6 +39,8 @@ def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
     if report.frozen:
         yield f"groups kept at full width: {len(report.frozen)} (report.json says why)"
     yield from (f"warning: {text}" for text in report.warnings)
+    if settings := figures.deployment(report):
+        yield f"deploy with: {settings}"
     if folder is not None:
         yield f"files: {', '.join(str(folder / name) for name in report.artifacts.values())}"
 

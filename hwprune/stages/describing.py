@@ -23,7 +23,15 @@ def target_section(job: Job) -> Target:
     """Where times were taken."""
     identity = job.backend.identity()
     batch = int(job.graph.inputs[0].shape[0])
-    return Target(job.backend.name, identity.device, identity.runtime, job.threads, batch)
+    return Target(
+        job.options.target,
+        identity.device,
+        identity.runtime,
+        job.threads,
+        batch,
+        dict(job.backend.runtime_options),
+        dict(job.backend.session_options(job.threads)),
+    )
 
 
 def frozen_section(job: Job) -> tuple[Frozen, ...]:

@@ -47,6 +47,7 @@ class CompileOptions:
     max_model_size: int = MAX_BYTES
     threads: int | None = None
     batch: int = 1
+    runtime: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     effort: str = "quick"
     epochs: int | None = None

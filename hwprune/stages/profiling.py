@@ -46,7 +46,9 @@ class Profile:
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and whole plans to calibrate it."""
     with LatencyTable(table_path(), job.backend.identity(), job.threads) as table:
-        rows = Rows(table, job.backend, lambda done, all, text: stage.update(done / max(1, all), text))
+        rows = Rows(
+            table, job.backend, lambda done, all, text: stage.update(done / max(1, all), text)
+        )
         steps = find_steps(job.capabilities, rows)
         network = KernelGraph(job.graph, job.coupling, job.capabilities)
         space = build_space(network, steps.fine, steps.coarse)

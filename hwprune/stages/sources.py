@@ -21,7 +21,7 @@ from hwprune.graph.coupling import couple
 from hwprune.network.operators import untranslated
 from hwprune.network.run import Inputs, check_batches
 from hwprune.network.twin import to_module
-from hwprune.registry import get_backend
+from hwprune.registry import get_backend, known_target
 from hwprune.stages.options import CompileOptions
 
 _SYNTHETIC = 256  # samples where there is no data at all
@@ -59,7 +59,7 @@ class Job:
 def load_job(options: CompileOptions) -> Job:
     """Reads everything the options name. Raises UsageError, ModelError, DataError, BackendError."""
     options.check()
-    backend = get_backend(options.target)
+    backend = get_backend(options.target, options.runtime)
     model = load_model(
         options.model, options.weights, options.shapes, options.batch, options.max_model_size
     )
@@ -101,7 +101,7 @@ def classes(graph: gs.Graph) -> int | None:
 
 def out_dir(options: CompileOptions, name: str) -> Path:
     """Where the artefact goes."""
-    return options.out or Path("hwprune-out") / f"{name}-{options.target}"
+    return options.out or Path("hwprune-out") / f"{name}-{known_target(options.target).label}"
 
 
 def _normalization(options: CompileOptions, model: LoadedModel) -> Normalization | None:

@@ -40,4 +40,6 @@ def as_built(
     slimmed = slim(graph, coupling, keep, c.dropped)
     left = {node.name for node in slimmed.nodes}
     kernels = {n: k for n, k in network.settled(c).kernels.items() if n in left}
-    return lower(slimmed, kernels, placeholder_encodings(slimmed, kernels, capabilities), capabilities)
+    return lower(
+        slimmed, kernels, placeholder_encodings(slimmed, kernels, capabilities), capabilities
+    )

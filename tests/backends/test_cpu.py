@@ -1,17 +1,13 @@
-import json
-import sys
-
 import onnx
 import pytest
-from hwprune.backends.cpu import CpuBackend, child, worker
-from hwprune.backends.cpu.cost import copies
+from hwprune.backends.cpu import CpuBackend, agent
+from hwprune.backends.cpu.chains import Chain
 from hwprune.backends.cpu.layout import block_size
 from hwprune.backends.cpu.micro import build
-from hwprune.backends.cpu.worker import kernel_from_json
 
-from hwprune.backend import Backend, Kernel
-from hwprune.errors import BackendError
+from hwprune.backend import RUN, Backend, Kernel
 from hwprune.latency.measure import measure
+from hwprune.target import Host
 from hwprune.testing.backend_contract import BackendContract
 from hwprune.testing.kernels import conv, example
 
@@ -37,25 +33,23 @@ class TestContract(BackendContract):
         return CpuBackend()
 
 
-def optimised(kernel: Kernel, tmp_path) -> list[onnx.NodeProto]:
-    """The nodes onnxruntime makes of a kernel's micro-model."""
-    import onnxruntime as ort
+LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC"}
+LEVELS |= {"all": "ORT_ENABLE_ALL", "disable": "ORT_DISABLE_ALL"}
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    model = build([("k0.0/", kernel)]).SerializeToString()
-    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    read = onnx.load_model_from_string((tmp_path / "optimised.onnx").read_bytes())
-    return list(read.graph.node)
+
+def optimised(kernel: Kernel, graph: str = "all") -> list[onnx.NodeProto]:
+    """The nodes onnxruntime makes of a kernel's micro-model."""
+    backend = CpuBackend(options={"graph": graph})
+    (model,) = backend._optimised([build([("k0/", kernel)], BLOCK)])
+    return [] if model is None else list(model.graph.node)
 
 
 @pytest.mark.ort
 @pytest.mark.parametrize("op", sorted(CLAIMS.precisions.keys() - {"Reshape", "Flatten"}))
-def test_what_is_claimed_as_int8_runs_as_one_quantised_kernel(op, tmp_path):
+def test_what_is_claimed_as_int8_runs_as_one_quantised_kernel(op):
     if op in {"Squeeze", "Unsqueeze"}:
         pytest.skip("priced as the Reshape it is; fuses nothing of its own")
-    nodes = optimised(example(op, "int8"), tmp_path)
+    nodes = optimised(example(op, "int8"))
     kept = [n.op_type for n in nodes if op == "Transpose" or n.op_type != "Transpose"]
     assert kept == [FUSED.get(op, op)]
 
@@ -63,25 +57,25 @@ def test_what_is_claimed_as_int8_runs_as_one_quantised_kernel(op, tmp_path):
 @pytest.mark.ort
 @pytest.mark.parametrize("activation", sorted(CLAIMS.activations["int8"]))
 @pytest.mark.parametrize("op", ["Conv", "Gemm", "MatMul", "Add"])
-def test_int8_activations_vanish(op, activation, tmp_path):
+def test_int8_activations_vanish(op, activation):
     plain = example(op, "int8")
     kernel = Kernel(op, "int8", plain.inputs, plain.output, plain.attributes, (activation,))
-    ops = {n.op_type for n in optimised(kernel, tmp_path)} - {"Transpose"}
+    ops = {n.op_type for n in optimised(kernel)} - {"Transpose"}
     assert ops == {FUSED[op]}
 
 
 @pytest.mark.ort
 @pytest.mark.parametrize("activation", sorted(CLAIMS.activations["fp32"]))
-def test_fp32_activations_fold_into_the_convolution(activation, tmp_path):
-    ops = [n.op_type for n in optimised(conv(fused=(activation,)), tmp_path)]
+def test_fp32_activations_fold_into_the_convolution(activation):
+    ops = [n.op_type for n in optimised(conv(fused=(activation,)))]
     assert sorted(ops) == ["Conv", "ReorderInput", "ReorderOutput"]
 
 
 @pytest.mark.ort
 @pytest.mark.parametrize("width", [16, 20, 24, 30])
-def test_fp32_residual_folds_into_the_convolution(width, tmp_path):
-    nodes = optimised(conv(channels=(16, width), fused=("Add", "Relu")), tmp_path)
-    mine = [n.op_type for n in nodes if n.name.startswith("k0.0/")]
+def test_fp32_residual_folds_into_the_convolution(width):
+    nodes = optimised(conv(channels=(16, width), fused=("Add", "Relu")))
+    mine = [n.op_type for n in nodes if n.name.startswith("k0/")]
     assert mine == ["Conv"]
     assert not {n.op_type for n in nodes} & {"Add", "Relu"}
 
@@ -94,54 +88,48 @@ def test_kernels_the_optimiser_renames_are_still_found():
 
 
 @pytest.mark.ort
-def test_every_example_can_be_built(tmp_path):
+def test_every_example_can_be_built():
     from hwprune.testing.kernels import _EXAMPLES
 
     for op in _EXAMPLES:
-        assert optimised(example(op), tmp_path), op
+        assert optimised(example(op)), op
 
 
-def test_a_crashing_child_is_reported_with_what_it_printed(monkeypatch):
-    code = "import sys, os; print('the runtime said no', file=sys.stderr, flush=True); os.abort()"
-    monkeypatch.setattr(child, "_COMMAND", [sys.executable, "-c", code])
-    with pytest.raises(BackendError, match="the runtime said no"):
-        list(child.ask({}, timeout_s=10))
+@pytest.mark.ort
+def test_chains_hold_short_kernels_many_times_with_weights_of_their_own():
+    small, large = conv(channels=(32, 32), size=6), conv(channels=(256, 256), size=56)
+    short, long = CpuBackend()._chains([small, large])
+    assert short.copies > 10 * long.copies
+    nodes = onnx.load_model_from_string(short.model).graph.node
+    assert len(nodes) == short.copies
+    assert len({n.input[1] for n in nodes}) == short.copies
 
 
-def test_a_hanging_child_is_killed(monkeypatch):
-    hang = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(child, "_COMMAND", hang)
-    with pytest.raises(BackendError, match="did not answer within 1 s"):
-        list(child.ask({}, timeout_s=1))
+@pytest.mark.ort
+def test_a_chain_runs_the_very_node_of_the_optimised_network():
+    (chain,) = CpuBackend()._chains([conv(fused=("Add", "Relu"))])
+    kinds = {(n.domain, n.op_type) for n in onnx.load_model_from_string(chain.model).graph.node}
+    assert kinds == {
+        ("com.microsoft.nchwc", "Conv") if BLOCK > 1 else ("com.microsoft", "FusedConv")
+    }
 
 
-def test_short_kernels_are_repeated_and_long_ones_not():
-    assert copies(example("Softmax")) > 1
-    assert copies(conv(channels=(256, 256), size=28)) == 1
-
-
-def test_kernels_survive_the_way_to_the_child():
-    for kernel in (conv("int8", fused=("Add", "Relu")), example("Slice")):
-        assert kernel_from_json(json.loads(kernel.key())) == kernel
+@pytest.mark.ort
+def test_the_call_itself_is_a_kernel():
+    (call,) = measure(CpuBackend(), [RUN], threads=1, runs=5, processes=1)
+    assert min(call.runs_ns[0]) > 100
 
 
 @pytest.mark.ort
 @pytest.mark.parametrize("op", ["ReorderInput", "ReorderOutput"])
 @pytest.mark.parametrize("channels", [4, 8, 20, 24, 36])
 def test_layout_changes_run_at_every_width_on_this_machine(op, channels):
-    import numpy as np
-    import onnxruntime as ort
-
     shape = (1, channels, 6, 6)
-    model = build([("k0.0/", Kernel(op, "fp32", (shape,), shape))])
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    (given,) = session.get_inputs()
-    (found,) = session.run(None, {given.name: np.ones(given.shape, np.float32)})
-    assert found.shape[1] == (channels if op == "ReorderOutput" else -(-channels // BLOCK) * BLOCK)
+    model = build([("k0/", Kernel(op, "fp32", (shape,), shape))], BLOCK).proto()
+    (found,) = CpuBackend()._shapes([Chain(model.SerializeToString(), (), 1)])
+    ((kind, result),) = found.values()
+    assert kind == "float32"
+    assert result[1] == (channels if op == "ReorderOutput" else -(-channels // BLOCK) * BLOCK)
 
 
 @pytest.mark.ort
@@ -167,6 +155,37 @@ def test_a_session_waits_until_the_others_stopped_spinning(monkeypatch, spins_fo
             self.now += seconds
 
     clock = Clock()
-    monkeypatch.setattr(worker, "time", clock)
-    worker._rest()
+    monkeypatch.setattr(agent, "time", clock)
+    agent._rest()
     assert clock.now == pytest.approx(rested, abs=0.011)
+
+
+@pytest.mark.ort
+class TestContractOverSsh(BackendContract):
+    @pytest.fixture
+    def backend(self, sshd: Host) -> Backend:
+        return CpuBackend(sshd)
+
+
+@pytest.mark.ort
+def test_the_same_machine_over_ssh_is_the_same_target(sshd):
+    here, there = CpuBackend(), CpuBackend(sshd)
+    assert there.identity() == here.identity()
+    assert there.capabilities() == here.capabilities()
+    assert there.default_threads() == here.default_threads()
+    assert there.conditions().keys() == here.conditions().keys()
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("graph", ["extended", "basic", "disable"])
+def test_what_is_claimed_at_lower_optimisation_levels_is_what_happens(graph):
+    claims = CpuBackend(options={"graph": graph}).capabilities()
+    fused = graph == "extended"
+    nodes = optimised(example("Conv", "int8"), graph)
+    assert ("Conv" in claims.precisions) == fused == ("QLinearConv" in {n.op_type for n in nodes})
+    nodes = optimised(conv(fused=("Relu",)), graph)
+    assert ("Relu" in claims.activations["fp32"]) == fused == (len(nodes) == 1)
+    nodes = optimised(conv(fused=("Add", "Relu")), graph)
+    assert not claims.residual_fused
+    assert not claims.layouts.blocked
+    assert {"Add", "Relu"} <= {n.op_type for n in nodes}

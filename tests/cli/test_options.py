@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from hwprune.cli.app import app
 from hwprune.cli.compile import default_folder
-from hwprune.cli.options import named_shape, numbers
+from hwprune.cli.options import named_shape, numbers, settings
 
 
 def refused(*arguments: str) -> str:
@@ -32,6 +32,13 @@ def test_the_budget_is_required() -> None:
     [
         (["--target", "cpuu"], "did you mean 'cpu'"),
         (["--target", "cpu;rm"], "there is no target 'cpu;rm'"),
+        (["--target", "cpu@ssh:-oProxyCommand=x"], "there is no target 'cpu@ssh:-oProxyCommand=x'"),
+        (["--target", "gpu@ssh:edge"], "there is no target 'gpu'"),
+        (["--runtime", "arena"], "write it as arena=off,graph=basic"),
+        (["--runtime", "arena=off,"], "write it as arena=off,graph=basic"),
+        (["--runtime", "arena=off", "--runtime", "arena=on"], "--runtime names 'arena' more than"),
+        (["--runtime", "arena=yes"], "known: arena=on|off"),
+        (["--target", "null", "--runtime", "arena=off"], "'null' has no runtime options"),
         (["--search", "knapsak"], "did you mean 'knapsack'"),
         (["--criterion", "obd"], "did you mean 'obs'"),
         (["--effort", "quik"], "did you mean 'quick'"),
@@ -42,11 +49,15 @@ def test_the_budget_is_required() -> None:
         (["--mean", "0.5;0.5"], "write it as 0.49,0.48,0.45"),
         (["--shape", "1,3,32,32"], "write it as x=1,3,32,32"),
         (["--shape", "x=1,0"], "write it as x=1,3,32,32"),
-        (["--shape", "x=1,3", "--shape", "x=1,4"], "more than one shape for input 'x'"),
+        (["--shape", "x=1,3", "--shape", "x=1,4"], "--shape names 'x' more than once"),
     ],
 )
 def test_bad_values_are_refused_with_a_hint(arguments: list[str], said: str) -> None:
     assert said in refused("--budget", "10ms", *arguments)
+
+
+def test_settings() -> None:
+    assert settings("arena=off, graph=basic") == (("arena", "off"), ("graph", "basic"))
 
 
 def test_shapes_and_numbers() -> None:
@@ -67,3 +78,5 @@ def test_shapes_and_numbers() -> None:
 )
 def test_the_default_folder_is_named_after_model_and_target(model: str | None, folder: str) -> None:
     assert str(default_folder(model, "cpu")) == f"hwprune-out/{folder}"
+    remote = default_folder(model, "cpu@ssh:pi@edge:22")
+    assert str(remote) == f"hwprune-out/{folder}-edge"

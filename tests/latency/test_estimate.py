@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from hwprune.latency.interpolate import price_family, select
 
 from hwprune.backend import Kernel
 from hwprune.graph.coupling import couple
 from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimate import Estimator
-from hwprune.latency.interpolate import price_family, select
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.latency.steps import find_step

@@ -24,7 +24,15 @@ def report() -> Report:
     return Report(
         verdict="met",
         model=Model("digits", "bundled", {"x": (1, 3, 32, 32)}),
-        target=Target("cpu", "Some <CPU>", "onnxruntime 1.31.1", 1, 1),
+        target=Target(
+            "cpu",
+            "Some <CPU>",
+            "onnxruntime 1.31.1",
+            1,
+            1,
+            {"arena": "off", "graph": "all"},
+            {"intra_op_num_threads": "1", "enable_cpu_mem_arena": "False"},
+        ),
         budget=Bounds(10.0, "p50"),
         latency_ms=Latency(Percentiles(35.0, 41.5), Percentiles(9.6, 10.2), 9.3, 4.0),
         quality=Quality("top1", 0.9917, 0.9889, 360, kl=0.012),

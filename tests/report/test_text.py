@@ -25,6 +25,7 @@ met: 9.6 ms of 10 ms
 top1 on 360 samples of the eval split, mean KL 0.012
 groups kept at full width: 1 (report.json says why)
 warning: no <governor> access
+deploy with: intra_op_num_threads=1, enable_cpu_mem_arena=False
 files: out/model.onnx, out/report.html
 """
 
