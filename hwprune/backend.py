@@ -93,6 +93,12 @@ class Backend(Protocol):
     def identity(self) -> Identity:
         """Of this machine."""
 
+    def conditions(self) -> Mapping[str, str]:
+        """What may change from day to day and moves times: governor, load, kernel, hypervisor...
+
+        Noted beside what is measured; unlike the identity it need not match.
+        """
+
     def capabilities(self) -> Capabilities:
         """Of the runtime on this machine."""
 

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -52,6 +52,10 @@ class CpuBackend:
         }
         device = fields.get("model name") or platform.machine()
         return Identity("cpu", device, f"onnxruntime {_version()}", details)
+
+    def conditions(self) -> Mapping[str, str]:
+        """Nothing yet."""
+        return {}
 
     def capabilities(self) -> Capabilities:
         """Each statement is checked against the optimised graph in tests/backends."""

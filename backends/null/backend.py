@@ -1,7 +1,7 @@
 """The null target: prices by rule, samples from a fake clock, the same on every machine."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hwprune.backends.null.model import model_ns
@@ -58,6 +58,10 @@ class NullBackend:
     def identity(self) -> Identity:
         """The same everywhere."""
         return Identity("null", "rules", "null 1", {"clock": "fake"})
+
+    def conditions(self) -> Mapping[str, str]:
+        """None: nothing moves a rule."""
+        return {}
 
     def capabilities(self) -> Capabilities:
         """A plain machine: activations fold behind weights, residuals do not."""

@@ -9,7 +9,12 @@ from hwprune.backend import Identity
 
 def fingerprint(identity: Identity, threads: int) -> str:
     """SHA-256 of everything that must match."""
-    return hashlib.sha256(describe(identity, threads).encode()).hexdigest()
+    return digest_of(describe(identity, threads))
+
+
+def digest_of(description: str) -> str:
+    """SHA-256 of a description."""
+    return hashlib.sha256(description.encode()).hexdigest()
 
 
 def describe(identity: Identity, threads: int) -> str:
@@ -26,5 +31,7 @@ def differences(ours: str, theirs: str) -> list[str]:
 
 
 def _flat(fields: dict[str, object]) -> dict[str, object]:
-    details = fields.get("details")
-    return fields | (details if isinstance(details, dict) else {}) | {"details": None}
+    """Details among the other fields; one with a name that is taken keeps the word before it."""
+    details = fields.pop("details")
+    assert isinstance(details, dict)
+    return fields | {k if k not in fields else f"details.{k}": v for k, v in details.items()}

@@ -40,6 +40,9 @@ class BackendContract:
         assert backend.identity() == backend.identity()
         assert backend.identity().backend == backend.name
 
+    def test_conditions_are_text(self, backend: Backend) -> None:
+        assert all(isinstance(t, str) for pair in backend.conditions().items() for t in pair)
+
     def test_capabilities_are_consistent(self, backend: Backend) -> None:
         found = backend.capabilities()
         assert found == backend.capabilities()
