@@ -1,4 +1,4 @@
-"""Which samples can be believed: without gaps, from processes that had their cores, and agreeing."""
+"""Which samples can be believed: no gaps, and processes that had their cores and agree."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _GAP_FACTOR = 100
 
 
 def without_gaps(timed: Timed) -> Timed:
-    """Without runs that took 10 s more than a hundred times the median: the machine was suspended."""
+    """Without runs of 10 s more than a hundred times the median: the machine was suspended."""
     if not timed.runs_ns:
         return timed
     limit = _GAP_FACTOR * float(np.median(timed.runs_ns)) + _GAP_NS

@@ -93,6 +93,10 @@ class LatencyTable:
         """Rows of the foreign target; none where it was not allowed."""
         return self._rows(self._foreign, kernels) if self._foreign else {}
 
+    def conditions(self, row: Row) -> Mapping[str, str]:
+        """What was noted when it was measured last."""
+        return self._ledger.conditions(self._target).get(row.session, {})
+
     def begin(self, conditions: Mapping[str, str]) -> None:
         """What is stored from now on was measured under these conditions. Raises StoreError."""
         self._target = self._ledger.register(self._identity)  # another process may have changed it
