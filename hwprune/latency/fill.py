@@ -11,6 +11,7 @@ from hwprune.latency.gates import RETRIES, complete, without_gaps
 from hwprune.latency.records import Row
 from hwprune.latency.table import LatencyTable
 from hwprune.store.lock import lock_beside, locked
+from hwprune.store.writer import Writer
 
 _WAIT_S = 3600.0
 
@@ -24,7 +25,6 @@ class Filled:
 
     measured: int  # rows
     seconds: float
-    notes: tuple[str, ...] = ()  # what the user should know, whole sentences
 
 
 def fill(
@@ -37,9 +37,10 @@ def fill(
 ) -> Filled:
     """Measures the kernels that have no row, or one that fewer processes have seen.
 
-    What a process says about a kernel is stored before the next result is taken, and a later call
-    goes on from there. Rows whose processes disagree or did not get their cores are looked at by
-    up to `gates.RETRIES` more. The first call for a table compares its rows with the machine.
+    What a process says about a kernel is stored at once, and a later call goes on from there. Rows
+    whose processes disagree or did not get their cores are looked at by up to `gates.RETRIES` more.
+    The first call for a table compares its rows with the machine. What the user should know of all
+    this is in `table.notes`.
 
     Args:
         table: Opened for this backend's identity; its threads are the runtime's.
@@ -59,7 +60,7 @@ def fill(
     with _alone(table, filler.waits):
         filler.check(wanted, begin)
         measured = filler.fill(wanted)
-    return Filled(measured, time.time() - begin, tuple(filler.notes))
+    return Filled(measured, time.time() - begin)
 
 
 class _Filler:
@@ -68,7 +69,6 @@ class _Filler:
     def __init__(
         self, table: LatencyTable, backend: Backend, runs: int, processes: int, progress: Report
     ) -> None:
-        self.notes: list[str] = []
         self._table, self._backend, self._progress = table, backend, progress
         self._runs, self._processes = runs, processes
         self._done = self._discarded = 0
@@ -83,7 +83,7 @@ class _Filler:
         if rows and not self._table.checked and (why := self._stale(rows)):
             self._table.begin(self._backend.conditions())
             self._table.outdate()
-            self.notes.append(why)
+            self._table.note(why)
         self._table.checked = True
 
     def fill(self, kernels: Sequence[Kernel]) -> int:
@@ -116,24 +116,26 @@ class _Filler:
         seen = [len(rows[k].samples.runs_ns) if k in rows else 0 for k in kernels]
         total = self._done + sum(max(1, self._processes - n) for n in seen)
         timings = self._backend.time_kernels(kernels, self._table.threads, self._runs, max(seen))
-        for index, timed in timings:
-            self._store(kernels[index], timed)
-            self._progress(self._done, total, f"{kernels[index].op} {kernels[index].precision}")
+        with Writer(self._table.add) as writer:
+            for index, timed in timings:
+                writer.put((kernels[index], self._cleaned(timed)))
+                self._done += 1
+                text = f"{kernels[index].op} {kernels[index].precision}"
+                self._progress(self._done, total, text)
 
-    def _store(self, kernel: Kernel, timed: Timed) -> None:
+    def _cleaned(self, timed: Timed) -> Timed:
         kept = without_gaps(timed)
         self._discarded += len(timed.runs_ns) - len(kept.runs_ns)
-        self._table.add(kernel, kept)
-        self._done += 1
+        return kept
 
     def _conclude(self, measured: Iterable[Kernel]) -> None:
         rows = self._table.rows(measured).values()
         if doubtful := sum(not r.steady for r in rows):
-            self.notes.append(
+            self._table.note(
                 f"{doubtful} of {len(rows)} new rows are unsteady: their processes disagree"
             )
         if self._discarded:
-            self.notes.append(
+            self._table.note(
                 f"{self._discarded} runs were discarded: the machine stood still for seconds"
             )
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from hwprune.backend import Identity
 
@@ -20,7 +22,12 @@ def digest_of(description: str) -> str:
 def describe(identity: Identity, threads: int) -> str:
     """Canonical JSON of the same, for people and for comparing field by field."""
     fields = asdict(identity) | {"details": dict(identity.details), "threads": threads}
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return canonical(fields)
+
+
+def canonical(fields: Mapping[str, Any]) -> str:
+    """JSON in the one way that gives equal texts for equal fields."""
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def differences(ours: str, theirs: str) -> list[str]:

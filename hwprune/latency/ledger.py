@@ -61,7 +61,7 @@ class Ledger:
 
     @property
     def damaged(self) -> int:
-        """Rows that were passed over so far."""
+        """Rows and targets that were passed over so far."""
         return len(self._bad)
 
     @property
@@ -91,6 +91,7 @@ class Ledger:
             if stored and (sound := target_of(stored)):
                 return sound
             if stored:
+                self._bad.add((stored[0], ""))
                 following = c.execute("SELECT coalesce(max(id), 0) + 1 FROM session").fetchone()
                 target = Target(stored[0], digest, identity, int(following[0]))
             else:

@@ -1,7 +1,7 @@
 """The latency table: one row per kernel and target, kept from run to run."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -61,14 +61,18 @@ class LatencyTable:
 
     @property
     def damaged(self) -> int:
-        """Rows met so far whose checksum does not fit; they count as not measured."""
+        """Entries met so far whose checksum does not fit; they count as not measured."""
         return self._ledger.damaged
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the rows, whole sentences."""
-        lost = f"{self.damaged} damaged rows of {self.path} were not used"
+        lost = f"{self.damaged} damaged entries of {self.path} were not used"
         return (*self._notes, *([lost] if self.damaged else []))
+
+    def note(self, text: str) -> None:
+        """Adds to `notes`."""
+        self._notes.append(text)
 
     def get(self, kernel: Kernel) -> float | None:
         """Nanoseconds, or None if the kernel was not measured."""
@@ -106,16 +110,18 @@ class LatencyTable:
         """All rows of this target from before this session are stale. Raises StoreError."""
         self._target = self._ledger.outdate(self._target, self._current())
 
-    def add(self, kernel: Kernel, timed: Timed) -> None:
-        """Stores what one more process saw of a kernel. Raises StoreError."""
+    def add(self, seen: Sequence[tuple[Kernel, Timed]]) -> None:
+        """Stores what one more process saw of some kernels, all or none. Raises StoreError."""
         session = self._current()
+        new = {kernel.key(): timed for kernel, timed in seen}
 
-        def extended(_key: str, row: Row | None) -> Row:
+        def extended(key: str, row: Row | None) -> Row:
             before = row.samples if row else Samples((), ())
-            runs, shares = (*before.runs_ns, timed.runs_ns), (*before.cpu_share, timed.cpu_share)
+            runs = (*before.runs_ns, new[key].runs_ns)
+            shares = (*before.cpu_share, new[key].cpu_share)
             return Row.of(Samples(runs, shares), self.threads, session)
 
-        self._ledger.update(self._target, [kernel.key()], extended)
+        self._ledger.update(self._target, list(new), extended)
 
     def put(self, kernel: Kernel, samples: Samples) -> None:
         """Stores one measurement, replacing an older one. Raises StoreError."""

@@ -38,11 +38,13 @@ class Profile:
     calibration: Calibration
     original: Timing
     rows_measured: int
+    notes: tuple[str, ...] = ()  # about the table, for the user
 
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and two anchors to calibrate it."""
-    with LatencyTable(table_path(), job.backend.identity(), job.threads) as table:
+    allowed = job.options.allow_foreign_table
+    with LatencyTable(table_path(), job.backend.identity(), job.threads, allowed) as table:
         steps, probed = find_steps(job, table, stage)
         network = KernelGraph(job.graph, job.coupling, job.capabilities)
         space = build_space(network, steps.fine, steps.coarse)
@@ -50,9 +52,10 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         wanted = estimator.wanted()
         rows = _fill(job, table, wanted, stage)
         estimator.load(table.get_many(wanted).get)
+        notes = table.notes
     stage.update(1, "timing the original")
     calibration, original = _calibrated(job, estimator, space, checkpoints)
-    return Profile(estimator, space, steps, calibration, original, probed + rows)
+    return Profile(estimator, space, steps, calibration, original, probed + rows, notes)
 
 
 def _calibrated(

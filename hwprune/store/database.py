@@ -38,6 +38,8 @@ class _OutdatedError(sqlite3.DatabaseError):
 class Database:
     """One SQLite file, or memory if `path` is None.
 
+    Threads may use it one after the other.
+
     A damaged file, or one with an older schema, is moved aside with a timestamp (`moved_aside`,
     `reason`) and a new one takes its place, with what `rescue` could copy of a damaged one.
 
@@ -113,7 +115,9 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         place = ":memory:" if self.path is None else str(self.path)
-        connection = sqlite3.connect(place, timeout=_BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(
+            place, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         connection.text_factory = decoded
         try:
             self._prepare(connection)

@@ -105,12 +105,12 @@ def test_a_table_in_memory_works():
 
 def test_a_process_without_its_core_is_replaced(table):
     starved = Scripted(timed(1500, share=0.5), timed(1000))
-    filled = fill(table, starved, KERNELS[:1], processes=2)
+    fill(table, starved, KERNELS[:1], processes=2)
     row = table.row(KERNELS[0])
     assert row.samples.cpu_share == (0.5, 1.0, 1.0)
     assert row.steady
     assert row.ns == 1000
-    assert filled.notes == ()
+    assert table.notes == ()
 
 
 def test_processes_that_disagree_are_asked_again(table):
@@ -123,20 +123,20 @@ def test_processes_that_disagree_are_asked_again(table):
 
 def test_a_row_in_doubt_is_kept_and_marked(table):
     wild = Scripted(*(timed(1000 * 2**i) for i in range(9)))
-    filled = fill(table, wild, KERNELS[:1], processes=2)
+    fill(table, wild, KERNELS[:1], processes=2)
     row = table.row(KERNELS[0])
     assert len(row.samples.runs_ns) == 2 + RETRIES
     assert not row.steady
     assert row.spread > 0.10
-    assert "1 of 1 new rows are unsteady" in filled.notes[0]
+    assert "1 of 1 new rows are unsteady" in table.notes[0]
     assert fill(table, wild, KERNELS[:1], processes=2).measured == 0
 
 
 def test_a_suspended_machine_costs_one_run(table):
     gap = Timed((1000,) * 8 + (12_000_000_000,), 1.0)
-    filled = fill(table, Scripted(gap, timed(1000)), KERNELS[:1], processes=2)
+    fill(table, Scripted(gap, timed(1000)), KERNELS[:1], processes=2)
     assert [len(r) for r in table.row(KERNELS[0]).samples.runs_ns] == [8, 9]
-    assert "1 runs were discarded" in filled.notes[0]
+    assert "1 runs were discarded" in table.notes[0]
 
 
 def test_the_conditions_are_noted_beside_the_rows(table):
