@@ -1,6 +1,6 @@
 """Which samples can be believed: no gaps, and processes that had their cores and agree."""
 
-import numpy as np
+from statistics import median
 
 from hwprune.backend import Samples, Timed, gather
 from hwprune.latency.measure import CONTENDED, UNSTEADY
@@ -14,7 +14,7 @@ def without_gaps(timed: Timed) -> Timed:
     """Without runs of 10 s more than a hundred times the median: the machine was suspended."""
     if not timed.runs_ns:
         return timed
-    limit = _GAP_FACTOR * float(np.median(timed.runs_ns)) + _GAP_NS
+    limit = _GAP_FACTOR * median(timed.runs_ns) + _GAP_NS
     return Timed(tuple(ns for ns in timed.runs_ns if ns <= limit), timed.cpu_share)
 
 
@@ -32,9 +32,9 @@ def spread(samples: Samples) -> float:
 
     A neighbour slows processes down one by one; those it spared must agree.
     """
-    medians = np.sort([np.median(runs) for runs in samples.runs_ns])
+    medians = sorted(median(runs) for runs in samples.runs_ns)
     half = medians[: max(2, (len(medians) + 1) // 2)]
-    return float((half[-1] - half[0]) / half[0]) if len(half) else 0.0
+    return (half[-1] - half[0]) / half[0] if half else 0.0
 
 
 def steady(samples: Samples, threads: int) -> bool:

@@ -113,3 +113,33 @@ def test_a_broken_file_is_replaced(hwprune, table):
     assert result.exit_code == 7
     assert "was damaged" in result.stderr
     assert hwprune("table", "check").exit_code == 0
+
+
+def compiled(hwprune, model, *more):
+    ask = ("--target", "null", "--budget", "0.9x", "--evaluations", "3", "--json")
+    result = hwprune("compile", model, *ask, *more)
+    report = json.loads(result.stdout)
+    # Whatever steered the search, the verdict is about what was measured.
+    used = report["latency_ms"]["compiled"]["p50"] / report["latency_ms"]["original"]["p50"]
+    assert (report["verdict"] == "met") == (used <= 0.9)
+    assert result.exit_code == (0 if used <= 0.9 else 4)
+    return report
+
+
+def rows_of_one_thread(path):
+    with LatencyTable(path, NullBackend().identity(), 1) as table:
+        return len(table)
+
+
+def test_another_target_s_rows_steer_a_search_only_where_that_is_allowed(
+    hwprune, cache, classifier
+):
+    compiled(hwprune, classifier, "--threads", "2", "--out", "two")
+    report = compiled(hwprune, classifier, "--out", "foreign", "--allow-foreign-table")
+    assert any("steer the search" in w and "threads: 1, not 2" in w for w in report["warnings"])
+    assert rows_of_one_thread(cache / "latency.db") == 0
+    own = compiled(hwprune, classifier, "--out", "own")
+    assert any("are not used (threads: 1, not 2)" in w for w in own["warnings"])
+    assert rows_of_one_thread(cache / "latency.db") > 0
+    # Two threads halve every price of this target; what is reported is about one all the same.
+    assert report["latency_ms"]["original"] == own["latency_ms"]["original"]
