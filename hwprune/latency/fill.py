@@ -131,9 +131,8 @@ class _Filler:
     def _conclude(self, measured: Iterable[Kernel]) -> None:
         rows = self._table.rows(measured).values()
         if doubtful := sum(not r.steady for r in rows):
-            self._table.note(
-                f"{doubtful} of {len(rows)} new rows are unsteady: their processes disagree"
-            )
+            why = "their processes disagree or had to share their cores"
+            self._table.note(f"{doubtful} of {len(rows)} new rows are unsteady: {why}")
         if self._discarded:
             self._table.note(
                 f"{self._discarded} runs were discarded: the machine stood still for seconds"

@@ -105,7 +105,9 @@ class Database:
                 return self._open()  # another process was quicker
             except _OutdatedError:
                 self._replace(self.path, "outdated")
-            except Unusable:
+            except Unusable as again:
+                if _code(again) in _SURROUNDINGS:
+                    raise self._failed(again) from again
                 self._replace(self.path, "damaged")
             return self._open()
 

@@ -31,6 +31,7 @@ def rebuild(
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        fresh.unlink(missing_ok=True)  # of a process with our number that was killed
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             prepare(connection)
             if rescue:
