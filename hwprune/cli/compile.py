@@ -45,6 +45,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.method_option("search", "bo")
 @o.method_option("criterion", "obs")
 @click.option("--evaluations", type=click.IntRange(min=1), help="Candidates the search evaluates.")
+@o.foreign_option
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option(
     "--out",

@@ -15,6 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
+foreign_option = click.option(
+    "--allow-foreign-table",
+    is_flag=True,
+    help="Search by another machine's latencies where this one has none; never judge by them.",
+)
+
 
 def target_name(text: str) -> str:
     """The name of an installed target, on this machine or another. Raises UsageError."""

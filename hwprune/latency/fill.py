@@ -1,26 +1,29 @@
 """Measures what the table misses."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from hwprune.backend import Backend, Kernel
-from hwprune.latency.measure import measure
+from hwprune.backend import Backend, Kernel, Timed
+from hwprune.latency.canary import stale
+from hwprune.latency.gates import RETRIES, complete, without_gaps
+from hwprune.latency.records import Row
 from hwprune.latency.table import LatencyTable
-from hwprune.store.lock import locked
+from hwprune.store.lock import lock_beside, locked
+from hwprune.store.writer import Writer
 
-_BATCH = 400  # rows per commit: what an interrupt may cost
 _WAIT_S = 3600.0
 
-Report = Callable[[int, int, str], None]  # rows measured so far, rows to measure, what is next
+# Measurements made so far and to be made (of one kernel by one process), and what was measured.
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
     """What `fill` did."""
 
-    measured: int
+    measured: int  # rows
     seconds: float
 
 
@@ -32,7 +35,12 @@ def fill(
     processes: int = 3,
     progress: Report | None = None,
 ) -> Filled:
-    """Measures the kernels that have no row; every batch is stored before the next one starts.
+    """Measures the kernels that have no row, or one that fewer processes have seen.
+
+    What a process says about a kernel is stored at once, and a later call goes on from there. Rows
+    whose processes disagree or did not get their cores are looked at by up to `gates.RETRIES` more.
+    The first call for a table compares its rows with the machine. What the user should know of all
+    this is in `table.notes`.
 
     Args:
         table: Opened for this backend's identity; its threads are the runtime's.
@@ -40,44 +48,99 @@ def fill(
         kernels: What is wanted; known ones and repetitions cost nothing.
         runs: Timed runs per kernel and process.
         processes: Processes per kernel.
-        progress: Called before each batch and at the end.
+        progress: Called after each measurement.
 
     Raises:
         BackendError: The target failed.
         StoreError: The table cannot be written, or another process measures for too long.
     """
-    begin, done = time.monotonic(), 0
-    missing = _missing(table, list(dict.fromkeys(kernels)))
-    for batch in _batches(missing):
-        if progress:
-            progress(done, len(missing), _describe(batch))
-        with _alone(table):
-            # Another process may have measured them while we waited.
-            rest = _missing(table, batch)
-            samples = measure(backend, rest, table.threads, runs, processes)
-            table.put_many(dict(zip(rest, samples, strict=True)))
-        done += len(batch)
-    if progress:
-        progress(done, len(missing), "")
-    return Filled(done, time.monotonic() - begin)
+    begin = time.time()
+    filler = _Filler(table, backend, runs, processes, progress or (lambda *_: None))
+    wanted = list(dict.fromkeys(kernels))
+    with _alone(table, filler.waits):
+        filler.check(wanted, begin)
+        measured = filler.fill(wanted)
+    return Filled(measured, time.time() - begin)
 
 
-def _alone(table: LatencyTable) -> AbstractContextManager[None]:
+class _Filler:
+    """One call of `fill`, while nobody else measures into the table."""
+
+    def __init__(
+        self, table: LatencyTable, backend: Backend, runs: int, processes: int, progress: Report
+    ) -> None:
+        self._table, self._backend, self._progress = table, backend, progress
+        self._runs, self._processes = runs, processes
+        self._done = self._discarded = 0
+
+    def waits(self, holder: str) -> None:
+        """Says for whom."""
+        self._progress(0, 1, f"waiting for {holder}, which is measuring")
+
+    def check(self, kernels: Sequence[Kernel], begin: float) -> None:
+        """Rows from before `begin` are stale if the machine takes another time for them now."""
+        rows = {k: r for k, r in self._table.rows(kernels).items() if r.created < begin}
+        if rows and not self._table.checked and (why := self._stale(rows)):
+            self._table.begin(self._backend.conditions())
+            self._table.outdate()
+            self._table.note(why)
+        self._table.checked = True
+
+    def fill(self, kernels: Sequence[Kernel]) -> int:
+        """Number of rows that were missing."""
+        missing = self._missing(kernels)
+        if missing:
+            self._table.begin(self._backend.conditions())
+        left = missing
+        for _ in range(self._processes + RETRIES):
+            if left:
+                self._measure(left)
+                left = self._missing(left)
+        self._conclude(missing)
+        return len(missing)
+
+    def _stale(self, rows: Mapping[Kernel, Row]) -> str | None:
+        self._progress(0, 1, "comparing earlier rows with the machine")
+        return stale(self._backend, rows, self._table.threads)
+
+    def _missing(self, kernels: Sequence[Kernel]) -> list[Kernel]:
+        own, foreign = self._table.rows(kernels), self._table.foreign_rows(kernels)
+        return [k for k in kernels if not (self._complete(own[k]) if k in own else k in foreign)]
+
+    def _complete(self, row: Row) -> bool:
+        return complete(row.samples, self._processes, self._table.threads)
+
+    def _measure(self, kernels: Sequence[Kernel]) -> None:
+        """One more process looks at all of them."""
+        rows = self._table.rows(kernels)
+        seen = [len(rows[k].samples.runs_ns) if k in rows else 0 for k in kernels]
+        total = self._done + sum(max(1, self._processes - n) for n in seen)
+        timings = self._backend.time_kernels(kernels, self._table.threads, self._runs, max(seen))
+        with Writer(self._table.add) as writer:
+            for index, timed in timings:
+                writer.put((kernels[index], self._cleaned(timed)))
+                self._done += 1
+                text = f"{kernels[index].op} {kernels[index].precision}"
+                self._progress(self._done, total, text)
+
+    def _cleaned(self, timed: Timed) -> Timed:
+        kept = without_gaps(timed)
+        self._discarded += len(timed.runs_ns) - len(kept.runs_ns)
+        return kept
+
+    def _conclude(self, measured: Iterable[Kernel]) -> None:
+        rows = self._table.rows(measured).values()
+        if doubtful := sum(not r.steady for r in rows):
+            why = "their processes disagree or had to share their cores"
+            self._table.note(f"{doubtful} of {len(rows)} new rows are unsteady: {why}")
+        if self._discarded:
+            self._table.note(
+                f"{self._discarded} runs were discarded: the machine stood still for seconds"
+            )
+
+
+def _alone(table: LatencyTable, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
     """One filler per table at a time, so that no row is measured twice."""
     if table.path is None:
         return nullcontext()
-    return locked(table.path.with_name(table.path.name + ".lock"), _WAIT_S)
-
-
-def _describe(batch: Sequence[Kernel]) -> str:
-    return f"{batch[0].op} {batch[0].precision} and {len(batch) - 1} more"
-
-
-def _missing(table: LatencyTable, kernels: Sequence[Kernel]) -> list[Kernel]:
-    known = table.get_many(kernels)
-    return [k for k in kernels if k not in known]
-
-
-def _batches(kernels: Sequence[Kernel]) -> Iterator[list[Kernel]]:
-    for start in range(0, len(kernels), _BATCH):
-        yield list(kernels[start : start + _BATCH])
+    return locked(lock_beside(table.path), _WAIT_S, waiting)

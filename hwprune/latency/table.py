@@ -1,61 +1,49 @@
 """The latency table: one row per kernel and target, kept from run to run."""
 
 import json
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from hwprune.backend import Identity, Kernel, Samples
-from hwprune.latency.fingerprint import describe, fingerprint
-from hwprune.latency.measure import kernel_ns
-from hwprune.store.database import Database, checksum
-
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE target (id INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL, identity TEXT NOT NULL);
-CREATE TABLE row (
-  target INTEGER NOT NULL REFERENCES target(id), kernel TEXT NOT NULL, ns REAL NOT NULL,
-  samples TEXT NOT NULL, created REAL NOT NULL, checksum TEXT NOT NULL,
-  PRIMARY KEY (target, kernel)
-) WITHOUT ROWID;
-"""
-_CHUNK = 500  # bound variables per query
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A measured kernel as stored."""
-
-    ns: float
-    samples: Samples
-    created: float  # seconds since 1970
+from hwprune.backend import Identity, Kernel, Samples, Timed
+from hwprune.latency.fingerprint import describe, differences
+from hwprune.latency.ledger import Ledger
+from hwprune.latency.records import Row, Target
 
 
 class LatencyTable:
     """Rows of one target in the file `path` (None: memory), which holds other targets too.
 
-    Several processes may use the file at once. A row whose checksum does not fit its content is
-    dropped and counted in `damaged`; a file that is no sound database is moved aside
-    (`moved_aside`).
+    A row holds what every process saw that timed its kernel; see `Ledger` for how it is kept.
+
+    Args:
+        path: The file, made if absent.
+        identity: Of the machine that will be measured.
+        threads: Of the runtime.
+        foreign: Kernels without a row get the price of the most similar other target of the same
+            backend. Good enough to steer a search, never for a verdict.
 
     Raises:
-        StoreError: The file belongs to another program, or cannot be opened.
+        StoreError: The file belongs to another program or a newer hwprune, or cannot be opened.
     """
 
-    def __init__(self, path: Path | None, identity: Identity, threads: int) -> None:
+    def __init__(
+        self, path: Path | None, identity: Identity, threads: int, foreign: bool = False
+    ) -> None:
         self.path = path
         self.threads = threads
-        self.damaged = 0
-        self._digest = fingerprint(identity, threads)
-        self._database = Database(path, _SCHEMA, VERSION)
-        self.moved_aside = self._database.moved_aside
-        self._target = self._register(describe(identity, threads))
+        self.checked = False  # whether rows of earlier runs were compared with the machine
+        self._ledger = Ledger(path)
+        self._identity = describe(identity, threads)
+        self._target = self._ledger.register(self._identity)
+        self._session: int | None = None
+        nearest = self._nearest()
+        self._foreign = nearest if foreign else None
+        self._notes = [*self._ledger.notes, *self._about(nearest)]
 
     def close(self) -> None:
         """Closes the file."""
-        self._database.close()
+        self._ledger.close()
 
     def __enter__(self) -> Self:
         return self
@@ -64,21 +52,76 @@ class LatencyTable:
         self.close()
 
     def __len__(self) -> int:
-        query = "SELECT count(*) FROM row WHERE target=?"
-        return int(self._database.read(query, (self._target,))[0][0])
+        return self._ledger.count(self._target)
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """Where the file went that stood here before, if it could not be used."""
+        return self._ledger.moved_aside
+
+    @property
+    def damaged(self) -> int:
+        """Entries met so far whose checksum does not fit; they count as not measured."""
+        return self._ledger.damaged
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the rows, whole sentences."""
+        lost = f"{self.damaged} damaged entries of {self.path} were not used"
+        return (*self._notes, *([lost] if self.damaged else []))
+
+    def note(self, text: str) -> None:
+        """Adds to `notes`."""
+        self._notes.append(text)
 
     def get(self, kernel: Kernel) -> float | None:
         """Nanoseconds, or None if the kernel was not measured."""
         return self.get_many([kernel]).get(kernel)
 
     def get_many(self, kernels: Iterable[Kernel]) -> dict[Kernel, float]:
-        """Nanoseconds of those that are known."""
-        by_key = {k.key(): k for k in kernels}
-        return {by_key[key]: row.ns for key, row in self._rows(list(by_key)).items()}
+        """Nanoseconds of those that are known, here or (if allowed) on the foreign target."""
+        wanted = list(kernels)
+        own = self.rows(wanted)
+        other = self.foreign_rows([k for k in wanted if k not in own])
+        return {k: row.ns for k, row in (own | other).items()}
 
     def row(self, kernel: Kernel) -> Row | None:
-        """Everything stored about a kernel."""
-        return self._rows([kernel.key()]).get(kernel.key())
+        """Everything stored about a kernel on this target."""
+        return self.rows([kernel]).get(kernel)
+
+    def rows(self, kernels: Iterable[Kernel]) -> dict[Kernel, Row]:
+        """Rows of this target, whether seen by enough processes or not."""
+        return self._rows(self._target, kernels)
+
+    def foreign_rows(self, kernels: Iterable[Kernel]) -> dict[Kernel, Row]:
+        """Rows of the foreign target; none where it was not allowed."""
+        return self._rows(self._foreign, kernels) if self._foreign else {}
+
+    def conditions(self, row: Row) -> Mapping[str, str]:
+        """What was noted when it was measured last."""
+        return self._ledger.conditions(self._target).get(row.session, {})
+
+    def begin(self, conditions: Mapping[str, str]) -> None:
+        """What is stored from now on was measured under these conditions. Raises StoreError."""
+        self._target = self._ledger.register(self._identity)  # another process may have changed it
+        self._session = self._ledger.begin(self._target, conditions)
+
+    def outdate(self) -> None:
+        """All rows of this target from before this session are stale. Raises StoreError."""
+        self._target = self._ledger.outdate(self._target, self._current())
+
+    def add(self, seen: Sequence[tuple[Kernel, Timed]]) -> None:
+        """Stores what one more process saw of some kernels, all or none. Raises StoreError."""
+        session = self._current()
+        new = {kernel.key(): timed for kernel, timed in seen}
+
+        def extended(key: str, row: Row | None) -> Row:
+            before = row.samples if row else Samples((), ())
+            runs = (*before.runs_ns, new[key].runs_ns)
+            shares = (*before.cpu_share, new[key].cpu_share)
+            return Row.of(Samples(runs, shares), self.threads, session)
+
+        self._ledger.update(self._target, list(new), extended)
 
     def put(self, kernel: Kernel, samples: Samples) -> None:
         """Stores one measurement, replacing an older one. Raises StoreError."""
@@ -86,52 +129,42 @@ class LatencyTable:
 
     def put_many(self, measured: Mapping[Kernel, Samples]) -> None:
         """Stores measurements, all or none. Raises StoreError."""
-        created = time.time()
-        rows = [self._encode(k.key(), s, created) for k, s in measured.items()]
-        with self._database.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO row VALUES (?,?,?,?,?,?)", rows)
+        session = self._current()
+        rows = {k.key(): Row.of(s, self.threads, session) for k, s in measured.items()}
+        self._ledger.update(self._target, list(rows), lambda key, _row: rows[key])
 
-    def _register(self, identity: str) -> int:
-        """The number of our target in this file; a damaged entry is renewed with its rows gone."""
-        query = "SELECT id, identity FROM target WHERE digest=?"
-        with self._database.transaction() as connection:
-            found = connection.execute(query, (self._digest,)).fetchone()
-            if found and found[1] == identity:
-                return int(found[0])
-            if found:
-                connection.execute("DELETE FROM row WHERE target=?", (found[0],))
-                connection.execute("DELETE FROM target WHERE id=?", (found[0],))
-            insert = "INSERT INTO target (digest, identity) VALUES (?,?)"
-            return int(connection.execute(insert, (self._digest, identity)).lastrowid or 0)
+    def _current(self) -> int:
+        if self._session is None:
+            self.begin({})
+        assert self._session is not None
+        return self._session
 
-    def _rows(self, keys: list[str]) -> dict[str, Row]:
-        found: dict[str, Row] = {}
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            query = (
-                "SELECT kernel, ns, samples, created, checksum FROM row "
-                f"WHERE target=? AND kernel IN ({marks})"
-            )
-            for fields in self._database.read(query, (self._target, *chunk)):
-                if (row := self._decode(*fields)) is None:
-                    self.damaged += 1
-                else:
-                    found[fields[0]] = row
-        return found
+    def _rows(self, target: Target, kernels: Iterable[Kernel]) -> dict[Kernel, Row]:
+        by_key = {k.key(): k for k in kernels}
+        return {by_key[key]: row for key, row in self._ledger.read(target, list(by_key)).items()}
 
-    def _encode(self, key: str, samples: Samples, created: float) -> tuple[Any, ...]:
-        ns = kernel_ns(samples)
-        text = json.dumps([samples.runs_ns, samples.cpu_share], allow_nan=False)
-        signed = checksum(self._digest, key, ns, text, created)
-        return self._target, key, ns, text, created, signed
+    def _nearest(self) -> Target | None:
+        """The other target of this backend that differs in the fewest fields and has rows."""
+        backend = json.loads(self._identity)["backend"]
+        others = [
+            t
+            for t in self._ledger.targets()
+            if t.digest != self._target.digest and json.loads(t.identity)["backend"] == backend
+        ]
+        measured = [t for t in others if self._ledger.count(t)]
+        return min(measured, key=lambda t: len(self._differing(t)), default=None)
 
-    def _decode(self, key: str, ns: Any, text: str, created: Any, signed: str) -> Row | None:
-        """None if the row is not what was written; the digest in the sum ties it to its target."""
-        try:
-            if checksum(self._digest, key, ns, text, created) != signed:
-                return None
-            runs, shares = json.loads(text)
-        except (TypeError, ValueError):
-            return None
-        return Row(ns, Samples(tuple(tuple(r) for r in runs), tuple(shares)), created)
+    def _differing(self, target: Target) -> list[str]:
+        return differences(self._identity, target.identity)
+
+    def _about(self, nearest: Target | None) -> list[str]:
+        """That rows of another machine are there, and what becomes of them."""
+        if nearest is None or (len(self) and not self._foreign):
+            return []
+        where = f"{self._ledger.count(nearest)} rows were measured on another target"
+        differing = "; ".join(self._differing(nearest))
+        if self._foreign:
+            return [f"{where} and steer the search where this one has none ({differing})"]
+        return [
+            f"{where} and are not used ({differing}); --allow-foreign-table would search by them"
+        ]

@@ -140,13 +140,14 @@ def make_report(
         frozen=describe.frozen_section(job),
         search=outcome.search,
         stages=spent,
-        warnings=_warnings(job, outcome, checked),
+        warnings=_warnings(run, outcome, checked),
         versions=describe.versions(),
     )
 
 
-def _warnings(job: Job, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
-    found = [*outcome.notes, *broken_bounds(job, checked)]
+def _warnings(run: Run, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
+    job = run.job
+    found = [*run.profile.notes, *outcome.notes, *broken_bounds(job, checked)]
     if not job.known:
         found.append("no data were given: calibrated on noise, so the quality is not known")
     if not job.coupling.prunable:

@@ -57,6 +57,7 @@ class CompileOptions:
     seed: int = 0
     force: bool = False
     evaluations: int | None = None
+    allow_foreign_table: bool = False
 
     @property
     def limits(self) -> Effort:

@@ -41,11 +41,13 @@ class Profile:
     calibration: Calibration
     original: Timing
     rows_measured: int
+    notes: tuple[str, ...] = ()  # about the table, for the user
 
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and whole plans to calibrate it."""
-    with LatencyTable(table_path(), job.backend.identity(), job.threads) as table:
+    allowed = job.options.allow_foreign_table
+    with LatencyTable(table_path(), job.backend.identity(), job.threads, allowed) as table:
         rows = Rows(
             table, job.backend, lambda done, all, text: stage.update(done / max(1, all), text)
         )
@@ -53,9 +55,10 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         network = KernelGraph(job.graph, job.coupling, job.capabilities)
         space = build_space(network, steps.fine, steps.coarse)
         estimator = priced(Estimator(network, space), job.capabilities.layouts, rows)
+        notes = table.notes
     stage.update(1, "timing whole plans")
     calibration, original = _calibrated(job, estimator, space, checkpoints)
-    return Profile(estimator, space, steps, calibration, original, rows.measured)
+    return Profile(estimator, space, steps, calibration, original, rows.measured, notes)
 
 
 class Rows:

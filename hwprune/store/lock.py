@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hwprune.errors import StoreError
@@ -13,9 +13,16 @@ from hwprune.errors import StoreError
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+def lock_beside(path: Path) -> Path:
+    """The lock file of a file that several processes share."""
+    return path.with_name(path.name + ".lock")
+
+
 @contextlib.contextmanager
-def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Holds the lock file `path`.
+def locked(
+    path: Path, wait_s: float = 0.0, waiting: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Holds the lock file `path`; `waiting` is told once who else holds it.
 
     Raises:
         StoreError: Somebody else still holds it after `wait_s` seconds ("locked by pid ...").
@@ -25,26 +32,38 @@ def locked(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"cannot lock {path}: {error.strerror}") from error
     try:
-        _acquire(handle, path, time.monotonic() + wait_s)
+        _acquire(handle, path, time.monotonic() + wait_s, waiting)
         _sign(handle)
         yield
     finally:
         os.close(handle)
 
 
-def _acquire(handle: int, path: Path, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise StoreError(
-                    f"{path.parent} is locked by {_holder(handle)}",
-                    "wait for it, or choose another folder",
-                ) from None
-            time.sleep(0.1)
-        else:
-            return
+def _acquire(
+    handle: int, path: Path, deadline: float, waiting: Callable[[str], None] | None
+) -> None:
+    while not _taken(handle, path):
+        if time.monotonic() >= deadline:
+            raise StoreError(
+                f"{path.parent} is locked by {_holder(handle)}",
+                "wait for it, or choose another folder",
+            )
+        if waiting:
+            waiting(_holder(handle))
+            waiting = None
+        time.sleep(0.1)
+
+
+def _taken(handle: int, path: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a network file system that knows no locks
+        raise StoreError(
+            f"cannot lock {path}: {error.strerror}", "set HWPRUNE_CACHE to a local folder"
+        ) from error
+    return True
 
 
 def _sign(handle: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hwprune.errors import StoreError
 
-_TABLE = "latency.db"
+TABLE = "latency.db"
 
 
 def cache_folder() -> Path:
@@ -32,10 +32,17 @@ def cache_folder() -> Path:
 def table_path() -> Path | None:
     """The latency table of this user; None (keep it in memory) with a warning where no cache is."""
     try:
-        return cache_folder() / _TABLE
+        return cache_folder() / TABLE
     except StoreError as error:
         warnings.warn(f"{error}; latencies are not kept for the next run", stacklevel=2)
         return None
+
+
+def existing_table() -> Path:
+    """The latency table of this user. Raises StoreError if there is none yet."""
+    if not (path := _wanted() / TABLE).is_file():
+        raise StoreError(f"there is no latency table at {path} yet", "hwprune compile makes one")
+    return path
 
 
 def _wanted() -> Path:

@@ -1,31 +1,50 @@
 import multiprocessing
+import os
 
 import pytest
 from hwprune.backends.null import NullBackend
 
-from hwprune.backend import Samples
-from hwprune.latency import fill as filling
+from hwprune.backend import Timed
 from hwprune.latency.fill import fill
+from hwprune.latency.gates import RETRIES
 from hwprune.latency.table import LatencyTable
+from hwprune.store.lock import lock_beside, locked
 from hwprune.testing.kernels import conv, example
 
 KERNELS = [conv(channels=(16, c)) for c in range(1, 11)] + [example("Add")]
 
 
 class Counting(NullBackend):
-    """Remembers what it was asked for; fails at the call given."""
+    """Remembers what it was asked for; is interrupted after so many results."""
 
-    def __init__(self, fail_at=0):
+    def __init__(self, interrupted_after=None):
         super().__init__()
         self.asked = []
-        self.fail_at = fail_at
+        self.left = interrupted_after
 
     def time_kernels(self, kernels, threads, runs, seed):
-        if seed == 0:
-            self.asked.append(list(kernels))
-        if len(self.asked) == self.fail_at:
-            raise KeyboardInterrupt
-        return super().time_kernels(kernels, threads, runs, seed)
+        self.asked.append(list(kernels))
+        for found in super().time_kernels(kernels, threads, runs, seed):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left = None if self.left is None else self.left - 1
+            yield found
+
+
+class Scripted(NullBackend):
+    """What the processes see of every kernel, one after the other; the last for good."""
+
+    def __init__(self, *seen):
+        super().__init__()
+        self.seen = list(seen)
+
+    def time_kernels(self, kernels, threads, runs, seed):
+        timed = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+        yield from ((i, timed) for i in range(len(kernels)))
+
+
+def timed(ns, share=1.0):
+    return Timed((ns,) * 9, share)
 
 
 @pytest.fixture
@@ -39,7 +58,7 @@ def test_only_missing_rows_are_measured(table):
     assert fill(table, backend, KERNELS[:4]).measured == 4
     assert fill(table, backend, KERNELS).measured == len(KERNELS) - 4
     assert fill(table, backend, KERNELS).measured == 0
-    assert backend.asked == [KERNELS[:4], KERNELS[4:]]
+    assert backend.asked == [KERNELS[:4]] * 3 + [KERNELS[4:]] * 3
     assert len(table.get_many(KERNELS)) == len(KERNELS)
 
 
@@ -47,28 +66,36 @@ def test_repetitions_are_measured_once(table):
     assert fill(table, NullBackend(), [KERNELS[0]] * 5).measured == 1
 
 
-def test_an_interrupt_keeps_the_finished_batches(table, monkeypatch):
-    monkeypatch.setattr(filling, "_BATCH", 4)
+def test_an_interrupt_keeps_every_result_and_the_next_run_goes_on_from_there(table):
     with pytest.raises(KeyboardInterrupt):
-        fill(table, Counting(fail_at=3), KERNELS)
-    assert len(table) == 8
+        fill(table, Counting(interrupted_after=15), KERNELS)
+    seen = [len(table.row(k).samples.runs_ns) for k in KERNELS]
+    assert seen == [2] * 4 + [1] * 7
     again = Counting()
-    assert fill(table, again, KERNELS).measured == len(KERNELS) - 8
+    fill(table, again, KERNELS)
+    assert sum(map(len, again.asked)) == 3 * len(KERNELS) - 15
+    assert [len(table.row(k).samples.runs_ns) for k in KERNELS] == [3] * len(KERNELS)
 
 
-def test_progress_ends_at_the_total(table, monkeypatch):
-    monkeypatch.setattr(filling, "_BATCH", 4)
-    seen = []
-    fill(table, NullBackend(), KERNELS, progress=lambda *report: seen.append(report))
-    assert [done for done, _, _ in seen] == [0, 4, 8, 11]
-    assert {total for _, total, _ in seen} == {11}
-    assert seen[0][2].startswith("Conv fp32")
+def test_more_processes_continue_what_fewer_have_seen(table):
+    fill(table, NullBackend(), KERNELS, processes=2)
+    assert fill(table, Counting(), KERNELS, processes=2).measured == 0
+    more = Counting()
+    assert fill(table, more, KERNELS, processes=5).measured == len(KERNELS)
+    assert len(more.asked) == 3
+
+
+def test_progress_ends_at_the_total(table):
+    reports = []
+    fill(table, NullBackend(), KERNELS, progress=lambda *report: reports.append(report))
+    assert [done for done, _, _ in reports] == list(range(1, 34))
+    assert {total for _, total, _ in reports} == {33}
+    assert reports[0][2] == "Conv fp32"
 
 
 def test_runs_and_processes_reach_the_backend(table):
     fill(table, NullBackend(), KERNELS[:1], runs=7, processes=2)
-    stored: Samples = table.row(KERNELS[0]).samples
-    assert [len(r) for r in stored.runs_ns] == [7, 7]
+    assert [len(r) for r in table.row(KERNELS[0]).samples.runs_ns] == [7, 7]
 
 
 def test_a_table_in_memory_works():
@@ -76,23 +103,70 @@ def test_a_table_in_memory_works():
         assert fill(memory, NullBackend(), KERNELS).measured == len(KERNELS)
 
 
-def _fill_and_count(path, results):
+def test_a_process_without_its_core_is_replaced(table):
+    starved = Scripted(timed(1500, share=0.5), timed(1000))
+    fill(table, starved, KERNELS[:1], processes=2)
+    row = table.row(KERNELS[0])
+    assert row.samples.cpu_share == (0.5, 1.0, 1.0)
+    assert row.steady
+    assert row.ns == 1000
+    assert table.notes == ()
+
+
+def test_processes_that_disagree_are_asked_again(table):
+    fill(table, Scripted(timed(1300), timed(1000), timed(1010)), KERNELS[:1], processes=2)
+    row = table.row(KERNELS[0])
+    assert len(row.samples.runs_ns) == 3
+    assert row.steady
+    assert row.spread == pytest.approx(0.01)
+
+
+def test_a_row_in_doubt_is_kept_and_marked(table):
+    wild = Scripted(*(timed(1000 * 2**i) for i in range(9)))
+    fill(table, wild, KERNELS[:1], processes=2)
+    row = table.row(KERNELS[0])
+    assert len(row.samples.runs_ns) == 2 + RETRIES
+    assert not row.steady
+    assert row.spread > 0.10
+    assert "1 of 1 new rows are unsteady" in table.notes[0]
+    assert fill(table, wild, KERNELS[:1], processes=2).measured == 0
+
+
+def test_a_suspended_machine_costs_one_run(table):
+    gap = Timed((1000,) * 8 + (12_000_000_000,), 1.0)
+    fill(table, Scripted(gap, timed(1000)), KERNELS[:1], processes=2)
+    assert [len(r) for r in table.row(KERNELS[0]).samples.runs_ns] == [8, 9]
+    assert "1 runs were discarded" in table.notes[0]
+
+
+def test_the_conditions_are_noted_beside_the_rows(table):
+    class Noting(NullBackend):
+        def conditions(self):
+            return {"governor": "performance"}
+
+    fill(table, Noting(), KERNELS[:1])
+    assert table.conditions(table.row(KERNELS[0])) == {"governor": "performance"}
+
+
+def _fill_and_count(path, said, results):
     backend = Counting()
     with LatencyTable(path, backend.identity(), 1) as table:
-        fill(table, backend, KERNELS)
+        fill(table, backend, KERNELS, progress=lambda *report: said.put(report[2]))
     results.put(sum(map(len, backend.asked)))
 
 
-def test_two_fillers_measure_every_row_once(table):
+def test_two_fillers_measure_everything_once(table):
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    fillers = [
-        context.Process(target=_fill_and_count, args=(table.path, results)) for _ in range(2)
-    ]
-    for filler in fillers:
-        filler.start()
+    said, results = context.Queue(), context.Queue()
+    arguments = (table.path, said, results)
+    fillers = [context.Process(target=_fill_and_count, args=arguments) for _ in range(2)]
+    with locked(lock_beside(table.path)):
+        for filler in fillers:
+            filler.start()
+        waiting = [said.get(timeout=60) for _ in fillers]
+    assert all(text.startswith(f"waiting for pid {os.getpid()}") for text in waiting)
     counts = [results.get(timeout=60) for _ in fillers]
     for filler in fillers:
         filler.join()
-    assert sum(counts) == len(KERNELS)
+    assert sorted(counts) == [0, 3 * len(KERNELS)]
     assert len(table) == len(KERNELS)

@@ -38,3 +38,8 @@ def test_differences_name_the_field():
         "cores: 2, not 4",
         "runtime: onnxruntime 1.31.1, not onnxruntime 1.30.0",
     ]
+
+
+def test_a_detail_does_not_hide_a_field_of_the_same_name():
+    one = replace(HERE, details={"threads": "spinning"})
+    assert differences(describe(one, 1), describe(one, 2)) == ["threads: 1, not 2"]

@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import os
 import random
 import sqlite3
 
@@ -84,11 +87,65 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path):
-    Database(path, SCHEMA, 1).close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="schema 1, this hwprune reads 2"):
-        Database(path, SCHEMA, 2)
+    with pytest.raises(StoreError, match="schema 1, this hwprune reads 0") as error:
+        Database(path, SCHEMA, 0)
+    assert error.value.exit_code == 7
     assert path.read_bytes() == before
+
+
+def test_an_older_schema_is_moved_aside(path):
+    before = path.read_bytes()
+    database = Database(path, SCHEMA, 2)
+    database.close()
+    assert database.reason == "outdated"
+    assert ".outdated-" in database.moved_aside.name
+    assert database.moved_aside.read_bytes() == before
+
+
+def test_a_schema_that_was_tampered_with_is_not_trusted(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE note RENAME COLUMN text TO words")
+    assert count(path)[1] is not None
+
+
+def copy(read, new):
+    for fields in read("note", ["id"]):
+        new.execute("INSERT OR IGNORE INTO note VALUES (?,?)", fields)
+
+
+def test_what_can_be_read_of_a_damaged_file_is_saved(path):
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 4096 // 2 * 4096
+    data[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(data)
+    with contextlib.closing(Database(path, SCHEMA, 1, copy)) as database:
+        ids = {i for (i,) in database.read("SELECT id FROM note")}
+    assert database.moved_aside.read_bytes() == data
+    assert {0, 199} < ids  # from both ends
+    assert 150 < len(ids) < 200
+
+
+def test_a_full_disk_leaves_the_damaged_file_where_it_is(path, monkeypatch):
+    path.write_bytes(before := b"this is not a database at all" * 1000)
+    monkeypatch.setattr(os, "link", _no_space)
+    with pytest.raises(StoreError, match="cannot be replaced") as error:
+        Database(path, SCHEMA, 1)
+    assert "free some space" in error.value.hint
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == ["notes.db", "notes.db.lock"]
+
+
+def _no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_file_is_an_error_that_says_what_to_do(path):
+    path.chmod(0o444)
+    with pytest.raises(StoreError) as error:
+        Database(path, SCHEMA, 1)
+    assert "HWPRUNE_CACHE" in error.value.hint
 
 
 def test_random_bit_flips_never_crash(path):

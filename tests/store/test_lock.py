@@ -48,6 +48,17 @@ def test_waiting_ends_when_the_holder_does(tmp_path, holder):
         pass
 
 
+def test_who_waits_is_told_for_whom_once(tmp_path, holder):
+    told = []
+    with (
+        pytest.raises(StoreError),
+        locked(tmp_path / "lock", wait_s=0.3, waiting=told.append),
+    ):
+        pass
+    assert len(told) == 1
+    assert told[0].startswith(f"pid {holder.pid} since")
+
+
 def test_it_can_be_taken_again_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path / "lock"):
         1 / 0  # noqa: B018
