@@ -11,7 +11,7 @@ import onnx
 from hwprune.backends.null.rules import kernel_ns
 from onnx import shape_inference
 
-from hwprune.backend import Kernel, Shape
+from hwprune.backend import RUN, Kernel, Shape
 from hwprune.graph.safety import load_checked
 
 _QUANTIZE = "QuantizeLinear"
@@ -36,7 +36,7 @@ def model_ns(path: Path) -> float:
 def kernels_of(path: Path) -> list[Kernel]:
     """The kernels of a model file. Raises ModelError if it cannot be read."""
     model, weights = load_checked(path)
-    return list(_Walk(shape_inference.infer_shapes(model).graph, weights))
+    return [RUN, *_Walk(shape_inference.infer_shapes(model).graph, weights)]
 
 
 class _Walk:

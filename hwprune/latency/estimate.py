@@ -133,6 +133,10 @@ class Estimator:
         parts = self.network.by_part(c)
         return [(k, self._price(part, k)[0]) for part, found in parts.items() for k in found]
 
+    def row_ns(self, kernel: Kernel) -> float:
+        """Nanoseconds of a kernel of the space, as its row says or its family. Raises KeyError."""
+        return self._prices[kernel][0]
+
     def unknown(self, c: Configuration) -> list[Kernel]:
         """Kernels of `c` unlike any that was measured."""
         parts = self.network.by_part(c).items()

@@ -73,23 +73,30 @@ class Family:
             example = next(iter(self.members))
             raise ValueError(f"no member of the family of {example.key()} was measured")
         self._teeth = [teeth.get(c, Teeth()) for c in self.classes]
-        self._response = fit(
-            self._effective(list(self._known)), np.array(list(self._known.values()))
-        )
+        counts, slowdown = self._worked(list(self._known))
+        self._response = fit(counts, np.array(list(self._known.values())) / slowdown)
 
     def predict(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
         """Nanoseconds and relative standard deviation; measured members are as measured."""
         if self._response is None:
             raise ValueError("nothing was loaded yet")
-        ns, spread = self._response.predict(self._effective(kernels))
+        counts, slowdown = self._worked(kernels)
+        ns, spread = self._response.predict(counts)
+        ns = ns * slowdown
         exact = np.array([self._known.get(k, np.nan) for k in kernels])
         return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, 0.015)
 
-    def _effective(self, kernels: Sequence[Kernel]) -> Array:
+    def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
+        """Counts as the hardware works on them, and the factor on time where one is off the step.
+
+        Two counts that are off do not slow a kernel down twice.
+        """
         counts = self.counts(kernels)
+        slowdown = np.ones(len(counts))
         for column, teeth in enumerate(self._teeth):
+            slowdown = np.maximum(slowdown, teeth.slowdown(counts[:, column]))
             counts[:, column] = teeth.effective(counts[:, column])
-        return counts
+        return counts, slowdown
 
 
 class Families:

@@ -144,7 +144,7 @@ class KernelGraph:
         if link.producer and not c.left(link.producer) and not c.near_pass(link.producer):
             return []
         steps, leaves = c.readers(link)
-        wanted = [c.reads(s) for s in steps] + ([Form.PLAIN] if leaves else [])
+        wanted = [c.reads(s, link.tensor) for s in steps] + ([Form.PLAIN] if leaves else [])
         form, shape = c.form(link.tensor), c.shape(link.tensor)
         if form in _FLOATS:
             return _from_floats(form, wanted, shape)

@@ -161,14 +161,13 @@ class Configured:
         step = self._structure.by_node[node]
         if self.passes(node) and not self._near:
             return self.form(step.inputs[self._structure.kept_input[node]])
-        conv = self._structure.fused_into.get(node)
-        if conv and self.fuses(self._structure.by_node[conv]):
-            return self.layout(self._structure.by_node[conv])
+        if conv := self._computed_by(node):
+            return self.layout(conv)
         if step.op == "Relu" and self.vanishes(step):
             return self.form(step.inputs[0])
         if self.precision(node) == "int8" and step.activation and not self.absorbs(step):
             return Form.PLAIN
-        return self.layout(step)
+        return self._likely(step, tensor) if self._near else self.layout(step)
 
     def layout(self, step: Step) -> Form:
         """What `step` computes in, its activation left out."""
@@ -201,13 +200,34 @@ class Configured:
         other = [t for t in self._structure.by_node[step.residual].inputs if t != step.output]
         return all(self.form(t) is Form.BLOCKED for t in other)
 
-    def reads(self, step: Step) -> Form:
-        """The form in which `step` takes its inputs."""
+    def _computed_by(self, node: str) -> Step | None:
+        """The convolution that computes `node`, an Add, on the way; from near, nobody can tell."""
+        conv = self._structure.fused_into.get(node)
+        if self._near or conv is None or not self.fuses(self._structure.by_node[conv]):
+            return None
+        return self._structure.by_node[conv]
+
+    def _likely(self, step: Step, tensor: str) -> Form:
+        """What `step` computes in, told from a tensor that it reads or writes."""
+        shape = self.shape(tensor)
+        if self.precision(step.node) == "int8" or len(shape) != 4:
+            return self.layout(step)
+        if self._layouts.block == 1 or step.op not in self._layouts.blocked:
+            return Form.PLAIN
+        dense = step.op == "Conv" and self._groups(step) == 1
+        multiple = self._layouts.block if step.op in _POOLS else self._layouts.multiple
+        written = tensor == step.output
+        fits = (dense and written) or shape[1] % multiple == 0
+        return Form.BLOCKED if fits and (written or not dense or not self._few(step)) else Form.PLAIN
+
+    def reads(self, step: Step, tensor: str) -> Form:
+        """The form in which `step` takes its input `tensor`."""
+        if self._near:
+            return self._likely(step, tensor)
         if self.precision(step.node) == "int8":
             return self.layout(step)
-        conv = self._structure.fused_into.get(step.node)
-        if conv and self.fuses(self._structure.by_node[conv]):
-            return self.layout(self._structure.by_node[conv])
+        if conv := self._computed_by(step.node):
+            return self.layout(conv)
         blocked = self.layout(step) is Form.BLOCKED
         narrow = step.op == "Conv" and self._groups(step) == 1 and self._few(step)
         return Form.BLOCKED if blocked and not narrow else Form.PLAIN
@@ -246,7 +266,7 @@ class Configured:
             return self._near or self.form(step.inputs[0]) is Form.BLOCKED
         if step.op in _POOLS:
             return channels % self._layouts.block == 0
-        if self._near:
+        if self._near:  # its inputs are as it likes them
             return channels % self._layouts.multiple == 0
         whole = step.op != "Concat" or all(
             self.shape(t)[1] % self._layouts.block == 0 for t in step.inputs

@@ -1,16 +1,18 @@
 """The factors of the decoder add up to what the kernels of a configuration cost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hwprune.latency.interpolate import price_family, select
 
-from hwprune.backend import Kernel
+from hwprune.backend import RUN, Kernel, Layouts
 from hwprune.graph.coupling import couple
 from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimate import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.latency.steps import find_step
+from hwprune.plan import Configuration
 from hwprune.testing.networks import build, dense, option_a, plain, residual, separable
 
 
@@ -21,58 +23,84 @@ def price(kernel: Kernel) -> float:
     return 50.0 + work + 13.0 * len(kernel.fused)
 
 
+def loaded(network: KernelGraph, step: int = 2) -> Estimator:
+    """An estimator with every row it wants, priced by `price`."""
+    estimator = Estimator(network, build_space(network, step, step))
+    estimator.load({k: price(k) for k in estimator.wanted()})
+    return estimator
+
+
 @pytest.mark.parametrize(
     "blocks", [(plain, residual), (residual, option_a), (separable, dense), (dense,) * 6]
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_factors_sum_to_the_latency_of_any_assignment(blocks, seed, capabilities):
+def test_factors_sum_to_the_kernels_of_any_assignment(blocks, seed, capabilities):
     graph = build(*blocks)
     network = KernelGraph(graph, couple(graph), capabilities)
-    space = build_space(network, 2, 2)
-    estimator = Estimator(network, space, block=1)
-    estimator.load(price)
-    calibration = Calibration({"fp32": 7.0, "int8": 3.0}, 1.3)
+    estimator = loaded(network)
+    space = estimator.space
+    calibration = Calibration({"fp32": 1.1, "int8": 0.9}, 7.0, 0.01, 1.3)
     rng = np.random.default_rng(seed)
     assignment = {v: int(rng.integers(n)) for v, n in space.sizes.items()}
     total = sum(
         f.table[tuple(assignment[v] for v in f.scope)] for f in estimator.factors(calibration)
     )
-    expected = estimator.latency_ns(space.configuration(assignment), calibration)
+    c = space.configuration(assignment)
+    told = [network.step_kernels(s, c.widths, c.dropped, c.kernels) for s in network.steps]
+    told += [network.link_kernels(e, c.widths, c.dropped, c.kernels) for e in network.links]
+    priced = dict(zip(estimator.wanted(), map(price, estimator.wanted()), strict=True))
+    run = [RUN, *(k for kernels in told for k in kernels)]
+    expected = sum(calibration.price(k, priced.get(k) or estimator.row_ns(k)) for k in run)
     assert total == pytest.approx(expected, rel=1e-9)
-    by_layer = estimator.layer_ns(space.configuration(assignment), calibration)
-    assert sum(by_layer.values()) == pytest.approx(expected, rel=1e-9)
 
 
-def test_few_rows_price_a_bilinear_family_exactly():
-    family = [
-        Kernel("Conv", "int8", ((1, i, 8, 8), (o, i, 3, 3)), (1, o, 8, 8))
-        for i in range(4, 68, 4)
-        for o in range(4, 68, 4)
-    ]
-
-    def bilinear(kernel: Kernel) -> float:
-        i, o = kernel.inputs[0][1], kernel.output[1]
-        return 900.0 + 3 * i + 5 * o + 0.7 * i * o
-
-    measured = set(select(family))
-    assert len(measured) == 16
-    prices = price_family(family, lambda k: bilinear(k) if k in measured else None)
-    for kernel in family:
-        assert prices[kernel] == pytest.approx(bilinear(kernel), rel=1e-9)
+@pytest.mark.parametrize("blocks", [(plain, residual), (residual, option_a), (separable, dense)])
+def test_layers_sum_to_the_latency(blocks, capabilities):
+    graph = build(*blocks)
+    network = KernelGraph(graph, couple(graph), replace(capabilities, layouts=Layouts()))
+    estimator = loaded(network)
+    c, calibration = Configuration(), Calibration({"fp32": 1.1}, 7.0)
+    by_layer = estimator.layer_ns(c, calibration)
+    call = calibration.price(RUN, price(RUN))
+    whole = estimator.latency_ns(c, calibration)
+    assert sum(by_layer.values()) + call == pytest.approx(whole, rel=1e-9)
+    full = {v: n - 1 for v, n in estimator.space.sizes.items() if not v.startswith("kernel:")}
+    fp32 = full | {f"kernel:{n}": 0 for n in estimator.space.kernels}
+    factors = estimator.factors(calibration)
+    assert sum(f.table[tuple(fp32[v] for v in f.scope)] for f in factors) == pytest.approx(whole)
 
 
-def test_fp32_counts_within_a_block_share_one_price():
-    family = [
-        Kernel("Conv", "fp32", ((1, 32, 8, 8), (o, 32, 3, 3)), (1, o, 8, 8))
-        for o in range(4, 68, 4)
-    ]
+@pytest.mark.parametrize("seed", range(3))
+def test_widths_that_are_not_offered_are_priced_by_their_family(seed, capabilities):
+    graph = build(plain, residual, stem=24)
+    network = KernelGraph(graph, couple(graph), capabilities)
+    estimator = loaded(network, 4)
+    rng = np.random.default_rng(seed)
+    widths = {g.name: int(rng.integers(2, g.width + 1)) for g in network.coupling.prunable}
+    c = Configuration(widths)
+    known = {k for k in network.kernels(c.widths, c.dropped, c.kernels)}
+    if not estimator.unknown(c):
+        found = estimator.estimate(c, Calibration())
+        exact = sum(price(k) for k in network.kernels(c.widths, c.dropped, c.kernels))
+        assert known - set(estimator.wanted())
+        assert found.ns == pytest.approx(exact, rel=0.1)
+        low, high = found.interval(3.0)
+        assert low <= exact <= high
 
-    def staircase(kernel: Kernel) -> float:
-        return 100.0 * -(-kernel.output[1] // 16)
 
-    measured = set(select(family, block=16))
-    prices = price_family(family, lambda k: staircase(k) if k in measured else None, block=16)
-    assert all(prices[k] == pytest.approx(staircase(k)) for k in family)
+def test_a_kernel_unlike_any_other_is_named_and_not_guessed(capabilities):
+    graph = build(plain)
+    network = KernelGraph(graph, couple(graph), capabilities)
+    estimator = Estimator(network, build_space(network, 4, 4, precisions=False))
+    estimator.load({k: price(k) for k in estimator.wanted()})
+    conv = next(s.node for s in network.steps if s.op == "Conv")
+    quantised = Configuration(kernels={conv: "int8"})
+    missing = estimator.unknown(quantised)
+    assert {k.precision for k in missing} == {"int8"}
+    with pytest.raises(KeyError, match="int8"):
+        estimator.estimate(quantised, Calibration())
+    estimator.add_rows({k: price(k) for k in missing})
+    assert estimator.estimate(quantised, Calibration()).ns > 0
 
 
 @pytest.mark.parametrize(

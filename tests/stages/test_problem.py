@@ -21,8 +21,8 @@ BRANCH_LOSS, KERNEL_LOSS = 0.7, 0.01
 def estimator():
     graph = build(plain, residual, stem=16)
     network = KernelGraph(graph, couple(graph), NullBackend().capabilities())
-    found = Estimator(network, build_space(network, 4, 16), 16)
-    found.load(kernel_ns)
+    found = Estimator(network, build_space(network, 4, 16))
+    found.load({k: kernel_ns(k) for k in found.wanted()})
     return found
 
 

@@ -1,0 +1,108 @@
+"""Families: few measured members price all others, steps and teeth included."""
+
+import numpy as np
+import pytest
+
+from hwprune.backend import Kernel, Layouts
+from hwprune.latency.families import Families
+from hwprune.latency.sweeps import conv, sweep, sweepable, teeth_of
+from hwprune.latency.teeth import fit_teeth
+
+PLAIN = Layouts()
+
+
+def family(kernels: list[Kernel]):
+    families = Families()
+    families.add("part", kernels)
+    (found,) = families
+    return found
+
+
+def grid(precision: str, counts) -> list[Kernel]:
+    return [conv(precision, i, o, 3, PLAIN) for i in counts for o in counts]
+
+
+def channels(kernel: Kernel) -> tuple[int, int]:
+    return kernel.inputs[0][1], kernel.output[1]
+
+
+def bilinear(kernel: Kernel) -> float:
+    i, o = channels(kernel)
+    return 900.0 + 3 * i + 5 * o + 0.7 * i * o
+
+
+def test_few_rows_price_a_bilinear_family():
+    members = grid("int8", range(4, 68, 4))
+    found = family(members)
+    chosen = found.select()
+    assert len(chosen) == 16
+    found.load({k: bilinear(k) for k in chosen}, {})
+    ns, spread = found.predict(members)
+    exact = np.array([bilinear(k) for k in members])
+    assert np.abs(ns / exact - 1).max() < 0.02
+    assert np.all(np.abs(ns / exact - 1) < 3 * spread)
+
+
+def staircase(kernel: Kernel) -> float:
+    i, o = channels(kernel)
+    return 40.0 * i * -(-o // 16)
+
+
+def saw(kernel: Kernel) -> float:
+    i, o = channels(kernel)
+    return i * (o + (11.0 if o % 8 else 0.0)) + 100.0
+
+
+def off(kernel: Kernel) -> float:
+    i, o = channels(kernel)
+    return (200.0 + i * o) * (1.5 if i % 4 or o % 4 else 1.0)
+
+
+@pytest.mark.parametrize("time", [staircase, saw, off])
+def test_teeth_found_in_sweeps_hold_for_other_members(time):
+    members = grid("int8", range(2, 97, 3))
+    found = family(members)
+    sweeps = {c: sweep(c, PLAIN) for c in sweepable(found.classes)}
+    assert len(sweeps) == 2
+    teeth = teeth_of(sweeps, {k: time(k) for kernels in sweeps.values() for k in kernels.values()})
+    found.load({k: time(k) for k in found.select()}, teeth)
+    rest = [k for k in members if k not in set(found.select())]
+    errors = np.abs(found.predict(rest)[0] / [time(k) for k in rest] - 1)
+    assert np.percentile(errors, 95) < 0.06
+    assert np.median(errors) < 0.02
+    found.load({k: time(k) for k in found.select()}, {})
+    without = np.abs(found.predict(rest)[0] / [time(k) for k in rest] - 1)
+    assert np.percentile(without, 95) > 2 * np.percentile(errors, 95)
+
+
+@pytest.mark.parametrize(
+    ("cost", "period"),
+    [(lambda c: -(-c // 8) * 8.0, 8), (lambda c: 3.0 + c * (1.5 if c % 4 else 1.0), 4),
+     (lambda c: 10.0 + c, 1), (lambda c: 5.0, 1)],
+)  # fmt: skip
+def test_the_period_is_found_in_noise(cost, period):
+    rng = np.random.default_rng(0)
+    times = {c: 1000 * cost(c) * (1 + 0.01 * rng.standard_normal()) for c in range(1, 65)}
+    teeth = fit_teeth(times)
+    assert teeth.period == period
+    counts = np.arange(1.0, 65.0)
+    assert np.all(teeth.slowdown(counts) > 0.9)
+
+
+def test_uncertainty_grows_away_from_what_was_measured():
+    members = grid("int8", (8, 16, 512))
+    found = family(members)
+    found.load({k: bilinear(k) * (1.1 if k.output[1] == 16 else 1.0) for k in members[:5]}, {})
+    spread = found.predict([members[0], members[-1]])[1]
+    assert spread[0] < spread[1]
+
+
+def test_families_that_look_the_same_are_one():
+    families = Families()
+    families.add("first", grid("int8", (8, 16)))
+    families.add("second", grid("int8", (8, 16)))
+    families.add("third", [k for k in grid("fp32", (8, 16))])
+    assert len(list(families)) == 2
+    kernel = conv("int8", 11, 13, 3, PLAIN)
+    assert families.of("first", kernel) is families.of("second", kernel)
+    assert families.of("fourth", kernel) is None
