@@ -144,6 +144,12 @@ class Backend(Protocol):
         it loses nothing when measuring is interrupted. Raises BackendError.
         """
 
+    def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
+        """What the runtime calls the nodes that each kernel is, in its own optimised graph."""
+
+    def executed(self, model: Path) -> Sequence[str]:
+        """The same of every node that the runtime runs for a model file. Raises BackendError."""
+
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int
     ) -> list[Samples]:

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How well the table predicts whole networks: random plans, built and timed, against the prediction.
+"""How well the table predicts whole networks: random plans, built and timed, against predictions.
 
     python tools/bench_latency.py --work DIR [--shared ../shared/data] [--only TEXT] [--threads 1]
                                   [--plans 60] [--target cpu]
 
 Every plan has widths of its own (a third on multiples of 8, a third of 4, a third of anything) and
 runs fp32, int8 or a mix. The table is filled and calibrated as `hwprune profile` does it, without
-these plans; then all plans are built, written and timed in turns. Beside the prediction, on the same
-plans: a model proportional to MACs and one linear in MACs (both fitted to the same calibration
+these plans; then all plans are built, written and timed in turns. Beside the prediction, on the
+same plans: a model proportional to MACs and one linear in MACs (both fitted to the same calibration
 plans), the sum of the operators timed one by one without fusion, and the sum that onnxruntime's
 profiler reports for the very file.
 """
@@ -109,7 +109,7 @@ def bench(
     slope = float(np.median(trained_ns / trained_macs))
     line = np.polyfit(trained_macs, trained_ns, 1, w=1 / trained_ns)
     rivals = {
-        f"table ({spent}, {100 * inside:.0f} % in the interval, {len(new)} kernels unforeseen)": predicted,
+        f"table ({spent}, {100 * inside:.0f} % in the interval)": predicted,
         "rows alone, not calibrated": np.array(
             [estimator.latency_ns(c, Calibration()) for c in plans]
         ),
@@ -133,7 +133,7 @@ def profiled(
     estimator = Estimator(network, space)
     with LatencyTable(work / "latency.db", backend.identity(), threads) as table:
         rows = Rows(table, backend, lambda *_: None)
-        priced(estimator, able.layouts, rows)
+        priced(estimator, able.layouts, rows, sweeping=True)
     profile_s = time.monotonic() - begin
     rng = random.Random(1)
     plans = extremes(space) + [drawn(space, rng) for _ in range(CALIBRATION_PLANS - 2)]
@@ -254,6 +254,7 @@ class Residual(nn.Module):
         self.body, self.shortcut, self.behind = body, shortcut, behind
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images to images."""
         return torch.as_tensor(self.behind(self.body(x) + self.shortcut(x)))
 
 

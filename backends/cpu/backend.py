@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from hwprune.backends.cpu import describe
 from hwprune.backends.cpu.capabilities import capabilities
-from hwprune.backends.cpu.chains import Chain, chains_of, nothing
+from hwprune.backends.cpu.chains import Chain, chains_of, node_name, nothing
 from hwprune.backends.cpu.child import ask, sources
 from hwprune.backends.cpu.layout import block_size, reordering
 from hwprune.backends.cpu.micro import MicroModel
@@ -90,6 +90,21 @@ class CpuBackend:
                 if not runs_ns:
                     raise BackendError(f"onnxruntime failed to run {kernels[index].key()}")
                 yield index, Timed(tuple(runs_ns), share)
+
+    def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
+        """Operators of onnxruntime's own graph, with the domain where it is not ONNX's."""
+        chains = iter(self._chains([k for k in kernels if k != RUN]))
+        return [("call",) if k == RUN else next(chains).names for k in kernels]
+
+    def executed(self, model: Path) -> Sequence[str]:
+        """Of every node of a file, optimised as it will be run. Raises BackendError."""
+        request = {"weights": [[]], "options": self._options.request()}
+        ((_, text),) = self._asked("optimise", [_content(model)], request)
+        if text is None:
+            raise BackendError(f"onnxruntime refuses {model}")
+        return [
+            node_name(n) for n in onnx.load_model_from_string(base64.b64decode(text)).graph.node
+        ]
 
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int

@@ -38,6 +38,7 @@ class Chain:
     weights: tuple[Weight, ...]
     copies: int
     expected_ns: float = 0.0  # of one call, roughly
+    names: tuple[str, ...] = ()  # of the nodes that one copy is
 
 
 def nothing() -> bytes:
@@ -101,6 +102,12 @@ def _measurable(
     if refused:
         chains |= dict(zip(refused, chains_of(replaced, block, optimise, inspect), strict=True))
     return [chains[i] for i in range(len(kernels))]
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The operator, with the domain it is from where that is not ONNX's own."""
+    domain = node.domain.removeprefix("com.microsoft").removeprefix(".").upper()
+    return f"{domain} {node.op_type}".strip()
 
 
 def _groups(kernels: Sequence[Kernel]) -> Iterator[list[int]]:
@@ -179,7 +186,8 @@ class _Nodes:
         ir = self.model.ir_version
         whole = helper.make_model(graph, opset_imports=opsets, ir_version=ir)
         expected = copies * expected_ns(kernel)
-        return Chain(whole.SerializeToString(), tuple(weights), copies, expected)
+        names = tuple(node_name(n) for n in self.nodes)
+        return Chain(whole.SerializeToString(), tuple(weights), copies, expected, names)
 
     def _read(self) -> list[str]:
         """Tensors that come from elsewhere."""

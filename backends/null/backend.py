@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from hwprune.backends.null.model import model_ns
+from hwprune.backends.null.model import kernels_of, model_ns
 from hwprune.backends.null.rules import kernel_ns
 
-from hwprune.backend import Capabilities, Identity, Kernel, Samples, Timed
+from hwprune.backend import RUN, Capabilities, Identity, Kernel, Samples, Timed
 
 _INT8 = frozenset({"int8"})
 _QUANTISED = (
@@ -89,6 +89,14 @@ class NullBackend:
         for i, samples in enumerate(self._samples(prices, runs, 1)):
             yield i, Timed(samples.runs_ns[0], samples.cpu_share[0])
 
+    def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
+        """Operator and precision."""
+        return [(_named(k),) for k in kernels]
+
+    def executed(self, model: Path) -> Sequence[str]:
+        """Of every kernel by rule. Raises ModelError if the file cannot be read."""
+        return [_named(k) for k in kernels_of(model) if k != RUN]
+
     def time_models(
         self, models: Sequence[Path], threads: int, seconds: float, processes: int
     ) -> list[Samples]:
@@ -111,3 +119,7 @@ class NullBackend:
         ns = max(1, round(price_ns * slower * spread))
         self.clock.advance(ns)
         return ns
+
+
+def _named(kernel: Kernel) -> str:
+    return f"{kernel.op} {kernel.precision}"

@@ -10,6 +10,7 @@ from hwprune.registry import unknown
 
 _VERBS = {
     "compile": "Prune and quantise a network until it meets a latency budget.",
+    "profile": "Measure the latency table and show where a network's time goes.",
     "inspect": "Show what can be pruned in a network, and what cannot and why.",
     "verify": "Measure a finished artefact again.",
     "report": "Show the report of a finished run.",

@@ -75,6 +75,7 @@ class Estimator:
         self.space = space
         self._variable = space.variable_of()
         self._prices: dict[Kernel, tuple[float, float]] = {}
+        self._rows: frozenset[Kernel] = frozenset()
         self._sizes = space.sizes
         self._parts = [self._step_part(s) for s in network.steps]
         self._parts += [self._link_part(e) for e in network.links]
@@ -107,6 +108,7 @@ class Estimator:
         self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth] | None = None
     ) -> None:
         """Takes the rows over. Raises ValueError if a family has no row at all."""
+        self._rows = frozenset(known)
         self._prices = {RUN: (known[RUN], 0.0)}
         for family in self.families:
             family.load(known, teeth or {})
@@ -154,6 +156,32 @@ class Estimator:
                 uncertain += (priced * spread) ** 2
         return Estimate(total, sqrt(uncertain + (total * calibration.spread) ** 2))
 
+    def priced_kernel(self, kernel: Kernel, calibration: Calibration) -> Estimate:
+        """What one kernel adds to a whole run, by its row or its family. Raises KeyError."""
+        ns, spread = self._prices[kernel]
+        priced = calibration.price(kernel, ns)
+        return Estimate(priced, priced * spread)
+
+    def priced_part(self, part: str, kernel: Kernel, calibration: Calibration) -> Estimate:
+        """The same of a kernel of any width that `part` may run."""
+        self._price(part, kernel)
+        return self.priced_kernel(kernel, calibration)
+
+    def is_measured(self, kernel: Kernel) -> bool:
+        """Whether the kernel has a row of its own."""
+        return kernel in self._rows
+
+    def period_of(self, part: str, kernel: Kernel, role: str) -> int:
+        """The step of one count ("in", "out", "both"); 1 where every count has its price."""
+        family = self.families.of(part, kernel)
+        return family.periods().get(role, 1) if family else 1
+
+    def steps_of(self, part: str, kernel: Kernel) -> str:
+        """The counts that the hardware works in: "in 4, out 8"; those of 1 are left out."""
+        family = self.families.of(part, kernel)
+        found = family.periods() if family else {}
+        return ", ".join(f"{role} {period}" for role, period in sorted(found.items()))
+
     def latency_ns(self, c: Configuration, calibration: Calibration) -> float:
         """Predicted latency of a configuration."""
         return self.estimate(c, calibration).ns
@@ -177,7 +205,7 @@ class Estimator:
         return self._prices[kernel]
 
     def _sum(self, kernels: Sequence[Kernel], calibration: Calibration) -> float:
-        return sum(calibration.price(k, self._prices[k][0]) for k in kernels)
+        return sum(self.priced_kernel(k, calibration).ns for k in kernels)
 
     def _factor(self, part: _Part, calibration: Calibration) -> LatencyFactor:
         shape = [self._sizes[v] for v in part.widths]

@@ -86,6 +86,11 @@ class Family:
         exact = np.array([self._known.get(k, np.nan) for k in kernels])
         return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, 0.015)
 
+    def periods(self) -> dict[str, int]:
+        """Role of a varying count -> period of its teeth, where there are any."""
+        pairs = zip(self.classes, self._teeth, strict=True)
+        return {c[-1]: teeth.period for c, teeth in pairs if teeth.period > 1}
+
     def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
         """Counts as the hardware works on them, and the factor on time where one is off the step.
 

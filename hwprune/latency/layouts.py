@@ -218,7 +218,9 @@ class Configured:
         multiple = self._layouts.block if step.op in _POOLS else self._layouts.multiple
         written = tensor == step.output
         fits = (dense and written) or shape[1] % multiple == 0
-        return Form.BLOCKED if fits and (written or not dense or not self._few(step)) else Form.PLAIN
+        return (
+            Form.BLOCKED if fits and (written or not dense or not self._few(step)) else Form.PLAIN
+        )
 
     def reads(self, step: Step, tensor: str) -> Form:
         """The form in which `step` takes its input `tensor`."""

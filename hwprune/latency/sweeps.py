@@ -5,13 +5,17 @@ They belong to the target and not to a network, and are shared by all.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
-from hwprune.backend import Kernel, Layouts
+from hwprune.backend import Capabilities, Kernel, Layouts
 from hwprune.latency.families import Class, class_of
 from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
 
 _SIZE, _CHANNELS, _ROWS = 14, 32, 64
 _DENSE = {"Gemm", "MatMul"}
+_KINDS = {"dense": ("in", "out"), "pointwise": ("in", "out"), "depthwise": ("both",)}
+# Size of the image -> channels in and out.
+_USUAL = {56: (32, 64, 128), 28: (64, 128, 256), 14: (128, 256, 512), 7: (256, 512)}
 
 
 def sweepable(classes: Iterable[Class]) -> list[Class]:
@@ -44,6 +48,35 @@ def teeth_of(
     return found
 
 
+def all_classes(capabilities: Capabilities) -> list[Class]:
+    """Every class whose steps a sweep could tell on this target."""
+    blocked = "Conv" in capabilities.layouts.blocked
+    found: list[Class] = []
+    for op in ("Conv", *sorted(_DENSE)):
+        for precision in ("fp32", *sorted(capabilities.precisions.get(op, ()))):
+            in_blocks = op == "Conv" and precision == "fp32" and blocked
+            for layout in ("", *(['"blocked"'] if in_blocks else [])):
+                kinds = _KINDS if op == "Conv" else {"": ("in", "out")}
+                found += [
+                    (op, precision, layout, k, r) for k, roles in kinds.items() for r in roles
+                ]
+    return sweepable(found)
+
+
+def usual_convolutions(capabilities: Capabilities, batch: int = 1) -> list[Kernel]:
+    """3x3 and 1x1 convolutions of the sizes that networks for images are made of."""
+    precisions = ("fp32", *sorted(capabilities.precisions.get("Conv", ())))
+    found = []
+    for size, widths in _USUAL.items():
+        for inputs, outputs in product(widths, widths):
+            for window, precision in product((1, 3), precisions):
+                made = conv(
+                    precision, inputs, outputs, window, capabilities.layouts, 1, size, batch
+                )
+                found.append(made)
+    return found
+
+
 def _kernel(wanted: Class, count: int, other: int, layouts: Layouts) -> Kernel:
     op, precision, _, kind, role = wanted
     inputs, outputs = (other, count) if role == "out" else (count, other)
@@ -62,6 +95,7 @@ def conv(
     layouts: Layouts,
     groups: int = 1,
     size: int = _SIZE,
+    batch: int = 1,
 ) -> Kernel:
     """A convolution of a small image, as the target runs it."""
     attributes = {
@@ -70,8 +104,9 @@ def conv(
     }  # fmt: skip
     if precision == "fp32" and layouts.convolves_in_blocks(inputs, outputs, groups):
         attributes["layout"] = "blocked"
-    shapes = ((1, inputs, size, size), (outputs, inputs // groups, window, window), (outputs,))
-    return Kernel("Conv", precision, shapes, (1, outputs, size, size), _named(attributes))
+    data, filters = (batch, inputs, size, size), (outputs, inputs // groups, window, window)
+    shapes = (data, filters, (outputs,))
+    return Kernel("Conv", precision, shapes, (batch, outputs, size, size), _named(attributes))
 
 
 def _matrix(op: str, precision: str, inputs: int, outputs: int) -> Kernel:

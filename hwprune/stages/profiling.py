@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import onnx_graphsurgeon as gs
+
 from hwprune.backend import Backend, Capabilities, Kernel, Layouts
+from hwprune.graph.channels import Coupling
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimate import Estimator
@@ -16,7 +19,6 @@ from hwprune.latency.space import SearchSpace, build_space
 from hwprune.latency.steps import Steps, find_step
 from hwprune.latency.sweeps import sweep, sweepable, teeth_of
 from hwprune.latency.table import LatencyTable
-from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
@@ -29,6 +31,32 @@ _RUNS, _PROCESSES = 12, 3
 _DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network on a target: all that profiling needs to know.
+
+    `graph` computes what `original` does, in operators that the runtime likes better.
+    """
+
+    backend: Backend
+    capabilities: Capabilities
+    threads: int
+    original: gs.Graph
+    graph: gs.Graph
+    coupling: Coupling
+    seed: int = 0
+    allow_foreign_table: bool = False
+
+    def network(self) -> KernelGraph:
+        """The kernels it may run."""
+        return KernelGraph(self.graph, self.coupling, self.capabilities)
+
+    def table(self) -> LatencyTable:
+        """This user's table, opened for the target."""
+        identity = self.backend.identity()
+        return LatencyTable(table_path(), identity, self.threads, self.allow_foreign_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +74,31 @@ class Profile:
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and whole plans to calibrate it."""
-    allowed = job.options.allow_foreign_table
-    with LatencyTable(table_path(), job.backend.identity(), job.threads, allowed) as table:
-        rows = Rows(
-            table, job.backend, lambda done, all, text: stage.update(done / max(1, all), text)
-        )
+    subject = Subject(
+        job.backend,
+        job.capabilities,
+        job.threads,
+        job.model.graph,
+        job.graph,
+        job.coupling,
+        job.options.seed,
+        job.options.allow_foreign_table,
+    )
+    with subject.table() as table:
+        rows = Rows(table, job.backend, reporting(stage))
         steps = find_steps(job.capabilities, rows)
-        network = KernelGraph(job.graph, job.coupling, job.capabilities)
+        network = subject.network()
         space = build_space(network, steps.fine, steps.coarse)
         estimator = priced(Estimator(network, space), job.capabilities.layouts, rows)
         notes = table.notes
     stage.update(1, "timing whole plans")
-    calibration, original = _calibrated(job, estimator, space, checkpoints)
+    calibration, original = _calibrated(subject, estimator, space, checkpoints)
     return Profile(estimator, space, steps, calibration, original, rows.measured, notes)
+
+
+def reporting(stage: Stage) -> Report:
+    """Progress of `fill` as progress of `stage`."""
+    return lambda done, total, text: stage.update(done / max(1, total), text)
 
 
 class Rows:
@@ -68,6 +108,10 @@ class Rows:
         self._table, self._backend, self._report = table, backend, report
         self.measured = 0
 
+    def known(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
+        """Nanoseconds of those that have a row already."""
+        return self._table.get_many(kernels)
+
     def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of every one of the kernels."""
         found = fill(self._table, self._backend, kernels, _RUNS, _PROCESSES, self._report)
@@ -75,13 +119,14 @@ class Rows:
         return self._table.get_many(kernels)
 
 
-def priced(estimator: Estimator, layouts: Layouts, rows: Rows) -> Estimator:
-    """`estimator` with all it needs: sweeps of its classes, grids of its families, and then the
-    members whose prices are the least certain.
+def priced(estimator: Estimator, layouts: Layouts, rows: Rows, sweeping: bool = False) -> Estimator:
+    """`estimator` with all it needs: grids of its families, then the members whose prices are the
+    least certain. With `sweeping` the steps of all its kernels are measured, too, which widths off
+    the steps are priced by; else those that are known are used.
     """
     sweeps = {c: sweep(c, layouts) for c in sweepable(estimator.classes())}
-    swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
-    teeth = teeth_of(sweeps, swept)
+    look = rows.of if sweeping else rows.known
+    teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
     known = rows.of(estimator.wanted())
     estimator.load(known, teeth)
     known |= rows.of(estimator.doubtful(_DOUBTFUL))
@@ -102,38 +147,36 @@ def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
 
 
 def _calibrated(
-    job: Job, estimator: Estimator, space: SearchSpace, checkpoints: Checkpoints
+    subject: Subject, estimator: Estimator, space: SearchSpace, checkpoints: Checkpoints
 ) -> tuple[Calibration, Timing]:
     """What whole plans say, or what they said when this run was started."""
     kept = checkpoints.take("profile")
     if kept is not None:
         return Calibration(**kept["calibration"]), Timing(**kept["original"])
-    calibration, original = _whole(job, estimator, space, checkpoints.folder)
+    calibration, original = whole_plans(subject, estimator, space, checkpoints.folder)
     document = {"calibration": asdict(calibration), "original": asdict(original)}
     checkpoints.keep("profile", document, "original.onnx")
     return calibration, original
 
 
-def _whole(
-    job: Job, estimator: Estimator, space: SearchSpace, work: Path
+def whole_plans(
+    subject: Subject, estimator: Estimator, space: SearchSpace, work: Path
 ) -> tuple[Calibration, Timing]:
-    """Times the untouched network and plans drawn from the space, in turns."""
-    rng = random.Random(job.options.seed)
+    """Times the untouched network and plans drawn from the space, in turns.
+
+    Leaves the untouched network in `work` as original.onnx.
+    """
+    rng = random.Random(subject.seed)
     plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
     plans = [c for c in plans if not estimator.unknown(c)]
     files = [work / "original.onnx", *(work / f"trial-{i}.onnx" for i in range(len(plans)))]
-    write_atomic(files[0], to_proto(job.model.graph).SerializeToString())
+    write_atomic(files[0], to_proto(subject.original).SerializeToString())
     for path, c in zip(files[1:], plans, strict=True):
-        write_atomic(path, trial(job, estimator.network, c))
+        model = as_built(subject.graph, estimator.network, c, subject.capabilities)
+        write_atomic(path, model.SerializeToString())
     seconds = _TRIAL_SECONDS * len(files)
-    timings = time_each(job.backend, files, job.threads, seconds, _TRIAL_PROCESSES)
+    timings = time_each(subject.backend, files, subject.threads, seconds, _TRIAL_PROCESSES)
     for path in files[1:]:
         path.unlink()
     wholes = [timing.quiet for timing in timings[1:]]
     return calibrate([estimator.priced(c) for c in plans], wholes), timings[0]
-
-
-def trial(job: Job, network: KernelGraph, c: Configuration) -> bytes:
-    """The bytes of a plan's file, as far as time is concerned."""
-    found: bytes = as_built(job.graph, network, c, job.capabilities).SerializeToString()
-    return found

@@ -100,7 +100,9 @@ def quantised(tmp_path: Path, *, leave_second_fp32: bool) -> Path:
 
 
 def test_a_file_runs_int8_where_its_data_are_dequantised(tmp_path):
-    found = [(k.op, k.precision) for k in kernels_of(quantised(tmp_path, leave_second_fp32=False))[1:]]
+    found = [
+        (k.op, k.precision) for k in kernels_of(quantised(tmp_path, leave_second_fp32=False))[1:]
+    ]
     assert found == [
         ("QuantizeLinear", "int8"), ("Conv", "int8"), ("Conv", "int8"),
         ("DequantizeLinear", "int8"),
@@ -108,7 +110,9 @@ def test_a_file_runs_int8_where_its_data_are_dequantised(tmp_path):
 
 
 def test_a_file_pays_for_every_change_of_precision(tmp_path):
-    found = [(k.op, k.precision) for k in kernels_of(quantised(tmp_path, leave_second_fp32=True))[1:]]
+    found = [
+        (k.op, k.precision) for k in kernels_of(quantised(tmp_path, leave_second_fp32=True))[1:]
+    ]
     assert found == [
         ("QuantizeLinear", "int8"), ("Conv", "int8"), ("DequantizeLinear", "int8"),
         ("Tanh", "fp32"), ("Conv", "fp32"),

@@ -78,7 +78,7 @@ def test_widths_that_are_not_offered_are_priced_by_their_family(seed, capabiliti
     rng = np.random.default_rng(seed)
     widths = {g.name: int(rng.integers(2, g.width + 1)) for g in network.coupling.prunable}
     c = Configuration(widths)
-    known = {k for k in network.kernels(c.widths, c.dropped, c.kernels)}
+    known = set(network.kernels(c.widths, c.dropped, c.kernels))
     if not estimator.unknown(c):
         found = estimator.estimate(c, Calibration())
         exact = sum(price(k) for k in network.kernels(c.widths, c.dropped, c.kernels))

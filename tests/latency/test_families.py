@@ -101,7 +101,7 @@ def test_families_that_look_the_same_are_one():
     families = Families()
     families.add("first", grid("int8", (8, 16)))
     families.add("second", grid("int8", (8, 16)))
-    families.add("third", [k for k in grid("fp32", (8, 16))])
+    families.add("third", grid("fp32", (8, 16)))
     assert len(list(families)) == 2
     kernel = conv("int8", 11, 13, 3, PLAIN)
     assert families.of("first", kernel) is families.of("second", kernel)

@@ -1,0 +1,206 @@
+"""`hwprune profile`: the table filled for one network, or for many, and what it says."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hwprune.backend import RUN, Kernel
+from hwprune.export.rewrites import convolve_shortcuts, pool_means
+from hwprune.frontend.models import load_model
+from hwprune.graph.coupling import couple
+from hwprune.graph.safety import MAX_BYTES
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.estimate import Estimate, Estimator
+from hwprune.latency.kernels import CALL, link_part, step_part
+from hwprune.latency.space import build_space
+from hwprune.latency.sweeps import all_classes, sweep, teeth_of, usual_convolutions
+from hwprune.latency.table import LatencyTable
+from hwprune.plan import Configuration
+from hwprune.progress import Progress
+from hwprune.registry import get_backend
+from hwprune.report.grid import ClassSteps, Grid
+from hwprune.report.layers import LayerRow, LayerTable
+from hwprune.stages.profiling import Rows, Subject, find_steps, priced, reporting, whole_plans
+from hwprune.stages.trial_plans import as_built, extremes
+from hwprune.store.paths import table_path
+
+_UNALIGNED = 12  # widths per group, on the steps and between them
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """Options of `hwprune profile`; see `hwprune profile --help` for each."""
+
+    model: str | None = None
+    weights: Path | None = None
+    target: str = "cpu"
+    threads: int | None = None
+    batch: int = 1
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    max_model_size: int = MAX_BYTES
+    allow_foreign_table: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """A network with priced rows: what tables, plots and estimates are made from."""
+
+    table: LayerTable
+    estimator: Estimator
+    calibration: Calibration
+
+
+def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
+    """Measures what the table misses for a network and tells where its time goes.
+
+    Raises:
+        UsageError, ModelError: An option or the model cannot be used.
+        BackendError: The target cannot be measured.
+        StoreError: The table cannot be written.
+    """
+    begin = time.monotonic()
+    name, subject = _subject(options)
+    with progress.stage("profile") as stage, subject.table() as table:
+        rows = Rows(table, subject.backend, reporting(stage))
+        steps = find_steps(subject.capabilities, rows)
+        network = subject.network()
+        searched = Estimator(network, build_space(network, steps.fine, steps.coarse))
+        rows.of(searched.wanted())  # what `hwprune compile` will ask for
+        space = build_space(network, 1, steps.coarse, most=_UNALIGNED)
+        layouts = subject.capabilities.layouts
+        estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
+        used, notes = len(estimator.wanted()), table.notes
+    with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
+        calibration, original = whole_plans(subject, estimator, space, Path(folder))
+        foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
+    layers, total = _layers(subject, estimator, calibration)
+    identity = subject.backend.identity()
+    return Profiled(
+        LayerTable(
+            name,
+            options.target,
+            identity.device,
+            identity.runtime,
+            subject.threads,
+            int(subject.graph.inputs[0].shape[0]),
+            layers,
+            total.ns,
+            total.deviation,
+            original.quiet,
+            rows.measured,
+            used,
+            time.monotonic() - begin,
+            foreseen,
+            notes,
+        ),
+        estimator,
+        calibration,
+    )
+
+
+def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:
+    """Measures what all networks on a target share: the steps of its kernels, and convolutions of
+    usual sizes.
+
+    Raises:
+        BackendError: The target cannot be measured.
+        StoreError: The table cannot be written.
+    """
+    begin = time.monotonic()
+    backend = get_backend(options.target, options.runtime)
+    able, threads = backend.capabilities(), options.threads or backend.default_threads()
+    identity, foreign = backend.identity(), options.allow_foreign_table
+    with (
+        progress.stage("profile") as stage,
+        LatencyTable(table_path(), identity, threads, foreign) as table,
+    ):
+        rows = Rows(table, backend, reporting(stage))
+        sweeps = {c: sweep(c, able.layouts) for c in all_classes(able)}
+        swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
+        usual = rows.of(usual_convolutions(able, options.batch))
+        steps = tuple(
+            ClassSteps(*name, teeth.period, teeth.heights, teeth.ratios)
+            for name, teeth in teeth_of(sweeps, swept).items()
+        )
+        return Grid(
+            options.target,
+            identity.device,
+            identity.runtime,
+            threads,
+            steps,
+            len(swept) + len(usual),
+            rows.measured,
+            time.monotonic() - begin,
+            table.notes,
+        )
+
+
+def _subject(options: ProfileOptions) -> tuple[str, Subject]:
+    backend = get_backend(options.target, options.runtime)
+    model = load_model(
+        options.model, options.weights, options.shapes, options.batch, options.max_model_size
+    )
+    graph = pool_means(convolve_shortcuts(model.graph))
+    return model.name, Subject(
+        backend,
+        backend.capabilities(),
+        options.threads or backend.default_threads(),
+        model.graph,
+        graph,
+        couple(graph),
+        options.seed,
+        options.allow_foreign_table,
+    )
+
+
+def _foreseen(
+    subject: Subject, estimator: Estimator, plans: Sequence[Configuration], work: Path
+) -> float:
+    """Share of the nodes in the runtime's own graphs that the kernels of these plans stand for."""
+    ran, foreseen = 0, 0
+    for c in plans:
+        path = work / "plan.onnx"
+        model = as_built(subject.graph, estimator.network, c, subject.capabilities)
+        path.write_bytes(model.SerializeToString())
+        real = Counter(subject.backend.executed(path))
+        kernels = [k for k in estimator.kernels(c) if k != RUN]
+        named = Counter(n for names in subject.backend.names(kernels) for n in names)
+        ran += max(real.total(), named.total())
+        foreseen += (real & named).total()
+    return foreseen / max(1, ran)
+
+
+def _layers(
+    subject: Subject, estimator: Estimator, calibration: Calibration
+) -> tuple[tuple[LayerRow, ...], Estimate]:
+    """A row for the call, then one per step; a boundary counts to the producer of its tensor."""
+    c = Configuration()
+    total = estimator.estimate(c, calibration)
+    parts = estimator.network.by_part(c)
+    of_step = {CALL: parts[CALL]}
+    of_step |= {s.node: list(parts[step_part(s)]) for s in estimator.network.steps}
+    for link in estimator.network.links:
+        of_step[link.producer or CALL] = of_step[link.producer or CALL] + parts[link_part(link)]
+    steps = {s.node: step_part(s) for s in estimator.network.steps} | {CALL: CALL}
+    rows = []
+    for node, kernels in of_step.items():
+        found = [estimator.priced_kernel(k, calibration) for k in kernels]
+        ns = sum(e.ns for e in found)
+        deviation = sum(e.deviation**2 for e in found) ** 0.5
+        names = tuple(" + ".join(n) for n in subject.backend.names(kernels))
+        shapes, jumps = "", ""
+        if kernels and node != CALL:
+            shapes, jumps = _shapes(kernels[0]), estimator.steps_of(steps[node], kernels[0])
+        rows.append(LayerRow(node, names, shapes, ns, deviation, ns / total.ns, jumps))
+    return tuple(rows), total
+
+
+def _shapes(kernel: Kernel) -> str:
+    """Data and weights in, data out: '1x16x32x32, 16x16x3x3 -> 1x16x32x32'."""
+    inputs = ", ".join("x".join(map(str, s)) for s in kernel.inputs[:2])
+    return f"{inputs} -> {'x'.join(map(str, kernel.output))}"
