@@ -35,6 +35,7 @@ class Kernel:
 
 
 RUN = Kernel("Run", "fp32", (), ())  # what one call of the runtime costs, whatever it runs
+PACE = Kernel("Pace", "fp32", (), ())  # what a target times to tell how fast it is right now
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Backend(Protocol):
     """
 
     name: str
+    keeps_pace: bool  # whether neighbours may slow it down: see `keep_pace`
     runtime_options: Mapping[str, str]  # as set, those left out included; fit for `options`
 
     def missing(self) -> str | None:
@@ -142,6 +144,13 @@ class Backend(Protocol):
 
         Yields (index into `kernels`, what was seen) as soon as it is known, so that whoever stores
         it loses nothing when measuring is interrupted. Raises BackendError.
+        """
+
+    def keep_pace(self, pace_ns: float) -> None:
+        """From now on kernels are timed as if `PACE` always took `pace_ns`.
+
+        Neighbours slow a shared machine down by a half and let it go within milliseconds; rows of
+        one table are only comparable at one pace. Called only where `keeps_pace`.
         """
 
     def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:

@@ -28,6 +28,7 @@ _WARM_UP = 3  # runs of a chain, each of them many executions of the kernel
 _WAKE_UP_S = 0.2  # of work before the first timed run of a process
 _LEAST_RUNS = 5
 _BURST_S = 0.1  # a chain that has used them stops once it has the least runs
+_PACE_S = 2.0  # over which the usual pace is told
 _OUTER_RUNS = 200  # of a session that does nothing: what a call costs
 # Least runs and seconds of a turn: with threads there is more to hand over.
 _TURN, _TURN_S = 2, 0.005
@@ -104,27 +105,31 @@ def chains(
     threads: int,
     runs: int,
     seed: int,
+    pace_ns: float | None = None,
     options: dict[str, Any] | None = None,
 ) -> Iterator[Any]:
     """[index, nanoseconds per copy and run, CPU time over wall time] of chains of equal nodes.
 
     Each chain is timed in a burst of its own, as warm as a node in a network that runs again and
-    again; what the call itself costs is taken off. Model 0 must be the one that does nothing.
+    again; what the call itself costs is taken off. Model 0 must be the one that does nothing, and
+    model 1 the pacemaker, which usually takes `pace_ns`; without that it is told from its beats.
     """
     wanted = dict(options or {}, graph="disable")
     outer = _outer(models[0], wanted, threads)
     yield [0, outer, 1.0]
-    for index in random.Random(seed).sample(range(1, len(models)), len(models) - 1):
-        made = weights[index - 1]
+    pace = Pacemaker(open_session(models[1], session_options(wanted, 1), weights[1]), pace_ns)
+    yield [1, pace.beats, 1.0]
+    order = range(2, len(models))
+    for index in random.Random(seed).sample(order, len(order)):
         try:
-            session = open_session(models[index], session_options(wanted, threads), made)
-            times, share = _burst(session, runs, threads)
+            session = open_session(models[index], session_options(wanted, threads), weights[index])
+            times, share = _burst(session, runs, threads, pace)
         except Exception as error:
             print(error, file=sys.stderr)
             yield [index, [], 0.0]
             continue
         once = float(np.percentile(outer, 20))
-        per_copy = [max(1, round((t - once) / copies[index - 1])) for t in times]
+        per_copy = [max(1, round((t - once) / copies[index])) for t in times]
         yield [index, per_copy, share]
 
 
@@ -138,18 +143,47 @@ def _outer(model: bytes, wanted: dict[str, Any], threads: int) -> list[int]:
     return [_timed(session, outputs, feeds) for _ in range(_OUTER_RUNS)]
 
 
-def _burst(session: ort.InferenceSession, runs: int, threads: int) -> tuple[list[int], float]:
+class Pacemaker:
+    """A chain that is always the same, to tell how fast the machine is right now.
+
+    Neighbours on a shared machine slow it down and let it go within milliseconds, by up to a half.
+    What is timed between two beats is corrected to the usual pace: differences of 20 % between
+    bursts became 5 % that way.
+    """
+
+    def __init__(self, session: ort.InferenceSession, usual: float | None) -> None:
+        self._session = session
+        self._outputs = [o.name for o in session.get_outputs()]
+        self._feeds = feeds_of(session)
+        begin, self.beats = time.perf_counter(), [self.beat() for _ in range(_LEAST_RUNS)]
+        while usual is None and time.perf_counter() - begin < _PACE_S:
+            self.beats.append(self.beat())
+        self.usual = usual or float(np.median(self.beats))
+
+    def beat(self) -> int:
+        """Nanoseconds of one run, now."""
+        return _timed(self._session, self._outputs, self._feeds)
+
+
+def _burst(
+    session: ort.InferenceSession, runs: int, threads: int, pace: Pacemaker
+) -> tuple[list[float], float]:
+    """Runs at the usual pace, and CPU time over wall time of them all."""
     outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
     for _ in range(_WARM_UP):
         session.run_with_ort_values(outputs, feeds)
-    times: list[int] = []
-    begin, used = time.perf_counter(), time.process_time()
+    times: list[float] = []
+    begin, wall, used, before = time.perf_counter(), 0, 0.0, pace.beat()
     while len(times) < runs:
-        times.append(_timed(session, outputs, feeds))
+        start = time.process_time()
+        run = _timed(session, outputs, feeds)
+        used, wall = used + time.process_time() - start, wall + run
+        after = pace.beat()
+        times.append(run * 2 * pace.usual / (before + after))
+        before = after
         if len(times) >= _LEAST_RUNS and time.perf_counter() - begin > _BURST_S:
             break
-    share = (time.process_time() - used) / (time.perf_counter() - begin) / threads
-    return times, share
+    return times, used * 1e9 / wall / threads
 
 
 def _timed(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> int:

@@ -15,11 +15,16 @@ from hwprune.backends.cpu.layout import block_size, reordering
 from hwprune.backends.cpu.micro import MicroModel
 from hwprune.backends.cpu.options import RuntimeOptions
 
-from hwprune.backend import RUN, Capabilities, Identity, Kernel, Samples, Timed, gather
+from hwprune.backend import PACE, RUN, Capabilities, Identity, Kernel, Samples, Timed, gather
 from hwprune.errors import BackendError
 from hwprune.target import Host
 
 _START_S = 60.0
+_PLACES = {RUN: 0, PACE: 1}  # what is timed without a chain of its own: number of the model
+# Small enough to stay in any cache, long enough to be timed.
+_PACEMAKER = Kernel(
+    "Conv", "fp32", ((1, 32, 8, 8), (32, 32, 3, 3), (32,)), (1, 32, 8, 8), (("pads", "[1,1,1,1]"),)
+)
 
 
 class CpuBackend:
@@ -34,11 +39,13 @@ class CpuBackend:
     """
 
     name = "cpu"
+    keeps_pace = True
 
     def __init__(self, host: Host | None = None, options: Mapping[str, str] | None = None) -> None:
         self._host = host
         self._options = RuntimeOptions.read(options or {})
         self._built: dict[Kernel, Chain] = {}
+        self._pace_ns: float | None = None
         self.runtime_options: Mapping[str, str] = self._options.texts()
 
     def missing(self) -> str | None:
@@ -79,11 +86,12 @@ class CpuBackend:
         Operators that cannot be built from their signature are priced by an elementwise kernel
         over the same output. Raises BackendError.
         """
-        chains = self._chains([k for k in kernels if k != RUN])
+        chains = self._chains([k for k in kernels if k not in _PLACES])
         work_s = sum(20e-9 * (runs + 10) * chain.expected_ns for chain in chains)
-        models = [nothing(), *(chain.model for chain in chains)]
-        more = {"copies": [chain.copies for chain in chains], "runs": runs, "seed": seed}
-        more["weights"] = [chain.weights for chain in chains]
+        sent = [Chain(nothing(), (), 1), *self._chains([_PACEMAKER]), *chains]
+        models = [chain.model for chain in sent]
+        more = {"copies": [chain.copies for chain in sent], "runs": runs, "seed": seed}
+        more |= {"weights": [chain.weights for chain in sent], "pace_ns": self._pace_ns}
         places = _places(kernels)
         for number, runs_ns, share in self._timed("chains", threads, models, work_s, **more):
             for index in places.get(number, ()):
@@ -91,10 +99,14 @@ class CpuBackend:
                     raise BackendError(f"onnxruntime failed to run {kernels[index].key()}")
                 yield index, Timed(tuple(runs_ns), share)
 
+    def keep_pace(self, pace_ns: float) -> None:
+        """Runs are corrected by what the pacemaker takes right before and behind them."""
+        self._pace_ns = pace_ns
+
     def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
         """Operators of onnxruntime's own graph, with the domain where it is not ONNX's."""
-        chains = iter(self._chains([k for k in kernels if k != RUN]))
-        return [("call",) if k == RUN else next(chains).names for k in kernels]
+        chains = iter(self._chains([k for k in kernels if k not in _PLACES]))
+        return [(k.op,) if k in _PLACES else next(chains).names for k in kernels]
 
     def executed(self, model: Path) -> Sequence[str]:
         """Of every node of a file, optimised as it will be run. Raises BackendError."""
@@ -173,10 +185,11 @@ class CpuBackend:
 
 
 def _places(kernels: Sequence[Kernel]) -> dict[int, list[int]]:
-    """Where the answers go: number 0 is the call itself, the chains follow in order."""
-    chained = [i for i, k in enumerate(kernels) if k != RUN]
-    calls = [i for i, k in enumerate(kernels) if k == RUN]
-    return {0: calls} | {number: [i] for number, i in enumerate(chained, start=1)}
+    """Where answers go, by number of the model: `_PLACES` first, then the chains in order."""
+    found: dict[int, list[int]] = {number: [] for number in _PLACES.values()}
+    for index, kernel in enumerate(kernels):
+        found.setdefault(_PLACES.get(kernel, len(found)), []).append(index)
+    return found
 
 
 def _content(path: Path) -> bytes:

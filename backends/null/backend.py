@@ -39,6 +39,7 @@ class NullBackend:
     """
 
     name = "null"
+    keeps_pace = False  # rules have no neighbours
     runtime_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
@@ -88,6 +89,9 @@ class NullBackend:
         prices = [kernel_ns(k) / threads for k in kernels]
         for i, samples in enumerate(self._samples(prices, runs, 1)):
             yield i, Timed(samples.runs_ns[0], samples.cpu_share[0])
+
+    def keep_pace(self, pace_ns: float) -> None:
+        """Nothing to do."""
 
     def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:
         """Operator and precision."""

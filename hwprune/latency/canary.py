@@ -4,9 +4,8 @@ import time
 from collections.abc import Mapping
 from statistics import median
 
-from hwprune.backend import Backend, Kernel, Timed, gather
+from hwprune.backend import Backend, Kernel, Samples, Timed, gather
 from hwprune.latency.gates import undisturbed
-from hwprune.latency.measure import kernel_ns
 from hwprune.latency.records import Row
 
 LIMIT = 0.10
@@ -52,10 +51,15 @@ def _off(rows: Mapping[Kernel, Row], seen: Mapping[Kernel, list[Timed]], threads
     for kernel, timed in seen.items():
         if not (samples := undisturbed(gather(timed), threads)).runs_ns:
             return 0.0
-        change = kernel_ns(samples) / rows[kernel].ns - 1
+        change = _fastest(samples) / _fastest(rows[kernel].samples) - 1
         beyond = max(0.0, abs(change) - rows[kernel].spread)
         found.append(beyond if change > 0 else -beyond)
     return median(found)
+
+
+def _fastest(samples: Samples) -> float:
+    """Median of the process that was disturbed the least: noise only ever slows down."""
+    return min(median(runs) for runs in samples.runs_ns if runs)
 
 
 def _sentence(off: float, rows: Mapping[Kernel, Row]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from hwprune.backend import Backend, Kernel, Timed
+from hwprune.backend import PACE, Backend, Kernel, Timed
 from hwprune.latency.canary import stale
 from hwprune.latency.gates import RETRIES, complete, without_gaps
 from hwprune.latency.records import Row
@@ -58,6 +58,7 @@ def fill(
     filler = _Filler(table, backend, runs, processes, progress or (lambda *_: None))
     wanted = list(dict.fromkeys(kernels))
     with _alone(table, filler.waits):
+        filler.keep_pace()
         filler.check(wanted, begin)
         measured = filler.fill(wanted)
     return Filled(measured, time.time() - begin)
@@ -76,6 +77,17 @@ class _Filler:
     def waits(self, holder: str) -> None:
         """Says for whom."""
         self._progress(0, 1, f"waiting for {holder}, which is measuring")
+
+    def keep_pace(self) -> None:
+        """All rows of the table are measured at the pace at which the first one was."""
+        if not self._backend.keeps_pace:
+            return
+        if not self._table.rows([PACE]):
+            self._table.begin(self._backend.conditions())
+            timings = self._backend.time_kernels([PACE], self._table.threads, self._runs, 0)
+            self._table.add([(PACE, timed) for _, timed in timings])
+        if row := self._table.rows([PACE]).get(PACE):
+            self._backend.keep_pace(row.ns)
 
     def check(self, kernels: Sequence[Kernel], begin: float) -> None:
         """Rows from before `begin` are stale if the machine takes another time for them now."""

@@ -1,8 +1,7 @@
 """From raw samples to the figures that decisions are made on."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from statistics import median
 
 from hwprune.backend import Backend, Kernel, Samples, Timed, gather
 
@@ -11,24 +10,17 @@ UNSTEADY = 0.10  # spread of process medians above which they do not agree (pype
 
 
 def kernel_ns(samples: Samples) -> float:
-    """The price of a latency-table row: the lowest over processes of each one's 20th percentile.
+    """The price of a latency-table row: the median over processes of each one's median.
 
-    The clock of a shared machine has two levels: medians moved by 1.5 times within minutes while
-    the p20 stayed put. A low percentile names the fast level as long as a fifth of the runs saw it,
-    and a process that never did is recognised by the others. What a whole run costs beyond the sum
-    of such rows is calibrated on measured models, not here.
+    What a whole run costs beyond the sum of such rows is calibrated on measured plans, not here.
 
     Raises:
         ValueError: There is no sample at all.
     """
-    return min(_p20_per_process(samples))
-
-
-def _p20_per_process(samples: Samples) -> Sequence[float]:
-    found = [float(np.percentile(runs, 20)) for runs in samples.runs_ns if runs]
+    found = [median(runs) for runs in samples.runs_ns if runs]
     if not found:
         raise ValueError("there are no samples to summarise")
-    return found
+    return float(median(found))
 
 
 def measure(

@@ -28,10 +28,11 @@ class Response:
     solved: Array  # covariance^-1 @ residuals
     inverse: Array  # covariance^-1
     sigma: float
+    least: float  # nanoseconds: nothing is believed to be faster
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Nanoseconds and their relative standard deviation, of `n x counts` points."""
-        base = products(points) @ self.weights
+        base = np.maximum(products(points) @ self.weights, self.least)
         near = self.sigma**2 * _likeness(octaves(points), self.at)
         left = self.sigma**2 - np.einsum("ij,jk,ik->i", near, self.inverse, near)
         spread = np.sqrt(np.maximum(left, 0.0) + _NOISE**2)
@@ -42,13 +43,13 @@ def fit(points: Array, ns: Array) -> Response:
     """From measured `n x counts` points and their nanoseconds (n >= 1)."""
     terms = products(points)
     weights, _ = nnls(terms / ns[:, None], np.ones(len(ns)))
-    base = np.maximum(terms @ weights, 1e-9)
-    missed = np.log(ns / base)
+    least = 0.25 * float(ns.min())
+    missed = np.log(ns / np.maximum(terms @ weights, least))
     sigma = float(max(np.sqrt(np.mean(missed**2)), _LEAST))
     at = octaves(points)
     covariance = sigma**2 * _likeness(at, at) + _NOISE**2 * np.eye(len(ns))
     inverse: Array = np.asarray(np.linalg.inv(covariance), np.float64)
-    return Response(weights, at, inverse @ missed, inverse, sigma)
+    return Response(weights, at, inverse @ missed, inverse, sigma, least)
 
 
 def products(points: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PERIODS = (4, 8, 16, 32)
+_HIGHEST = 8.0  # teeth, in periods
 _BETTER, _NOISE = 0.85, 0.002  # of a simpler pattern's error, for another one to be believed
 
 Array = NDArray[np.float64]
@@ -76,7 +77,8 @@ def _fit(counts: Array, ns: Array, period: int, slows: bool) -> tuple[Teeth, flo
             ratios[rest] = float(np.median(ns[at] / (intercept + slope * counts[at])))
         elif at.any():
             extra = ns[at] - intercept - slope * (counts[at] - rest)
-            heights[rest] = float(np.median(extra)) / slope
+            height = float(np.median(extra)) / slope
+            heights[rest] = min(max(height, rest / 2), _HIGHEST * period)
     return Teeth(period, tuple(heights), tuple(ratios)), intercept, slope
 
 

@@ -91,7 +91,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
             layers,
             total.ns,
             total.deviation,
-            original.quiet,
+            original.p50,
             rows.measured,
             used,
             time.monotonic() - begin,

@@ -178,5 +178,5 @@ def whole_plans(
     timings = time_each(subject.backend, files, subject.threads, seconds, _TRIAL_PROCESSES)
     for path in files[1:]:
         path.unlink()
-    wholes = [timing.quiet for timing in timings[1:]]
+    wholes = [timing.p50 for timing in timings[1:]]
     return calibrate([estimator.priced(c) for c in plans], wholes), timings[0]

@@ -82,7 +82,7 @@ def test_more_processes_win_then_the_newer(path, exported):
     with Ledger(path) as ledger:
         assert counted(import_rows(ledger, exported)) == (0, 1, len(KERNELS), 0)
     with LatencyTable(path, HERE, 2) as table:
-        assert table.get_many(KERNELS[:3]) == {KERNELS[0]: 1500, KERNELS[1]: 2, KERNELS[2]: 9}
+        assert table.get_many(KERNELS[:3]) == {KERNELS[0]: 1550, KERNELS[1]: 2, KERNELS[2]: 9}
 
 
 def test_a_row_that_comes_twice_is_entered_once(exported, other):

@@ -8,10 +8,11 @@ def samples(*runs):
     return Samples(tuple(map(tuple, runs)), (1.0,) * len(runs))
 
 
-def test_rows_keep_to_the_fast_level_of_the_clock():
-    # One process saw only the slow level, one saw the fast one for a third of its runs.
-    fast, slow = [3000] * 10, [4500] * 20
-    assert kernel_ns(samples(slow, fast + slow)) == 3000
+def test_a_row_is_the_median_of_process_medians():
+    # One process shared its core all the time, one for a third of its runs.
+    fast, slow = [3000] * 20, [4500] * 10
+    assert kernel_ns(samples(slow, fast + slow, fast)) == 3000
+    assert kernel_ns(samples([1000], [2000], [9000])) == 2000
 
 
 def test_rows_do_not_take_a_single_lucky_run():

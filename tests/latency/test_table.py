@@ -29,7 +29,7 @@ def test_rows_are_found_by_the_next_run(path):
     with LatencyTable(path, HERE, 1) as table:
         table.put(kernel(1), SAMPLES)
     with LatencyTable(path, HERE, 1) as table:
-        assert table.get(kernel(1)) == 1500
+        assert table.get(kernel(1)) == 1550
         assert table.get(kernel(2)) is None
         assert table.row(kernel(1)).samples == SAMPLES
         assert len(table) == 1
@@ -46,7 +46,7 @@ def test_another_target_sees_none_of_them(path, identity, threads):
 def test_memory_needs_no_file():
     with LatencyTable(None, HERE, 1) as table:
         table.put(kernel(1), SAMPLES)
-        assert table.get_many([kernel(1), kernel(2)]) == {kernel(1): 1500}
+        assert table.get_many([kernel(1), kernel(2)]) == {kernel(1): 1550}
 
 
 def test_a_later_measurement_replaces_the_row(path):
@@ -88,7 +88,7 @@ def test_a_damaged_target_makes_its_rows_stale(path):
         assert table.damaged == 1
         table.put(kernel(1), SAMPLES)
     with LatencyTable(path, HERE, 1) as table:
-        assert table.get(kernel(1)) == 1500
+        assert table.get(kernel(1)) == 1550
 
 
 def change(path, statement):
@@ -157,7 +157,7 @@ def test_a_table_of_an_older_version_is_moved_aside(path):
         assert "written by an older hwprune" in table.notes[0]
         assert ".outdated-" in table.moved_aside.name
         table.put(kernel(1), SAMPLES)
-        assert table.get(kernel(1)) == 1500
+        assert table.get(kernel(1)) == 1550
 
 
 THERE = replace(HERE, device="Ryzen")
@@ -185,7 +185,7 @@ def test_another_machine_s_rows_are_refused_with_the_difference(measured_elsewhe
 def test_the_nearest_machine_s_rows_fill_gaps_if_allowed(measured_elsewhere):
     with LatencyTable(measured_elsewhere, HERE, 1, foreign=True) as table:
         table.put(kernel(1), SAMPLES)
-        assert table.get_many([kernel(1), kernel(2)]) == {kernel(1): 1500, kernel(2): 6000}
+        assert table.get_many([kernel(1), kernel(2)]) == {kernel(1): 1550, kernel(2): 6000}
         assert table.row(kernel(2)) is None
         assert len(table) == 1
         assert "steer the search" in table.notes[0]
