@@ -17,6 +17,7 @@ _HOME = {
     "compile": "hwprune.compiler",
     "inspect": "hwprune.stages.inspecting",
     "load": "hwprune.export.load",
+    "predictor": "hwprune.stages.layer_table",
     "prune": "hwprune.library",
     "Configuration": "hwprune.plan",
     "Plan": "hwprune.plan",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from hwprune.plan import Configuration, Plan
     from hwprune.report import Report
     from hwprune.stages.inspecting import inspect
+    from hwprune.stages.layer_table import predictor
     from hwprune.units import Budget, parse_budget, parse_size
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "load",
     "parse_budget",
     "parse_size",
+    "predictor",
     "prune",
 ]
 

@@ -36,7 +36,7 @@ from hwprune.graph.coupling import couple
 from hwprune.graph.quarantine import read_untrusted
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.latency.table import LatencyTable

@@ -97,7 +97,7 @@ def _first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
     problem = losses.problem(run.profile, calibration)
-    c = run.profile.space.configuration(Decoder(problem).decode(planned_ns(run)).assignment)
+    c = run.profile.configuration(Decoder(problem).decode(planned_ns(run)).assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
     predicted = run.profile.estimator.latency_ns(c, calibration)
     return corrected(calibration, predicted, run.expected_ns(comparison))
@@ -148,7 +148,7 @@ def one_round(
     for assignment, loss in ranked:
         if assignment in known:
             break
-        c = run.profile.space.configuration(assignment)
+        c = run.profile.configuration(assignment)
         plan = losses.plan(run.job, c)
         predicted = run.profile.estimator.latency_ns(c, calibration)
         comparison = time_plan(run, plan)

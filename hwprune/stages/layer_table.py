@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hwprune.backend import RUN, Kernel
 from hwprune.export.rewrites import convolve_shortcuts, pool_means
@@ -13,13 +14,14 @@ from hwprune.frontend.models import load_model
 from hwprune.graph.coupling import couple
 from hwprune.graph.safety import MAX_BYTES
 from hwprune.latency.calibrate import Calibration
-from hwprune.latency.estimate import Estimate, Estimator
+from hwprune.latency.estimator import Estimate, Estimator
 from hwprune.latency.kernels import CALL, link_part, step_part
+from hwprune.latency.predict import Predictor
 from hwprune.latency.space import build_space
 from hwprune.latency.sweeps import all_classes, sweep, teeth_of, usual_convolutions
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
-from hwprune.progress import Progress
+from hwprune.progress import Progress, Silent
 from hwprune.registry import get_backend
 from hwprune.report.grid import ClassSteps, Grid
 from hwprune.report.layers import LayerRow, LayerTable
@@ -76,7 +78,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
         used, notes = len(estimator.wanted()), table.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
-        calibration, original = whole_plans(subject, estimator, space, Path(folder))
+        calibration, _, plain = whole_plans(subject, estimator, space, Path(folder))
         foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
     layers, total = _layers(subject, estimator, calibration)
     identity = subject.backend.identity()
@@ -91,7 +93,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
             layers,
             total.ns,
             total.deviation,
-            original.p50,
+            plain.p50,
             rows.measured,
             used,
             time.monotonic() - begin,
@@ -101,6 +103,21 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         estimator,
         calibration,
     )
+
+
+def predictor(model: str | None = None, target: str = "cpu", **options: Any) -> Predictor:
+    """What a network takes on a target, for any plan of it; measures what the table misses.
+
+    Args:
+        model: A .onnx file, a package.module:factory or a bundled name.
+        target: As on the command line.
+        options: The other fields of `ProfileOptions`.
+
+    Raises:
+        UsageError, ModelError, BackendError, StoreError: As `hwprune profile`.
+    """
+    found = profile_model(ProfileOptions(model, target=target, **options), Silent())
+    return Predictor(found.estimator, found.calibration)
 
 
 def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:

@@ -121,7 +121,7 @@ def _fastest(run: Run) -> tuple[Outcome, Calibration]:
     """
     timed: list[tuple[float, Decoded, Comparison]] = []
     for extreme in _extremes(run.profile):
-        c = run.profile.space.configuration(extreme.assignment)
+        c = run.profile.configuration(extreme.assignment)
         comparison = time_plan(run, plain_plan(run.job, c))
         timed.append((run.used(comparison), extreme, comparison))
         if run.used(comparison) <= 1:
@@ -132,7 +132,7 @@ def _fastest(run: Run) -> tuple[Outcome, Calibration]:
     if used > 1:
         notes = (f"the least reachable latency is {format_ns(least)}, asked for: {run.budget}",)
         run.progress.note(notes[0])
-    plan = _losses(run).plan(run.job, run.profile.space.configuration(fastest.assignment))
+    plan = _losses(run).plan(run.job, run.profile.configuration(fastest.assignment))
     calibration = run.profile.calibration
     seen = corrected(calibration, fastest.latency_ns, run.expected_ns(comparison))
     return Outcome(plan, calibration, Search("fastest", 0), least, used > 1, notes), seen
@@ -167,4 +167,4 @@ def _fastest_kernels(profile: Profile) -> Mapping[str, str]:
     whole = {v: s - 1 for v, s in profile.space.sizes.items() if not v.startswith("kernel:")}
     least = Problem(problem.variables, (), problem.latency, 0.0)
     found = Decoder(least).decode(1.0, fixed=whole)
-    return profile.space.configuration(found.assignment).kernels
+    return profile.configuration(found.assignment).kernels

@@ -7,7 +7,7 @@ import numpy as np
 
 from hwprune.graph.channels import Coupling
 from hwprune.latency.calibrate import Calibration
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.space import SearchSpace
 from hwprune.pruning.criteria import Ranking
 from hwprune.search.problem import Factor, Problem, Variable

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hwprune.latency.calibrate import Calibration
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.kernels import CALL, step_part
 from hwprune.latency.structure import Step
 from hwprune.report.layers import HEAD, LayerRow, layer_cells

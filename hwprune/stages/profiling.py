@@ -1,7 +1,7 @@
 """The profile stage: the search space of this network on this target, priced by measured rows."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hwprune.backend import Backend, Capabilities, Kernel, Layouts
 from hwprune.graph.channels import Coupling
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.families import Class
 from hwprune.latency.fill import Report, fill
 from hwprune.latency.kernels import KernelGraph
@@ -19,6 +19,7 @@ from hwprune.latency.space import SearchSpace, build_space
 from hwprune.latency.steps import Steps, find_step
 from hwprune.latency.sweeps import sweep, sweepable, teeth_of
 from hwprune.latency.table import LatencyTable
+from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
@@ -70,6 +71,10 @@ class Profile:
     original: Timing
     rows_measured: int
     notes: tuple[str, ...] = ()  # about the table, for the user
+
+    def configuration(self, assignment: Mapping[str, int]) -> Configuration:
+        """What an assignment of the space's variables stands for, as the runtime would run it."""
+        return self.estimator.network.settled(self.space.configuration(assignment))
 
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
@@ -153,7 +158,7 @@ def _calibrated(
     kept = checkpoints.take("profile")
     if kept is not None:
         return Calibration(**kept["calibration"]), Timing(**kept["original"])
-    calibration, original = whole_plans(subject, estimator, space, checkpoints.folder)
+    calibration, original, _ = whole_plans(subject, estimator, space, checkpoints.folder)
     document = {"calibration": asdict(calibration), "original": asdict(original)}
     checkpoints.keep("profile", document, "original.onnx")
     return calibration, original
@@ -161,10 +166,10 @@ def _calibrated(
 
 def whole_plans(
     subject: Subject, estimator: Estimator, space: SearchSpace, work: Path
-) -> tuple[Calibration, Timing]:
-    """Times the untouched network and plans drawn from the space, in turns.
+) -> tuple[Calibration, Timing, Timing]:
+    """Times the network as it came, as hwprune writes it, and as plans of the space, in turns.
 
-    Leaves the untouched network in `work` as original.onnx.
+    Leaves the network as it came in `work` as original.onnx. The timings are of the first two.
     """
     rng = random.Random(subject.seed)
     plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
@@ -179,4 +184,5 @@ def whole_plans(
     for path in files[1:]:
         path.unlink()
     wholes = [timing.p50 for timing in timings[1:]]
-    return calibrate([estimator.priced(c) for c in plans], wholes), timings[0]
+    calibration = calibrate([estimator.priced(c) for c in plans], wholes)
+    return calibration, timings[0], timings[1]

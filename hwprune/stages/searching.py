@@ -187,7 +187,7 @@ def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assi
     """The objective: measured divergence of the repaired network, plus what int8 adds."""
 
     def evaluate(assignment: Assignment) -> float:
-        c = profile.space.configuration(assignment)
+        c = profile.configuration(assignment)
         plan = losses.plan(job, c)
         quantised = sum(losses.kernels.get(n, 0.0) for n, k in c.kernels.items() if k == "int8")
         return losses.evaluator.loss(plan) + quantised

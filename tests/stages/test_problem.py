@@ -7,7 +7,7 @@ from hwprune.backends.null.rules import kernel_ns
 
 from hwprune.graph.coupling import couple
 from hwprune.latency.calibrate import Calibration
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.pruning.criteria import Ranking

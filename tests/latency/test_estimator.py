@@ -8,7 +8,7 @@ import pytest
 from hwprune.backend import RUN, Kernel, Layouts
 from hwprune.graph.coupling import couple
 from hwprune.latency.calibrate import Calibration
-from hwprune.latency.estimate import Estimator
+from hwprune.latency.estimator import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
 from hwprune.latency.steps import find_step

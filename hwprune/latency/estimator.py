@@ -207,11 +207,22 @@ class Estimator:
     def _sum(self, kernels: Sequence[Kernel], calibration: Calibration) -> float:
         return sum(self.priced_kernel(k, calibration).ns for k in kernels)
 
+    def variances(self, calibration: Calibration) -> tuple[LatencyFactor, ...]:
+        """Like `factors`: the variance of each, square nanoseconds."""
+
+        def variance(kernels: Sequence[Kernel]) -> float:
+            return sum(self.priced_kernel(k, calibration).deviation ** 2 for k in kernels)
+
+        return tuple(self._table(part, variance) for part in self._parts)
+
     def _factor(self, part: _Part, calibration: Calibration) -> LatencyFactor:
+        return self._table(part, lambda kernels: self._sum(kernels, calibration))
+
+    def _table(self, part: _Part, price: Callable[[Sequence[Kernel]], float]) -> LatencyFactor:
         shape = [self._sizes[v] for v in part.widths]
         table = np.zeros([*shape, *(self._sizes[v] for v in part.forms)])
         for form, emitted in part.emitted.items():
-            prices = np.array([self._sum(kernels, calibration) for kernels in emitted])
+            prices = np.array([price(kernels) for kernels in emitted])
             at: tuple[Any, ...] = (..., *form)
             table[at] = prices[part.shape_of].reshape(shape)
         return LatencyFactor(part.name, (*part.widths, *part.forms), table)
