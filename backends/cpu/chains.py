@@ -69,39 +69,46 @@ def chains_of(
     Raises:
         ValueError: The runtime refuses even a stand-in.
     """
-    nodes: dict[int, _Nodes] = {}
+    chains: dict[int, Chain] = {}
+    refused: list[int] = []
     waiting = list(_groups(kernels))
     while waiting:
         models = [build([(f"k{i}/", kernels[i]) for i in group], block) for group in waiting]
-        smaller: list[list[int]] = []
-        for group, model in zip(waiting, optimise(models), strict=True):
-            found = {} if model is None else _dissected(model, group)
-            nodes |= found
-            if len(group) > 1:
-                smaller += [[i] for i in group if i not in found]
-        waiting = smaller
-    return _measurable(kernels, block, nodes, optimise, inspect)
-
-
-def _measurable(
-    kernels: Sequence[Kernel],
-    block: int,
-    nodes: Mapping[int, "_Nodes"],
-    optimise: Optimise,
-    inspect: Inspect,
-) -> list[Chain]:
-    order = sorted(nodes)
-    shapes = dict(zip(order, inspect([nodes[i].probe() for i in order]), strict=True))
-    chains = {
-        i: nodes[i].chain(found, kernels[i]) for i, found in shapes.items() if found is not None
-    }
-    refused = [i for i in range(len(kernels)) if i not in chains]
+        found = [
+            {} if model is None else _dissected(model, group)
+            for group, model in zip(waiting, optimise(models), strict=True)
+        ]
+        shapes = _shapes(found, inspect)
+        for nodes, seen in zip(found, shapes, strict=True):
+            if seen is not None:
+                chains |= {i: n.chain(seen, kernels[i]) for i, n in nodes.items()}
+        refused += [i for group in waiting if len(group) == 1 for i in group if i not in chains]
+        waiting = [[i] for group in waiting if len(group) > 1 for i in group if i not in chains]
     replaced = [stand_in(kernels[i]) for i in refused]
     if any(kernels[i] == r for i, r in zip(refused, replaced, strict=True)):
         raise ValueError(f"onnxruntime refuses even {kernels[refused[0]].key()}")
     if refused:
         chains |= dict(zip(refused, chains_of(replaced, block, optimise, inspect), strict=True))
     return [chains[i] for i in range(len(kernels))]
+
+
+def _shapes(groups: Sequence[Mapping[int, "_Nodes"]], inspect: Inspect) -> Iterator[Shapes | None]:
+    """Of everything that the nodes of each group read; each group runs once."""
+    probes = inspect([_probe(list(nodes.values())) for nodes in groups if nodes])
+    answers = iter(probes)
+    for nodes in groups:
+        yield next(answers) if nodes else None
+
+
+def _probe(parts: Sequence["_Nodes"]) -> Chain:
+    """The model that all parts are of, with everything that they read among its outputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(parts[0].model)
+    given = {v.name for v in (*model.graph.output, *model.graph.input)}
+    for name in dict.fromkeys(n for part in parts for n in part.read()):
+        if name not in given:
+            model.graph.output.append(helper.make_empty_tensor_value_info(name))
+    return Chain(model.SerializeToString(), parts[0].made_up(), 1)
 
 
 def node_name(node: onnx.NodeProto) -> str:
@@ -150,22 +157,12 @@ class _Nodes:
     model: onnx.ModelProto
     nodes: Sequence[onnx.NodeProto]
 
-    def probe(self) -> Chain:
-        """The model itself, with everything that the nodes read among its outputs."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        given = {v.name for v in (*model.graph.output, *model.graph.input)}
-        for name in self._read():
-            if name not in given:
-                model.graph.output.append(helper.make_empty_tensor_value_info(name))
-        return Chain(model.SerializeToString(), self._made_up(), 1)
-
     def chain(self, shapes: Shapes, kernel: Kernel) -> Chain:
         """The nodes over and over, all copies reading the same inputs."""
         copies = _copies(kernel)
         known = {v.name: v for v in self.model.graph.input}
-        inputs = [known[n] if n in known else _value(n, *shapes[n]) for n in self._read()]
-        own = {name: (kind, shape) for name, kind, shape in self._made_up()}
+        inputs = [known[n] if n in known else _value(n, *shapes[n]) for n in self.read()]
+        own = {name: (kind, shape) for name, kind, shape in self.made_up()}
         initializers = {t.name: t for t in self.model.graph.initializer}
         used = {n for node in self.nodes for n in node.input if n in initializers}
         inside = {o for node in self.nodes for o in node.output if o} | (used & own.keys())
@@ -189,14 +186,15 @@ class _Nodes:
         names = tuple(node_name(n) for n in self.nodes)
         return Chain(whole.SerializeToString(), tuple(weights), copies, expected, names)
 
-    def _read(self) -> list[str]:
+    def read(self) -> list[str]:
         """Tensors that come from elsewhere."""
         constants = {t.name for t in self.model.graph.initializer}
         made = {o for node in self.nodes for o in node.output}
         read = [n for node in self.nodes for n in node.input if n and n not in constants | made]
         return list(dict.fromkeys(read))
 
-    def _made_up(self) -> tuple[Weight, ...]:
+    def made_up(self) -> tuple[Weight, ...]:
+        """The tensors of the model whose values do not matter."""
         return tuple(
             (t.name, helper.tensor_dtype_to_np_dtype(t.data_type).name, tuple(t.dims))
             for t in self.model.graph.initializer

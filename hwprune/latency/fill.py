@@ -34,11 +34,12 @@ def fill(
     runs: int = 30,
     processes: int = 3,
     progress: Report | None = None,
+    retries: int = RETRIES,
 ) -> Filled:
     """Measures the kernels that have no row, or one that fewer processes have seen.
 
     What a process says about a kernel is stored at once, and a later call goes on from there. Rows
-    whose processes disagree or did not get their cores are looked at by up to `gates.RETRIES` more.
+    whose processes disagree or did not get their cores are looked at by up to `retries` more.
     The first call for a table compares its rows with the machine. What the user should know of all
     this is in `table.notes`.
 
@@ -49,13 +50,14 @@ def fill(
         runs: Timed runs per kernel and process.
         processes: Processes per kernel.
         progress: Called after each measurement.
+        retries: More processes for a row in doubt.
 
     Raises:
         BackendError: The target failed.
         StoreError: The table cannot be written, or another process measures for too long.
     """
     begin = time.time()
-    filler = _Filler(table, backend, runs, processes, progress or (lambda *_: None))
+    filler = _Filler(table, backend, runs, processes, progress or (lambda *_: None), retries)
     wanted = list(dict.fromkeys(kernels))
     with _alone(table, filler.waits):
         filler.keep_pace()
@@ -68,8 +70,15 @@ class _Filler:
     """One call of `fill`, while nobody else measures into the table."""
 
     def __init__(
-        self, table: LatencyTable, backend: Backend, runs: int, processes: int, progress: Report
+        self,
+        table: LatencyTable,
+        backend: Backend,
+        runs: int,
+        processes: int,
+        progress: Report,
+        retries: int,
     ) -> None:
+        self._retries = retries
         self._table, self._backend, self._progress = table, backend, progress
         self._runs, self._processes = runs, processes
         self._done = self._discarded = 0
@@ -104,7 +113,7 @@ class _Filler:
         if missing:
             self._table.begin(self._backend.conditions())
         left = missing
-        for _ in range(self._processes + RETRIES):
+        for _ in range(self._processes + self._retries):
             if left:
                 self._measure(left)
                 left = self._missing(left)
@@ -120,7 +129,7 @@ class _Filler:
         return [k for k in kernels if not (self._complete(own[k]) if k in own else k in foreign)]
 
     def _complete(self, row: Row) -> bool:
-        return complete(row.samples, self._processes, self._table.threads)
+        return complete(row.samples, self._processes, self._table.threads, self._retries)
 
     def _measure(self, kernels: Sequence[Kernel]) -> None:
         """One more process looks at all of them."""
@@ -142,7 +151,8 @@ class _Filler:
 
     def _conclude(self, measured: Iterable[Kernel]) -> None:
         rows = self._table.rows(measured).values()
-        if doubtful := sum(not r.steady for r in rows):
+        doubtful = sum(not r.steady for r in rows)
+        if doubtful and self._retries:  # else a quick look was asked for
             why = "their processes disagree or had to share their cores"
             self._table.note(f"{doubtful} of {len(rows)} new rows are unsteady: {why}")
         if self._discarded:

@@ -43,9 +43,9 @@ def steady(samples: Samples, threads: int) -> bool:
     return bool(sound.runs_ns) and spread(sound) <= UNSTEADY
 
 
-def complete(samples: Samples, processes: int, threads: int) -> bool:
+def complete(samples: Samples, processes: int, threads: int, retries: int = RETRIES) -> bool:
     """Whether `processes` of them can be believed, or no more are worth trying."""
-    if len(samples.runs_ns) >= processes + RETRIES:
+    if len(samples.runs_ns) >= processes + retries:
         return True
     sound = undisturbed(samples, threads)
     return len(sound.runs_ns) >= processes and spread(sound) <= UNSTEADY

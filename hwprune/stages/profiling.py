@@ -14,6 +14,7 @@ from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimator import Estimator
 from hwprune.latency.families import Class
 from hwprune.latency.fill import Report, fill
+from hwprune.latency.gates import RETRIES
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import SearchSpace, build_space
 from hwprune.latency.steps import Steps, find_step
@@ -29,7 +30,8 @@ from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
-_DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
+_QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
+_DOUBTFUL = 24  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
 
@@ -90,7 +92,7 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         job.options.allow_foreign_table,
     )
     with subject.table() as table:
-        rows = Rows(table, job.backend, reporting(stage))
+        rows = Rows(table, job.backend, reporting(stage), quick=True)
         steps = find_steps(job.capabilities, rows)
         network = subject.network()
         space = build_space(network, steps.fine, steps.coarse)
@@ -109,8 +111,11 @@ def reporting(stage: Stage) -> Report:
 class Rows:
     """Rows of the table, measured where they are missing."""
 
-    def __init__(self, table: LatencyTable, backend: Backend, report: Report) -> None:
+    def __init__(
+        self, table: LatencyTable, backend: Backend, report: Report, quick: bool = False
+    ) -> None:
         self._table, self._backend, self._report = table, backend, report
+        self._quick = quick
         self.measured = 0
 
     def known(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
@@ -119,7 +124,9 @@ class Rows:
 
     def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of every one of the kernels."""
-        found = fill(self._table, self._backend, kernels, _RUNS, _PROCESSES, self._report)
+        runs, processes = (_QUICK_RUNS, _QUICK_PROCESSES) if self._quick else (_RUNS, _PROCESSES)
+        retries = 0 if self._quick else RETRIES
+        found = fill(self._table, self._backend, kernels, runs, processes, self._report, retries)
         self.measured += found.measured
         return self._table.get_many(kernels)
 
@@ -145,7 +152,7 @@ def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
     for precision in ("fp32", *sorted(capabilities.precisions.get("Conv", ()))):
         layout = '"blocked"' if precision == "fp32" and capabilities.layouts.block > 1 else ""
         name: Class = ("Conv", precision, layout, "dense", "out")
-        kernels = sweep(name, capabilities.layouts)
+        kernels = sweep(name, capabilities.layouts, range(1, 49))
         times = rows.of(list(kernels.values()))
         found[precision] = find_step({count: times[k] for count, k in kernels.items()})
     return Steps(found)
