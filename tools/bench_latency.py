@@ -8,7 +8,7 @@ Every plan has widths of its own (a third on multiples of 8, a third of 4, a thi
 runs fp32, int8 or a mix. The table is filled and calibrated as `hwprune profile` does it, without
 these plans; then all plans are built, written and timed in turns. Beside the prediction, on the
 same plans: the rows alone, a model proportional to MACs and one linear in MACs (both fitted to the
-plans that calibrate), and what one process measured against the others: the measurement's own worth.
+plans that calibrate), and one process measured against the others: what measuring itself is worth.
 """
 
 import argparse
