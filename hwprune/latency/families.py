@@ -15,9 +15,7 @@ from hwprune.backend import Kernel
 from hwprune.latency.response import Response, fit
 from hwprune.latency.teeth import Teeth
 
-_POINTS = {1: 5, 2: 4, 3: 3}  # measured values per varying count, by how many vary
-_LIGHT_POINTS = {1: 3, 2: 2}  # of kernels that only move data
-_HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_POINTS = {1: 6, 2: 4, 3: 3}  # measured values per varying count, by how many vary
 _VARYING = ("group", "hidden_size")
 
 Array = NDArray[np.float64]
@@ -59,8 +57,7 @@ class Family:
         counts = self.counts(members)
         if counts.shape[1] == 0:
             return members[:1]
-        points = _POINTS if self.signature.op in _HEAVY else _LIGHT_POINTS
-        most = points.get(counts.shape[1], 2)
+        most = _POINTS.get(counts.shape[1], 2)
         kept = [_spread(np.unique(counts[:, c]), most) for c in range(counts.shape[1])]
         chosen = [
             k

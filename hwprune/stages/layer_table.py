@@ -78,7 +78,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
         used, notes = len(estimator.wanted()), table.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
-        calibration, _, plain = whole_plans(subject, estimator, space, Path(folder))
+        calibration, _, plain = whole_plans(subject, estimator, searched.space, Path(folder))
         foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
     layers, total = _layers(subject, estimator, calibration)
     identity = subject.backend.identity()

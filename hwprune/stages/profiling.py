@@ -31,7 +31,7 @@ from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
 _QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
-_DOUBTFUL = 24  # members measured on top of the grids, where prices are the least certain
+_DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
 
@@ -152,7 +152,7 @@ def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
     for precision in ("fp32", *sorted(capabilities.precisions.get("Conv", ()))):
         layout = '"blocked"' if precision == "fp32" and capabilities.layouts.block > 1 else ""
         name: Class = ("Conv", precision, layout, "dense", "out")
-        kernels = sweep(name, capabilities.layouts, range(1, 49))
+        kernels = sweep(name, capabilities.layouts)
         times = rows.of(list(kernels.values()))
         found[precision] = find_step({count: times[k] for count, k in kernels.items()})
     return Steps(found)
