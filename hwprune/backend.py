@@ -87,7 +87,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Raw times of one thing: nanoseconds per process, and CPU time over wall time per process."""
+    """Raw times of one thing: nanoseconds, and which share of its cores it had, per process."""
 
     runs_ns: tuple[tuple[int, ...], ...]
     cpu_share: tuple[float, ...]
@@ -95,7 +95,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """What one process saw of one thing: nanoseconds per run, and CPU time over wall time."""
+    """What one process saw of one thing: nanoseconds per run, and the share of its cores it had."""
 
     runs_ns: tuple[int, ...]
     cpu_share: float
@@ -147,10 +147,11 @@ class Backend(Protocol):
         """
 
     def keep_pace(self, pace_ns: float) -> None:
-        """From now on kernels are timed as if `PACE` always took `pace_ns`.
+        """From now on kernels are timed while `PACE` takes `pace_ns`, as far as it is up to us.
 
-        Neighbours slow a shared machine down by a half and let it go within milliseconds; rows of
-        one table are only comparable at one pace. Called only where `keeps_pace`.
+        Neighbours slow a shared machine down by up to nine tenths and let it go within
+        milliseconds; rows of one table are only comparable at one pace. Called only where
+        `keeps_pace`.
         """
 
     def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:

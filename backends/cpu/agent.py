@@ -18,7 +18,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,13 @@ import onnxruntime as ort
 _WARM_UP = 3  # runs of a chain, each of them many executions of the kernel
 _WAKE_UP_S = 0.2  # of work before the first timed run of a process
 _LEAST_RUNS = 5
-_BURST_S = 0.1  # a chain that has used them stops once it has the least runs
-_PACE_S = 2.0  # over which the usual pace is told
+_LEAST_VISITS = 2  # that must have been left alone, if only they are to count
+_PACE_S = 3.0  # over which the pace is told
+_UNDISTURBED = 1.07  # times the pace: what a neighbour does is 1.2 and more
+# Chains that are visited in turns, and the bytes that they may hold.
+_TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
+_RUNS_A_VISIT = 2  # the faster one counts
+_PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 _OUTER_RUNS = 200  # of a session that does nothing: what a call costs
 # Least runs and seconds of a turn: with threads there is more to hand over.
 _TURN, _TURN_S = 2, 0.005
@@ -108,88 +113,158 @@ def chains(
     pace_ns: float | None = None,
     options: dict[str, Any] | None = None,
 ) -> Iterator[Any]:
-    """[index, nanoseconds per copy and run, CPU time over wall time] of chains of equal nodes.
+    """[index, nanoseconds per copy and run, share of its cores] of chains of equal nodes.
 
-    Each chain is timed in a burst of its own, as warm as a node in a network that runs again and
-    again; what the call itself costs is taken off. Model 0 must be the one that does nothing, and
-    model 1 the pacemaker, which usually takes `pace_ns`; without that it is told from its beats.
+    Chains are visited in turns until each has been left alone in `runs` visits; what the call
+    itself costs is taken off. Model 0 must be the one that does nothing, and model 1 the pacemaker, which takes
+    `pace_ns` where nobody disturbs it; without that it is told from its beats.
     """
     wanted = dict(options or {}, graph="disable")
-    outer = _outer(models[0], wanted, threads)
-    yield [0, outer, 1.0]
+    nothing = open_session(models[0], session_options(wanted, threads), [])
+    yield [0, _outer(call_of(nothing)), 1.0]
+    once = float(np.percentile(_outer(bound_call_of(nothing)), 20))
     pace = Pacemaker(open_session(models[1], session_options(wanted, 1), weights[1]), pace_ns)
-    yield [1, pace.beats, 1.0]
-    order = range(2, len(models))
-    for index in random.Random(seed).sample(order, len(order)):
+    yield [1, pace.told, 1.0]
+    rng = random.Random(seed)
+    order = iter(rng.sample(range(2, len(models)), len(models) - 2))
+    while together := _opened(order, models, weights, lambda: session_options(wanted, threads)):
+        _visit_in_turns([c for c in together if c.call], runs, pace, rng)
+        for chain in together:
+            times = [max(1, round((t - once) / copies[chain.index])) for t in chain.counted()]
+            yield [chain.index, times, chain.share(threads, pace)]
+
+
+class _Timed:
+    """A chain while it is timed; without a call where the runtime refuses it."""
+
+    def __init__(self, index: int, call: Callable[[], Any] | None) -> None:
+        self.index, self.call = index, call
+        self.wall, self.cpu = 0, 0.0
+        self.undisturbed: list[int] = []
+        self.disturbed: list[int] = []
+        self.beats: list[int] = []
+
+    def visit(self, pace: Pacemaker) -> None:
+        """The first run of a visit finds the caches as others left them and does not count."""
+        assert self.call is not None
+        self.call()
+        start = time.process_time()
+        times = [_timed(self.call) for _ in range(_RUNS_A_VISIT)]
+        self.cpu, self.wall = self.cpu + time.process_time() - start, self.wall + sum(times)
+        self.beats.append(pace.beat())
+        alone = self.beats[-1] <= _UNDISTURBED * pace.usual
+        (self.undisturbed if alone else self.disturbed).append(min(times))
+
+    def done(self, runs: int) -> bool:
+        """Whether enough visits were left alone, or no more are worth trying."""
+        visits = len(self.undisturbed) + len(self.disturbed)
+        given_up = visits >= _PATIENCE or self.wall > _PATIENCE_S * 1e9
+        return len(self.undisturbed) >= runs or (given_up and visits >= _LEAST_RUNS)
+
+    def counted(self) -> list[int]:
+        """Runs that were left alone; where they are too few, as many of the fastest."""
+        if len(self.undisturbed) >= _LEAST_VISITS:
+            return self.undisturbed
+        return sorted(self.undisturbed + self.disturbed)[:_LEAST_VISITS]
+
+    def share(self, threads: int, pace: Pacemaker) -> float:
+        """Of its cores that the process had: CPU time over wall time, and what neighbours left.
+
+        CPU time says nothing with more threads: kernels too small to be shared leave cores idle.
+        """
+        had = self.cpu * 1e9 / max(1, self.wall) if threads == 1 else 1.0
+        alone = len(self.undisturbed) >= _LEAST_VISITS or not self.beats
+        return had if alone else had * min(1.0, pace.usual / float(np.median(self.beats)))
+
+
+def _opened(
+    order: Iterator[int],
+    models: list[bytes],
+    weights: list[Any],
+    options: Callable[[], ort.SessionOptions],
+) -> list[_Timed]:
+    """The next chains that fit in memory together, warmed up."""
+    found: list[_Timed] = []
+    held = 0
+    for index in order:
+        call = None
         try:
-            session = open_session(models[index], session_options(wanted, threads), weights[index])
-            times, share = _burst(session, runs, threads, pace)
+            call = bound_call_of(open_session(models[index], options(), weights[index]))
+            for _ in range(_WARM_UP):
+                call()
         except Exception as error:
             print(error, file=sys.stderr)
-            yield [index, [], 0.0]
-            continue
-        once = float(np.percentile(outer, 20))
-        per_copy = [max(1, round((t - once) / copies[index])) for t in times]
-        yield [index, per_copy, share]
+            call = None
+        found.append(_Timed(index, call))
+        held += len(models[index]) + sum(_bytes(kind, shape) for _, kind, shape in weights[index])
+        if len(found) >= _TOGETHER or held > _TOGETHER_BYTES:
+            break
+    return found
 
 
-def _outer(model: bytes, wanted: dict[str, Any], threads: int) -> list[int]:
-    """What calling a session costs, after the processor has woken up."""
-    session = open_session(model, session_options(wanted, threads), [])
-    outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
+def _bytes(kind: str, shape: list[int]) -> int:
+    return int(np.dtype(kind).itemsize * np.prod(shape))
+
+
+def _visit_in_turns(left: list[_Timed], runs: int, pace: Pacemaker, rng: random.Random) -> None:
+    while left:
+        for chain in rng.sample(left, len(left)):
+            chain.visit(pace)
+        left = [chain for chain in left if not chain.done(runs)]
+
+
+def _outer(call: Callable[[], Any]) -> list[int]:
+    """What calling a session that does nothing costs, after the processor has woken up."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < _WAKE_UP_S:
-        session.run_with_ort_values(outputs, feeds)
-    return [_timed(session, outputs, feeds) for _ in range(_OUTER_RUNS)]
+        call()
+    return [_timed(call) for _ in range(_OUTER_RUNS)]
 
 
 class Pacemaker:
-    """A chain that is always the same, to tell how fast the machine is right now.
+    """A short chain that is always the same, to tell whether the machine is disturbed right now.
 
-    Neighbours on a shared machine slow it down and let it go within milliseconds, by up to a half.
-    What is timed between two beats is corrected to the usual pace: differences of 20 % between
-    bursts became 5 % that way.
+    Who shares a core with others is slowed down for some tenths of a millisecond up to seconds, by
+    a third to nine tenths, each kernel differently: a burst of runs tells either of two times. Of
+    runs that are spread out, those next to an undisturbed beat agree within 1 to 2 %.
     """
 
     def __init__(self, session: ort.InferenceSession, usual: float | None) -> None:
-        self._session = session
-        self._outputs = [o.name for o in session.get_outputs()]
-        self._feeds = feeds_of(session)
-        begin, self.beats = time.perf_counter(), [self.beat() for _ in range(_LEAST_RUNS)]
+        self._call = bound_call_of(session)
+        begin, beats = time.perf_counter(), [self.beat() for _ in range(_LEAST_RUNS)]
         while usual is None and time.perf_counter() - begin < _PACE_S:
-            self.beats.append(self.beat())
-        self.usual = usual or float(np.median(self.beats))
+            beats.append(self.beat())
+        self.told = sorted(beats)[:_LEAST_RUNS]
+        self.usual = usual or float(np.median(self.told))
 
     def beat(self) -> int:
         """Nanoseconds of one run, now."""
-        return _timed(self._session, self._outputs, self._feeds)
+        return _timed(self._call)
 
 
-def _burst(
-    session: ort.InferenceSession, runs: int, threads: int, pace: Pacemaker
-) -> tuple[list[float], float]:
-    """Runs at the usual pace, and CPU time over wall time of them all."""
-    outputs, feeds = [o.name for o in session.get_outputs()], feeds_of(session)
-    for _ in range(_WARM_UP):
-        session.run_with_ort_values(outputs, feeds)
-    times: list[float] = []
-    begin, wall, used, before = time.perf_counter(), 0, 0.0, pace.beat()
-    while len(times) < runs:
-        start = time.process_time()
-        run = _timed(session, outputs, feeds)
-        used, wall = used + time.process_time() - start, wall + run
-        after = pace.beat()
-        times.append(run * 2 * pace.usual / (before + after))
-        before = after
-        if len(times) >= _LEAST_RUNS and time.perf_counter() - begin > _BURST_S:
-            break
-    return times, used * 1e9 / wall / threads
-
-
-def _timed(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> int:
+def _timed(call: Callable[[], Any]) -> int:
     start = time.perf_counter_ns()
-    session.run_with_ort_values(outputs, feeds)
+    call()
     return time.perf_counter_ns() - start
+
+
+def call_of(session: ort.InferenceSession) -> Callable[[], Any]:
+    """A call as programs make it, numpy in and numpy out (7 us; `run_with_ort_values` takes 50 to
+    110, by chance).
+    """
+    outputs = [o.name for o in session.get_outputs()]
+    feeds = {name: value.numpy() for name, value in feeds_of(session).items()}
+    return lambda: session.run(outputs, feeds)
+
+
+def bound_call_of(session: ort.InferenceSession) -> Callable[[], Any]:
+    """The leanest call that there is: nothing is copied (3 us)."""
+    binding = session.io_binding()
+    for name, value in feeds_of(session).items():
+        binding.bind_ortvalue_input(name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+    return lambda: session.run_with_iobinding(binding)
 
 
 def session_options(wanted: dict[str, Any], threads: int) -> ort.SessionOptions:
@@ -253,11 +328,10 @@ def files(
 ) -> Iterator[Any]:
     """[index, nanoseconds of every run, CPU time over wall time] of whole models, in turns."""
     sessions = [open_session(m, session_options(options or {}, threads), []) for m in models]
-    feeds = [feeds_of(s) for s in sessions]
-    outputs = [[o.name for o in s.get_outputs()] for s in sessions]
+    calls = [call_of(session) for session in sessions]
     order = [(seed + i) % len(models) for i in range(len(models))]
     for i in order:
-        _warm_up(sessions[i], outputs[i], feeds[i])
+        _warm_up(calls[i])
     runs: list[list[int]] = [[] for _ in models]
     cpu = [0.0] * len(models)
     begin = time.perf_counter()
@@ -266,11 +340,11 @@ def files(
             if threads > 1:
                 _rest()
             # The caches hold what the other model left; a network in service runs again and again.
-            sessions[i].run_with_ort_values(outputs[i], feeds[i])
+            calls[i]()
             turn, done = time.perf_counter(), 0
             while not _turn_over(done, time.perf_counter() - turn, threads):
                 used = time.process_time()
-                runs[i].append(_timed(sessions[i], outputs[i], feeds[i]))
+                runs[i].append(_timed(calls[i]))
                 cpu[i] += time.process_time() - used
                 done += 1
     for i, (r, c) in enumerate(zip(runs, cpu)):
@@ -297,10 +371,10 @@ def _rest() -> None:
             return
 
 
-def _warm_up(session: ort.InferenceSession, outputs: list[str], feeds: dict[str, Any]) -> None:
+def _warm_up(call: Callable[[], Any]) -> None:
     begin, done = time.perf_counter(), 0
     while done < 3 or (done < 10 and time.perf_counter() - begin < 0.5):
-        session.run_with_ort_values(outputs, feeds)
+        call()
         done += 1
 
 

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 
 from hwprune.backend import Kernel
 
-_CHAIN_NS = 400_000  # of a call, expected
-_MOST_COPIES, _MOST_BYTES = 48, 1 << 26
+_CHAIN_NS = 250_000  # of a call, expected; the shorter, the likelier it is left alone
+_MOST_COPIES = 48
+_MOST_BYTES = 1 << 18  # of all weights: what stays in a cache in a network must do so in a chain
 _GROUP_NODES, _GROUP_BYTES = 24, 1 << 26
 _NAME = re.compile(r"\bk(\d+)/")
 _LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose"}

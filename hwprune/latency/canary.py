@@ -11,7 +11,7 @@ from hwprune.latency.records import Row
 LIMIT = 0.10
 _KEYS = 3
 _LOOKS = 2
-_RUNS = 60  # a low percentile of many runs survives a busy neighbour
+_RUNS = 24
 
 
 def stale(
@@ -32,7 +32,7 @@ def stale(
     for seed in range(_LOOKS if chosen else 0):
         for index, timed in backend.time_kernels(chosen, threads, runs, seed):
             seen[index].append(timed)
-        off = _off(rows, dict(zip(chosen, seen, strict=True)), threads)
+        off = _off(rows, dict(zip(chosen, seen, strict=True)))
         if abs(off) <= LIMIT:
             return None
     return _sentence(off, rows) if off else None
@@ -45,11 +45,11 @@ def _chosen(rows: Mapping[Kernel, Row]) -> list[Kernel]:
     return [order[i] for i in sorted(places)]
 
 
-def _off(rows: Mapping[Kernel, Row], seen: Mapping[Kernel, list[Timed]], threads: int) -> float:
+def _off(rows: Mapping[Kernel, Row], seen: Mapping[Kernel, list[Timed]]) -> float:
     """Median deviation beyond each row's own spread; 0 where processes did not get their cores."""
     found = []
     for kernel, timed in seen.items():
-        if not (samples := undisturbed(gather(timed), threads)).runs_ns:
+        if not (samples := undisturbed(gather(timed))).runs_ns:
             return 0.0
         change = _fastest(samples) / _fastest(rows[kernel].samples) - 1
         beyond = max(0.0, abs(change) - rows[kernel].spread)

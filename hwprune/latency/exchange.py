@@ -117,7 +117,7 @@ class _Sessions:
             conditions = self._origin.sessions.get(found.session, {})
             self._numbers[found.session] = self._ledger.begin(self._target, conditions)
         number = self._numbers[found.session]
-        return Row.of(found.samples, self._target.threads, number, found.created)
+        return Row.of(found.samples, number, found.created)
 
 
 def _enter(ledger: Ledger, target: Target, rows: list[tuple[str, Row]], counts: Counts) -> None:

@@ -129,7 +129,7 @@ class _Filler:
         return [k for k in kernels if not (self._complete(own[k]) if k in own else k in foreign)]
 
     def _complete(self, row: Row) -> bool:
-        return complete(row.samples, self._processes, self._table.threads, self._retries)
+        return complete(row.samples, self._processes, self._retries)
 
     def _measure(self, kernels: Sequence[Kernel]) -> None:
         """One more process looks at all of them."""

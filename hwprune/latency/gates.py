@@ -3,7 +3,7 @@
 from statistics import median
 
 from hwprune.backend import Samples, Timed, gather
-from hwprune.latency.measure import CONTENDED, UNSTEADY
+from hwprune.latency.measure import AGREED, CONTENDED, UNSTEADY
 
 RETRIES = 3  # more processes for a row that is in doubt; then it is kept as it is
 _GAP_NS = 10e9
@@ -18,13 +18,10 @@ def without_gaps(timed: Timed) -> Timed:
     return Timed(tuple(ns for ns in timed.runs_ns if ns <= limit), timed.cpu_share)
 
 
-def undisturbed(samples: Samples, threads: int) -> Samples:
-    """The processes that had their core.
-
-    With more threads nothing is known: a kernel too small to be shared leaves cores idle.
-    """
+def undisturbed(samples: Samples) -> Samples:
+    """The processes that had their cores."""
     pairs = zip(samples.runs_ns, samples.cpu_share, strict=True)
-    return gather(Timed(r, s) for r, s in pairs if threads > 1 or s >= CONTENDED)
+    return gather(Timed(r, s) for r, s in pairs if s >= CONTENDED)
 
 
 def spread(samples: Samples) -> float:
@@ -37,15 +34,15 @@ def spread(samples: Samples) -> float:
     return (half[-1] - half[0]) / half[0] if half else 0.0
 
 
-def steady(samples: Samples, threads: int) -> bool:
+def steady(samples: Samples) -> bool:
     """Whether some process had its cores, and those that had agree."""
-    sound = undisturbed(samples, threads)
+    sound = undisturbed(samples)
     return bool(sound.runs_ns) and spread(sound) <= UNSTEADY
 
 
-def complete(samples: Samples, processes: int, threads: int, retries: int = RETRIES) -> bool:
+def complete(samples: Samples, processes: int, retries: int = RETRIES) -> bool:
     """Whether `processes` of them can be believed, or no more are worth trying."""
     if len(samples.runs_ns) >= processes + retries:
         return True
-    sound = undisturbed(samples, threads)
-    return len(sound.runs_ns) >= processes and spread(sound) <= UNSTEADY
+    sound = undisturbed(samples)
+    return len(sound.runs_ns) >= processes and spread(sound) <= AGREED

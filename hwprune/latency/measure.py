@@ -6,6 +6,7 @@ from statistics import median
 from hwprune.backend import Backend, Kernel, Samples, Timed, gather
 
 CONTENDED = 0.90  # CPU time over wall time below which a process did not have its cores
+AGREED = 0.03  # spread of process medians up to which no further process is asked
 UNSTEADY = 0.10  # spread of process medians above which they do not agree (pyperf's limit)
 
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Self
 
 from hwprune.backend import Samples
-from hwprune.latency.gates import spread, steady
+from hwprune.latency.gates import spread, steady, undisturbed
 from hwprune.latency.measure import kernel_ns
 from hwprune.store.database import checksum
 from hwprune.store.repair import Fields, Read
@@ -67,13 +67,18 @@ class Row:
     session: int
 
     @classmethod
-    def of(cls, samples: Samples, threads: int, session: int, created: float | None = None) -> Self:
-        """The figures of raw samples. Raises ValueError if there are none."""
+    def of(cls, samples: Samples, session: int, created: float | None = None) -> Self:
+        """The figures of raw samples, of processes that had their cores if there are any.
+
+        Raises ValueError if there are no samples.
+        """
+        sound = undisturbed(samples)
+        counted = sound if any(sound.runs_ns) else samples
         return cls(
-            kernel_ns(samples),
-            spread(samples),
+            kernel_ns(counted),
+            spread(counted),
             median(samples.cpu_share),
-            steady(samples, threads),
+            steady(samples),
             samples,
             time.time() if created is None else created,
             session,

@@ -119,7 +119,7 @@ class LatencyTable:
             before = row.samples if row else Samples((), ())
             runs = (*before.runs_ns, new[key].runs_ns)
             shares = (*before.cpu_share, new[key].cpu_share)
-            return Row.of(Samples(runs, shares), self.threads, session)
+            return Row.of(Samples(runs, shares), session)
 
         self._ledger.update(self._target, list(new), extended)
 
@@ -130,7 +130,7 @@ class LatencyTable:
     def put_many(self, measured: Mapping[Kernel, Samples]) -> None:
         """Stores measurements, all or none. Raises StoreError."""
         session = self._current()
-        rows = {k.key(): Row.of(s, self.threads, session) for k, s in measured.items()}
+        rows = {k.key(): Row.of(s, session) for k, s in measured.items()}
         self._ledger.update(self._target, list(rows), lambda key, _row: rows[key])
 
     def _current(self) -> int:

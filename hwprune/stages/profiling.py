@@ -30,7 +30,7 @@ from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
-_QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
+_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES = 6, 2, 1  # of a compile run: the closed loop looks at what matters
 _DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
@@ -125,7 +125,7 @@ class Rows:
     def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of every one of the kernels."""
         runs, processes = (_QUICK_RUNS, _QUICK_PROCESSES) if self._quick else (_RUNS, _PROCESSES)
-        retries = 0 if self._quick else RETRIES
+        retries = _QUICK_RETRIES if self._quick else RETRIES
         found = fill(self._table, self._backend, kernels, runs, processes, self._report, retries)
         self.measured += found.measured
         return self._table.get_many(kernels)

@@ -61,7 +61,7 @@ class BackendContract:
     def test_samples_have_the_shape_asked_for(self, backend: Backend) -> None:
         (samples,) = measure(backend, [conv()], threads=1, runs=8, processes=2)
         assert len(samples.runs_ns) == len(samples.cpu_share) == 2
-        assert all(5 <= len(runs) <= 8 for runs in samples.runs_ns)
+        assert all(1 <= len(runs) <= 8 for runs in samples.runs_ns)
         assert all(isinstance(t, int) and t > 0 for runs in samples.runs_ns for t in runs)
 
     def test_no_kernels_no_samples(self, backend: Backend) -> None:

@@ -84,7 +84,7 @@ def test_fp32_residual_folds_into_the_convolution(width):
 def test_kernels_the_optimiser_renames_are_still_found():
     whole, apart = example("HardSwish"), conv()
     swish, _ = measure(CpuBackend(), [whole, apart], threads=1, runs=5, processes=1)
-    assert len(swish.runs_ns[0]) == 5
+    assert 1 <= len(swish.runs_ns[0]) <= 5
 
 
 @pytest.mark.ort
@@ -99,7 +99,7 @@ def test_every_example_can_be_built():
 def test_chains_hold_short_kernels_many_times_with_weights_of_their_own():
     small, large = conv(channels=(32, 32), size=6), conv(channels=(256, 256), size=56)
     short, long = CpuBackend()._chains([small, large])
-    assert short.copies > 10 * long.copies
+    assert short.copies > 5 > long.copies == 1
     nodes = onnx.load_model_from_string(short.model).graph.node
     assert len(nodes) == short.copies
     assert len({n.input[1] for n in nodes}) == short.copies

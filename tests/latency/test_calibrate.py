@@ -37,7 +37,8 @@ def test_what_is_missing_is_found():
 def test_where_rows_say_all_nothing_is_changed():
     known = plans(2, 8)
     found = calibrate(known, [whole(p, Calibration()) for p in known])
-    assert found.scale == {"fp32": pytest.approx(1.0), "int8": pytest.approx(1.0)}
+    assert {"fp32", "int8"} < set(found.scale)
+    assert all(scale == pytest.approx(1.0) for scale in found.scale.values())
     assert found.per_kernel_ns == pytest.approx(0.0, abs=1.0)
 
 

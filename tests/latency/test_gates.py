@@ -25,20 +25,18 @@ def test_a_gap_is_ten_seconds_more_than_a_hundred_medians():
     assert without_gaps(Timed((), 1.0)) == Timed((), 1.0)
 
 
-def test_shares_say_nothing_about_several_threads():
-    found = samples(1000, 1000, shares=(0.5, 1.0))
-    assert undisturbed(found, 1) == samples(1000)
-    assert undisturbed(found, 2) == found
+def test_a_process_that_shared_its_cores_does_not_count():
+    assert undisturbed(samples(1000, 1000, shares=(0.5, 1.0))) == samples(1000)
 
 
 def test_steady_needs_a_process_that_had_its_core():
-    assert steady(samples(1000, 1001), 1)
-    assert not steady(samples(1000, 1001, shares=(0.5, 0.6)), 1)
-    assert not steady(samples(1000, 1200), 1)
+    assert steady(samples(1000, 1001))
+    assert not steady(samples(1000, 1001, shares=(0.5, 0.6)))
+    assert not steady(samples(1000, 1200))
 
 
 def test_a_row_is_complete_when_enough_agree_or_no_more_are_worth_it():
-    assert not complete(samples(1000), 2, 1)
-    assert complete(samples(1000, 1001), 2, 1)
-    assert not complete(samples(1000, 1200), 2, 1)
-    assert complete(samples(*(1000 * 2**i for i in range(2 + RETRIES))), 2, 1)
+    assert not complete(samples(1000), 2)
+    assert complete(samples(1000, 1001), 2)
+    assert not complete(samples(1000, 1050), 2)
+    assert complete(samples(*(1000 * 2**i for i in range(2 + RETRIES))), 2)
