@@ -29,7 +29,7 @@ _WAKE_UP_S = 0.2  # of work before the first timed run of a process
 _LEAST_RUNS = 5
 _LEAST_VISITS = 2  # that must have been left alone, if only they are to count
 _PACE_S = 3.0  # over which the pace is told
-_UNDISTURBED = 1.07  # times the pace: what a neighbour does is 1.2 and more
+_UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and more
 # Chains that are visited in turns, and the bytes that they may hold.
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
@@ -116,8 +116,8 @@ def chains(
     """[index, nanoseconds per copy and run, share of its cores] of chains of equal nodes.
 
     Chains are visited in turns until each has been left alone in `runs` visits; what the call
-    itself costs is taken off. Model 0 must be the one that does nothing, and model 1 the pacemaker, which takes
-    `pace_ns` where nobody disturbs it; without that it is told from its beats.
+    itself costs is taken off. Model 0 must be the one that does nothing, and model 1 the pacemaker,
+    which takes `pace_ns` where nobody disturbs it; without that it is told from its beats.
     """
     wanted = dict(options or {}, graph="disable")
     nothing = open_session(models[0], session_options(wanted, threads), [])

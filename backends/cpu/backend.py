@@ -21,8 +21,8 @@ from hwprune.target import Host
 
 _START_S = 60.0
 _PLACES = {RUN: 0, PACE: 1}  # what is timed without a chain of its own: number of the model
-# So small that it leaves the caches to others, and short: 60 us of 1x1 convolutions.
-_PACEMAKER = Kernel("Conv", "fp32", ((1, 16, 8, 8), (16, 16, 1, 1), (16,)), (1, 16, 8, 8))
+# Arithmetic on 4 kB, without weights: what ran before it and left the caches full hardly tells.
+_PACEMAKER = Kernel("Sigmoid", "fp32", ((1, 1024),), (1, 1024))
 
 
 class CpuBackend:

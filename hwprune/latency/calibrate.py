@@ -70,7 +70,7 @@ def calibrate(
     """From plans that were timed whole: kernels with the nanoseconds of their rows, per plan."""
     sums = np.array([sum(ns for _, ns in plan) for plan in plans])
     factor = float(np.median(np.asarray(measured_ns, float) / sums))
-    target = np.asarray(measured_ns, float) / factor
+    target: Array = np.asarray(measured_ns, np.float64) / factor
     names = sorted({name for plan in plans for k, _ in plan if k != RUN for name in _names(k)})
     deviation = np.array([_SCALE] * len(names) + [_PER_KERNEL_NS, _PER_BYTE_NS])
     terms = np.array([_terms(plan, names) for plan in plans]) * deviation / target[:, None]
@@ -85,7 +85,7 @@ def calibrate(
 def _regressed(terms: Array, missed: Array) -> tuple[Array, Array]:
     """Weights around 0 of `plans x terms`, and what they leave over of each plan."""
     precision = terms.T @ terms + _NOISE**2 * np.eye(terms.shape[1])
-    found: Array = np.linalg.solve(precision, terms.T @ missed)
+    found = np.asarray(np.linalg.solve(precision, terms.T @ missed), np.float64)
     return found, missed - terms @ found
 
 

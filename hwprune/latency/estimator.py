@@ -89,20 +89,13 @@ class Estimator:
         """What the kernels of this network share their patterns of teeth with."""
         return {c for family in self.families for c in family.classes}
 
-    def wanted(self) -> list[Kernel]:
+    def wanted(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
         """The kernels whose measured rows price the whole space."""
-        chosen = [k for family in self.families for k in family.select()]
-        return list(dict.fromkeys([RUN, *chosen]))
+        return list(dict.fromkeys([RUN, *self.families.wanted(teeth)]))
 
     def doubtful(self, most: int) -> list[Kernel]:
         """Members whose prices are the least certain, in nanoseconds: what to measure next."""
-        doubts: dict[Kernel, float] = {}
-        for family in self.families:
-            members = list(family.members)
-            ns, spread = family.predict(members)
-            order = np.argsort(-ns * spread)[: max(1, most // 8)]
-            doubts |= {members[i]: float(ns[i] * spread[i]) for i in order}
-        return sorted(doubts, key=lambda k: -doubts[k])[:most]
+        return self.families.doubtful(most)
 
     def load(
         self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth] | None = None
@@ -110,8 +103,8 @@ class Estimator:
         """Takes the rows over. Raises ValueError if a family has no row at all."""
         self._rows = frozenset(known)
         self._prices = {RUN: (known[RUN], 0.0)}
+        self.families.load(known, teeth or {})
         for family in self.families:
-            family.load(known, teeth or {})
             members = list(family.members)
             found = zip(members, *family.predict(members), strict=True)
             self._prices |= {k: (float(ns), float(spread)) for k, ns, spread in found}

@@ -16,6 +16,7 @@ from hwprune.latency.response import Response, fit
 from hwprune.latency.teeth import Teeth
 
 _POINTS = {1: 6, 2: 4, 3: 3}  # measured values per varying count, by how many vary
+_ENOUGH = 4  # rows on a path of its own for its response not to be told from the others
 _VARYING = ("group", "hidden_size")
 
 Array = NDArray[np.float64]
@@ -43,7 +44,7 @@ class Family:
         self.classes = tuple(classes)  # of each varying count
         self.members: dict[Kernel, None] = {}
         self._teeth = [Teeth() for _ in classes]
-        self._response: Response | None = None
+        self._responses: dict[bool, Response] = {}  # of members on the steps, and of slow ones
         self._known: dict[Kernel, float] = {}
 
     def counts(self, kernels: Sequence[Kernel]) -> Array:
@@ -51,20 +52,21 @@ class Family:
         rows = np.array([sizes(k) for k in kernels], float)
         return rows[:, list(self.signature.columns)]
 
-    def select(self) -> list[Kernel]:
-        """The members to measure: a coarse grid of their counts that has the extremes."""
+    def select(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
+        """The members to measure: a coarse grid of their counts that has the extremes, and a
+        coarser one of those that the teeth make slow.
+        """
         members = list(self.members)
         counts = self.counts(members)
         if counts.shape[1] == 0:
             return members[:1]
+        known = [(teeth or {}).get(c, Teeth()) for c in self.classes]
+        off: NDArray[np.bool_] = np.array([t.slow(counts[:, c]) for c, t in enumerate(known)])
         most = _POINTS.get(counts.shape[1], 2)
-        kept = [_spread(np.unique(counts[:, c]), most) for c in range(counts.shape[1])]
-        chosen = [
-            k
-            for k, row in zip(members, counts, strict=True)
-            if all(v in kept[c] for c, v in enumerate(row))
-        ]
-        return chosen or members[: most**2]
+        chosen = _grid(counts, ~np.asarray(off.any(axis=0)), most)
+        for column in np.flatnonzero(off.any(axis=1)):
+            chosen |= _grid(counts, off[column], most - 1)
+        return [k for k, wanted in zip(members, chosen, strict=True) if wanted]
 
     def load(self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth]) -> None:
         """Takes measured rows over. Raises ValueError if there are none."""
@@ -73,16 +75,23 @@ class Family:
             example = next(iter(self.members))
             raise ValueError(f"no member of the family of {example.key()} was measured")
         self._teeth = [teeth.get(c, Teeth()) for c in self.classes]
-        counts, slowdown = self._worked(list(self._known))
-        self._response = fit(counts, np.array(list(self._known.values())) / slowdown)
+        counts, slow, slowdown = self._worked(list(self._known))
+        ns = np.array(list(self._known.values()))
+        apart = min(slow.sum(), (~slow).sum()) >= _ENOUGH
+        if not apart:
+            slow, ns = np.zeros(len(ns), bool), ns / slowdown
+        self._responses = {s: fit(counts[slow == s], ns[slow == s]) for s in {False, apart}}
 
     def predict(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
         """Nanoseconds and relative standard deviation; measured members are as measured."""
-        if self._response is None:
+        if not self._responses:
             raise ValueError("nothing was loaded yet")
-        counts, slowdown = self._worked(kernels)
-        ns, spread = self._response.predict(counts)
-        ns = ns * slowdown
+        counts, slow, slowdown = self._worked(kernels)
+        ns, spread = self._responses[False].predict(counts)
+        if own := self._responses.get(True):
+            ns, spread = np.where(slow, own.predict(counts), (ns, spread))
+        else:
+            ns = ns * slowdown
         exact = np.array([self._known.get(k, np.nan) for k in kernels])
         return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, 0.015)
 
@@ -91,17 +100,21 @@ class Family:
         pairs = zip(self.classes, self._teeth, strict=True)
         return {c[-1]: teeth.period for c, teeth in pairs if teeth.period > 1}
 
-    def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
-        """Counts as the hardware works on them, and the factor on time where one is off the step.
+    def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, NDArray[np.bool_], Array]:
+        """Counts as the hardware works on them, who takes a slow path, and about how much longer.
 
-        Two counts that are off do not slow a kernel down twice.
+        Two counts that are off their steps do not slow a kernel down twice.
         """
         counts = self.counts(kernels)
+        columns = list(enumerate(self._teeth))
+        off = [teeth.slow(counts[:, c]) for c, teeth in columns]
+        slow = np.any(off, axis=0) if off else np.zeros(len(counts), bool)
         slowdown = np.ones(len(counts))
-        for column, teeth in enumerate(self._teeth):
-            slowdown = np.maximum(slowdown, teeth.slowdown(counts[:, column]))
-            counts[:, column] = teeth.effective(counts[:, column])
-        return counts, slowdown
+        for (_, teeth), at in zip(columns, off, strict=True):
+            slowdown = np.maximum(slowdown, np.where(at, teeth.slowdown, 1.0))
+        for c, teeth in columns:
+            counts[:, c] = teeth.effective(counts[:, c], slow)
+        return counts, slow, slowdown
 
 
 class Families:
@@ -127,6 +140,25 @@ class Families:
                 self._by_signature[signature] = family
             family.members |= members
             self._by_place[place] = family
+
+    def wanted(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
+        """What to measure before anything but the teeth is known."""
+        return [k for family in self for k in family.select(teeth)]
+
+    def load(self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth]) -> None:
+        """Takes measured rows over. Raises ValueError if a family has none at all."""
+        for family in self:
+            family.load(known, teeth)
+
+    def doubtful(self, most: int) -> list[Kernel]:
+        """Members whose prices are the least certain, in nanoseconds: what to measure next."""
+        doubts: dict[Kernel, float] = {}
+        for family in self:
+            members = list(family.members)
+            ns, spread = family.predict(members)
+            order = np.argsort(-ns * spread)[: max(1, most // 8)]
+            doubts |= {members[i]: float(ns[i] * spread[i]) for i in order}
+        return sorted(doubts, key=lambda k: -doubts[k])[:most]
 
     def of(self, part: str, kernel: Kernel) -> Family | None:
         """The family of a kernel that `part` runs, if one like it was added."""
@@ -183,6 +215,15 @@ def _role(kernel: Kernel, column: int) -> str:
         return "out"
     deep = kernel.op == "Conv" and kernel.inputs[1][1] == 1 < kernel.inputs[0][1]
     return "both" if deep or len(kernel.inputs) == 1 else "in"
+
+
+def _grid(counts: Array, among: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
+    """Those of the members `among` all whose counts are on a grid of `most` values per count."""
+    chosen = among.copy()
+    for column in range(counts.shape[1]):
+        kept = _spread(np.unique(counts[among, column]), most) if among.any() else set()
+        chosen &= np.isin(counts[:, column], list(kept))
+    return chosen if chosen.any() else among & (np.cumsum(among) <= most**2)
 
 
 def _spread(values: Array, most: int) -> set[float]:

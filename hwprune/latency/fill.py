@@ -1,7 +1,7 @@
 """Measures what the table misses."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ class Filled:
     """What `fill` did."""
 
     measured: int  # rows
+    unsteady: int  # of these: their processes disagree, or had to share their cores
     seconds: float
 
 
@@ -62,8 +63,8 @@ def fill(
     with _alone(table, filler.waits):
         filler.keep_pace()
         filler.check(wanted, begin)
-        measured = filler.fill(wanted)
-    return Filled(measured, time.time() - begin)
+        measured, unsteady = filler.fill(wanted)
+    return Filled(measured, unsteady, time.time() - begin)
 
 
 class _Filler:
@@ -107,8 +108,8 @@ class _Filler:
             self._table.note(why)
         self._table.checked = True
 
-    def fill(self, kernels: Sequence[Kernel]) -> int:
-        """Number of rows that were missing."""
+    def fill(self, kernels: Sequence[Kernel]) -> tuple[int, int]:
+        """Number of rows that were missing, and of those of them that are unsteady now."""
         missing = self._missing(kernels)
         if missing:
             self._table.begin(self._backend.conditions())
@@ -117,8 +118,12 @@ class _Filler:
             if left:
                 self._measure(left)
                 left = self._missing(left)
-        self._conclude(missing)
-        return len(missing)
+        if self._discarded:
+            self._table.note(
+                f"{self._discarded} runs were discarded: the machine stood still for seconds"
+            )
+        rows = self._table.rows(missing).values()
+        return len(missing), sum(not row.steady for row in rows)
 
     def _stale(self, rows: Mapping[Kernel, Row]) -> str | None:
         self._progress(0, 1, "comparing earlier rows with the machine")
@@ -148,17 +153,6 @@ class _Filler:
         kept = without_gaps(timed)
         self._discarded += len(timed.runs_ns) - len(kept.runs_ns)
         return kept
-
-    def _conclude(self, measured: Iterable[Kernel]) -> None:
-        rows = self._table.rows(measured).values()
-        doubtful = sum(not r.steady for r in rows)
-        if doubtful and self._retries:  # else a quick look was asked for
-            why = "their processes disagree or had to share their cores"
-            self._table.note(f"{doubtful} of {len(rows)} new rows are unsteady: {why}")
-        if self._discarded:
-            self._table.note(
-                f"{self._discarded} runs were discarded: the machine stood still for seconds"
-            )
 
 
 def _alone(table: LatencyTable, waiting: Callable[[str], None]) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
 _ORDERED = {"Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}  # layout tells on their time
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 BLOCKED = ("layout", '"blocked"')  # the attribute of a convolution on blocks of channels
+BLOCKING = ("layout", '"blocking"')  # of one that reads few channels as they are and writes blocks
 _FLOATS = (Form.PLAIN, Form.BLOCKED)
 
 
@@ -109,7 +110,7 @@ class KernelGraph:
         if c.layout(step) is Form.LAST and step.op in _ORDERED:
             attributes = tuple(sorted((*attributes, ("layout", '"last"'))))
         if c.layout(step) is Form.BLOCKED and step.op == "Conv":
-            attributes = tuple(sorted((*attributes, BLOCKED)))
+            attributes = tuple(sorted((*attributes, BLOCKING if c.blocks(step) else BLOCKED)))
         head = Kernel(step.op, precision, shapes, output, attributes)
         if step.activation is None:
             return [head]
@@ -129,7 +130,7 @@ class KernelGraph:
         fused = ("Add",) + ((add.activation[0],) if add.activation else ())
         attributes = self._attributes(conv, tuple(shapes), output)
         if c.layout(conv) is Form.BLOCKED:
-            attributes = tuple(sorted((*attributes, BLOCKED)))
+            attributes = tuple(sorted((*attributes, BLOCKING if c.blocks(conv) else BLOCKED)))
         return Kernel(conv.op, "fp32", (*shapes, output), output, attributes, fused)
 
     def _scale(self, step: Step, shape: Shape) -> Kernel:

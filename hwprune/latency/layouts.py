@@ -218,9 +218,7 @@ class Configured:
         multiple = self._layouts.block if step.op in _POOLS else self._layouts.multiple
         written = tensor == step.output
         fits = (dense and written) or shape[1] % multiple == 0
-        return (
-            Form.BLOCKED if fits and (written or not dense or not self._few(step)) else Form.PLAIN
-        )
+        return Form.BLOCKED if fits and (written or not self.blocks(step)) else Form.PLAIN
 
     def reads(self, step: Step, tensor: str) -> Form:
         """The form in which `step` takes its input `tensor`."""
@@ -231,8 +229,7 @@ class Configured:
         if conv := self._computed_by(step.node):
             return self.layout(conv)
         blocked = self.layout(step) is Form.BLOCKED
-        narrow = step.op == "Conv" and self._groups(step) == 1 and self._few(step)
-        return Form.BLOCKED if blocked and not narrow else Form.PLAIN
+        return Form.BLOCKED if blocked and not self.blocks(step) else Form.PLAIN
 
     def _of_integers(self, step: Step) -> Form:
         if step.op in self._layouts.channels_last:
@@ -276,9 +273,10 @@ class Configured:
         alike = step.op == "Concat" or len({self.shape(t) for t in step.inputs}) == 1
         return whole and alike and all(self.form(t) is Form.BLOCKED for t in step.inputs)
 
-    def _few(self, step: Step) -> bool:
-        """So few channels that a convolution reads them as they are."""
-        return self.shape(step.inputs[0])[1] < self._layouts.block
+    def blocks(self, step: Step) -> bool:
+        """Whether `step` is a convolution of so few channels that it reads them as they are."""
+        dense = step.op == "Conv" and self._groups(step) == 1
+        return dense and self.shape(step.inputs[0])[1] < self._layouts.block
 
     def _groups(self, step: Step) -> int:
         return self.shape(step.inputs[0])[1] // max(1, self.shape(step.inputs[1])[1])

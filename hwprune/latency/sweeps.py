@@ -11,7 +11,7 @@ from hwprune.backend import Capabilities, Kernel, Layouts
 from hwprune.latency.families import Class, class_of
 from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
 
-_SIZE, _CHANNELS, _ROWS = 14, 32, 64
+_SIZE, _CHANNELS, _FEW, _ROWS = 14, 32, 3, 64
 _DENSE = {"Gemm", "MatMul"}
 _KINDS = {"dense": ("in", "out"), "pointwise": ("in", "out"), "depthwise": ("both",)}
 # Size of the image -> channels in and out.
@@ -28,7 +28,7 @@ def sweep(wanted: Class, layouts: Layouts, counts: Sequence[int] = ()) -> dict[i
     """Channel count -> the kernel of class `wanted` with that count, all else equal."""
     found = {}
     for count in counts or sweep_counts():
-        for other in (_CHANNELS, _CHANNELS - 1):  # the second for what has no blocks
+        for other in (_CHANNELS, _CHANNELS - 1, _FEW):  # the others for what has no blocks
             kernel = _kernel(wanted, count, other, layouts)
             if class_of(kernel, wanted[4]) == wanted:
                 found[count] = kernel
@@ -103,7 +103,8 @@ def conv(
         "pads": [window // 2] * 4, "strides": [1, 1],
     }  # fmt: skip
     if precision == "fp32" and layouts.convolves_in_blocks(inputs, outputs, groups):
-        attributes["layout"] = "blocked"
+        few = groups == 1 and inputs < layouts.block
+        attributes["layout"] = "blocking" if few else "blocked"
     data, filters = (batch, inputs, size, size), (outputs, inputs // groups, window, window)
     shapes = (data, filters, (outputs,))
     return Kernel("Conv", precision, shapes, (batch, outputs, size, size), _named(attributes))

@@ -1,52 +1,57 @@
 """What channel counts between the steps of the hardware cost, found by measuring.
 
-Kernels work on blocks of channels. What is left over costs as much as a whole block (a staircase),
-goes through a slower path of its own (teeth, higher than the block they fill), or makes the whole
-kernel slower. Within one period of the pattern that hardly depends on how many whole periods come
-before, so with r = c % period
+Kernels work on blocks of channels, and what is left over costs as much as a whole block (a
+staircase) or goes through code of its own (teeth, higher than the block they fill). Within one
+period that hardly depends on how many whole periods come before, so with r = c % period
 
-    time(c) = (intercept + slope * (c - r + height[r])) * ratio[r]
+    time(c) = intercept + slope * (c - r + height[r])
 
-where either all ratios are 1 or all heights are r, whichever a sweep over channel counts, all else
-equal, speaks for.
+Some kernels have a fast path for multiples of a step alone, a staircase with this or a longer
+period; all other counts take a slow path, a line or a staircase of its own. Whichever a sweep over
+channel counts, all else equal, speaks for is believed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PERIODS = (4, 8, 16, 32)
+_SLOW_PERIODS = (1, 4, 8, 16)
+_DOUBLINGS = 2  # of the step of a fast path, to the longest period of its staircase
 _HIGHEST = 8.0  # teeth, in periods
 _BETTER, _NOISE = 0.85, 0.002  # of a simpler pattern's error, for another one to be believed
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+_Fit = tuple["Teeth", Callable[[Array], Array]]  # a pattern, and nanoseconds by channel count
 
 
 @dataclass(frozen=True, slots=True)
 class Teeth:
-    """`heights[r]`: what r channels beyond a multiple of `period` cost, counted in channels;
-    `ratios[r]`: by how much they slow the whole kernel down.
+    """`heights[r]`: what r channels beyond a multiple of `period` cost, counted in channels.
+
+    Counts off `step` take a slow path with a staircase of `slow_period`, about `slowdown` times as
+    long.
     """
 
     period: int = 1
     heights: tuple[float, ...] = (0.0,)
-    ratios: tuple[float, ...] = (1.0,)
+    step: int = 1
+    slow_period: int = 1
+    slowdown: float = 1.0
 
-    def effective(self, counts: Array) -> Array:
-        """Channel counts as the hardware works on them."""
-        rest = self._rest(counts)
-        found: Array = counts - rest + np.array(self.heights)[rest]
+    def slow(self, counts: Array) -> Bools:
+        """Which counts take the slow path, whatever the kernel's other counts are."""
+        found: Bools = counts % self.step != 0
         return found
 
-    def slowdown(self, counts: Array) -> Array:
-        """Factor on the time of the whole kernel."""
-        found: Array = np.array(self.ratios)[self._rest(counts)]
-        return found
-
-    def _rest(self, counts: Array) -> NDArray[np.int64]:
-        return np.asarray(counts % self.period, np.int64)
+    def effective(self, counts: Array, slow: Bools) -> Array:
+        """Channel counts as the hardware works on them, on the slow path where `slow`."""
+        rest = np.asarray(counts % self.period, np.int64)
+        fast = counts - rest + np.array(self.heights)[rest]
+        return np.where(slow & (self.step > 1), _ceil(counts, self.slow_period), fast)
 
 
 def fit_teeth(times: Mapping[int, float]) -> Teeth:
@@ -56,44 +61,106 @@ def fit_teeth(times: Mapping[int, float]) -> Teeth:
     """
     counts = np.array(sorted(times), float)
     ns = np.array([times[int(c)] for c in counts])
-    best, error = Teeth(), _left_out(counts, ns, 1, False)
-    for period in _PERIODS:
-        for slows in (True, False):
-            found = _left_out(counts, ns, period, slows)
-            if found < _BETTER * error - _NOISE:
-                best, error = _fit(counts, ns, period, slows)[0], found
+    best, error = Teeth(), _left_out(counts, ns, _Shape(_stairs, Teeth()))
+    for shape in _shapes():
+        found = _left_out(counts, ns, shape)
+        if found < _BETTER * error - _NOISE:
+            best, error = shape.fit(counts, ns, shape.teeth)[0], found
     return best
 
 
-def _fit(counts: Array, ns: Array, period: int, slows: bool) -> tuple[Teeth, float, float]:
-    """Teeth of one period, with intercept and slope of the whole periods."""
-    whole = counts % period == 0
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A pattern without its figures, and what finds them."""
+
+    fit: Callable[[Array, Array, Teeth], _Fit]
+    teeth: Teeth
+
+
+def _shapes() -> Iterator[_Shape]:
+    """What may be fitted, from simple to less so."""
+    for period in _PERIODS:
+        yield _Shape(_stairs, Teeth(period, _whole(period)))
+    for step in _PERIODS:
+        for period in (step << times for times in range(_DOUBLINGS + 1)):
+            for slow in (p for p in _SLOW_PERIODS if p <= period):
+                yield _Shape(_paths, Teeth(period, _whole(period), step, slow))
+    for period in _PERIODS:
+        yield _Shape(_teeth, Teeth(period))
+
+
+def _whole(period: int) -> tuple[float, ...]:
+    """The heights of a staircase."""
+    return (0.0, *(float(period) for _ in range(period - 1)))
+
+
+def _stairs(counts: Array, ns: Array, shape: Teeth) -> _Fit:
+    def reached(some: Array) -> Array:
+        return shape.effective(some, np.zeros(len(some), bool))
+
+    line = _line(reached(counts), ns)
+
+    def guess(some: Array) -> Array:
+        return np.asarray(np.polyval(line, reached(some)), np.float64)
+
+    return shape, guess
+
+
+def _paths(counts: Array, ns: Array, shape: Teeth) -> _Fit:
+    off = shape.slow(counts)
+    fast, slow = (_line(shape.effective(counts[at], off[at]), ns[at]) for at in (~off, off))
+
+    def guess(some: Array) -> Array:
+        off = shape.slow(some)
+        reached = shape.effective(some, off)
+        return np.where(off, np.polyval(slow, reached), np.polyval(fast, reached))
+
+    alike = np.polyval(fast, shape.effective(counts, np.zeros(len(counts), bool)))
+    ratio = max(1.0, float(np.median((ns / alike)[off])))
+    found = Teeth(shape.period, shape.heights, shape.step, shape.slow_period, ratio)
+    return found, guess
+
+
+def _teeth(counts: Array, ns: Array, shape: Teeth) -> _Fit:
+    period, whole = shape.period, counts % shape.period == 0
     slope, intercept = (float(x) for x in np.polyfit(counts[whole], ns[whole], 1))
     slope = max(slope, 1e-9)
-    heights, ratios = [float(r) for r in range(period)], [1.0] * period
+    heights = [float(r) for r in range(period)]
     for rest in range(1, period):
         at = counts % period == rest
-        if at.any() and slows:
-            ratios[rest] = float(np.median(ns[at] / (intercept + slope * counts[at])))
-        elif at.any():
+        if at.any():
             extra = ns[at] - intercept - slope * (counts[at] - rest)
-            height = float(np.median(extra)) / slope
-            heights[rest] = min(max(height, rest / 2), _HIGHEST * period)
-    return Teeth(period, tuple(heights), tuple(ratios)), intercept, slope
+            heights[rest] = min(max(float(np.median(extra)) / slope, rest / 2), _HIGHEST * period)
+    found = Teeth(period, tuple(heights))
+
+    def guess(some: Array) -> Array:
+        return intercept + slope * found.effective(some, np.zeros(len(some), bool))
+
+    return found, guess
 
 
-def _left_out(counts: Array, ns: Array, period: int, slows: bool) -> float:
+def _line(counts: Array, ns: Array) -> Array:
+    """Slope and intercept, by relative errors."""
+    return np.asarray(np.polyfit(counts, ns, 1, w=1 / ns), np.float64)
+
+
+def _left_out(counts: Array, ns: Array, tried: _Shape) -> float:
     """Mean relative error of what every other period of the sweep says about the rest."""
-    odd = counts // max(period, _PERIODS[0]) % 2 == 1
+    shape = tried.teeth
+    odd = counts // max(shape.period, _PERIODS[0]) % 2 == 1
     errors: list[Array] = []
     for kept in (odd, ~odd):
-        if np.sum(counts[kept] % period == 0) < 2:
+        off = shape.slow(counts[kept])
+        if np.sum(counts[kept] % shape.period == 0) < 2 or (shape.step > 1 and off.sum() < 2):
             return float("inf")
-        teeth, intercept, slope = _fit(counts[kept], ns[kept], period, slows)
-        seen = np.isin(counts % period, counts[kept] % period)
-        guess = (intercept + slope * teeth.effective(counts)) * teeth.slowdown(counts)
-        errors.append(np.abs(guess / ns - 1)[~kept & seen])
+        _, guess = tried.fit(counts[kept], ns[kept], shape)
+        seen = np.isin(counts % shape.period, counts[kept] % shape.period)
+        errors.append(np.abs(guess(counts) / ns - 1)[~kept & seen])
     return float(np.mean(np.minimum(np.concatenate(errors), 1.0)))
+
+
+def _ceil(counts: Array, period: int) -> Array:
+    return np.ceil(counts / period) * period
 
 
 def sweep_counts() -> tuple[int, ...]:

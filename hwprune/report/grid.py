@@ -18,16 +18,16 @@ class ClassSteps:
     role: str  # the count that varies: channels "in", "out" or "both"
     period: int
     heights: tuple[float, ...]
-    ratios: tuple[float, ...]
+    step: int  # counts off it take a slow path
+    slowdown: float  # of the slow path, about
 
     @property
     def meaning(self) -> str:
         """What counts off the step cost, in words."""
         if self.period == 1:
             return "every count has its price"
-        worst = max(self.ratios)
-        if worst > 1.02:
-            return f"off the step the whole kernel takes up to {worst:.2f} times as long"
+        if self.slowdown > 1.02:
+            return f"off {self.step} the whole kernel takes about {self.slowdown:.2f} times as long"
         rest = max(range(self.period), key=lambda r: self.heights[r] - r)
         return f"{rest} beyond a step cost as much as {self.heights[rest]:.0f}"
 

@@ -76,7 +76,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         space = build_space(network, 1, steps.coarse, most=_UNALIGNED)
         layouts = subject.capabilities.layouts
         estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
-        used, notes = len(estimator.wanted()), table.notes
+        used, notes = len(estimator.wanted()), rows.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
         calibration, _, plain = whole_plans(subject, estimator, searched.space, Path(folder))
         foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
@@ -141,7 +141,7 @@ def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:
         swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
         usual = rows.of(usual_convolutions(able, options.batch))
         steps = tuple(
-            ClassSteps(*name, teeth.period, teeth.heights, teeth.ratios)
+            ClassSteps(*name, teeth.period, teeth.heights, teeth.step, teeth.slowdown)
             for name, teeth in teeth_of(sweeps, swept).items()
         )
         return Grid(
@@ -153,7 +153,7 @@ def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:
             len(swept) + len(usual),
             rows.measured,
             time.monotonic() - begin,
-            table.notes,
+            rows.notes,
         )
 
 

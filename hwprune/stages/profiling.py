@@ -30,7 +30,11 @@ from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
-_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES = 6, 2, 1  # of a compile run: the closed loop looks at what matters
+_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES = (
+    6,
+    2,
+    1,
+)  # of a compile run: the closed loop looks at what matters
 _DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
@@ -97,7 +101,7 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         network = subject.network()
         space = build_space(network, steps.fine, steps.coarse)
         estimator = priced(Estimator(network, space), job.capabilities.layouts, rows)
-        notes = table.notes
+        notes = rows.notes
     stage.update(1, "timing whole plans")
     calibration, original = _calibrated(subject, estimator, space, checkpoints)
     return Profile(estimator, space, steps, calibration, original, rows.measured, notes)
@@ -109,14 +113,15 @@ def reporting(stage: Stage) -> Report:
 
 
 class Rows:
-    """Rows of the table, measured where they are missing."""
+    """Rows of the table, measured where they are missing; progress is that of all calls so far."""
 
     def __init__(
         self, table: LatencyTable, backend: Backend, report: Report, quick: bool = False
     ) -> None:
         self._table, self._backend, self._report = table, backend, report
         self._quick = quick
-        self.measured = 0
+        self._done = 0  # measurements, in earlier calls
+        self.measured = self.unsteady = 0
 
     def known(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of those that have a row already."""
@@ -124,11 +129,27 @@ class Rows:
 
     def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of every one of the kernels."""
-        runs, processes = (_QUICK_RUNS, _QUICK_PROCESSES) if self._quick else (_RUNS, _PROCESSES)
+        how = (_QUICK_RUNS, _QUICK_PROCESSES) if self._quick else (_RUNS, _PROCESSES)
         retries = _QUICK_RETRIES if self._quick else RETRIES
-        found = fill(self._table, self._backend, kernels, runs, processes, self._report, retries)
+        before = self._done
+
+        def report(done: int, total: int, text: str) -> None:
+            self._done = before + done
+            self._report(self._done, before + total, text)
+
+        found = fill(self._table, self._backend, kernels, *how, report, retries)
         self.measured += found.measured
+        self.unsteady += found.unsteady
         return self._table.get_many(kernels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self.unsteady:
+            return self._table.notes
+        why = "their processes disagree or had to share their cores"
+        doubts = f"{self.unsteady} of {self.measured} new rows are unsteady: {why}"
+        return *self._table.notes, doubts
 
 
 def priced(estimator: Estimator, layouts: Layouts, rows: Rows, sweeping: bool = False) -> Estimator:
@@ -139,7 +160,7 @@ def priced(estimator: Estimator, layouts: Layouts, rows: Rows, sweeping: bool = 
     sweeps = {c: sweep(c, layouts) for c in sweepable(estimator.classes())}
     look = rows.of if sweeping else rows.known
     teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
-    known = rows.of(estimator.wanted())
+    known = rows.of(estimator.wanted(teeth))
     estimator.load(known, teeth)
     known |= rows.of(estimator.doubtful(_DOUBTFUL))
     estimator.load(known, teeth)
