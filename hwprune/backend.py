@@ -73,6 +73,7 @@ class Capabilities:
     layouts: Layouts = Layouts()
     weight_bits: int = 8  # 7 where the CPU saturates u8 x s8 products
     per_channel: bool = True
+    bias_fused: frozenset[str] = frozenset()  # precisions in which MatMul + Add of a vector is one
 
 
 @dataclass(frozen=True, slots=True)

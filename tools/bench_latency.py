@@ -7,7 +7,7 @@
 Every plan has widths of its own (a third on multiples of 8, a third of 4, a third of anything) and
 runs fp32, int8 or a mix. The table is filled as `hwprune profile` does it, without these plans;
 then they and the plans that calibrate are built, written and timed in turns. What is predicted is
-the undisturbed time, the 2nd percentile of all runs (neighbours of a shared machine slow some kinds of
+the undisturbed time, the 2nd percentile of all runs (neighbours slow some kinds of
 kernels down more than others, and never alike), and, in a line of its own, the p50 of that hour.
 Beside it, on the same plans: the rows alone, sums of rows as if nothing were fused, sums of
 onnxruntime's profiler over the very plans, a model proportional to MACs and one linear in MACs, and
@@ -102,11 +102,10 @@ def bench(
     network, rng = estimator.network, random.Random(options.seed)
     trials = [*extremes(estimator.space)]
     trials += [drawn(estimator.space, rng) for _ in range(CALIBRATION_PLANS - len(trials))]
-    trials = [c for c in trials if not estimator.unknown(c)]
     plans = [random_plan(network, rng) for _ in range(options.plans)]
     rival = unfused(path, backend, threads, options.work)
     for one in (estimator, rival):
-        add_unknown(one, plans, backend, threads, options.work)
+        add_unknown(one, [*trials, *plans], backend, threads, options.work)
     found = timed(built([*trials, *plans], graph, network), backend, threads)
     quiet, usual = (percentiles(found, q) for q in (UNDISTURBED, 50))
     some = len(trials)

@@ -20,6 +20,7 @@ from hwprune.errors import BackendError
 from hwprune.target import Host
 
 _START_S = 60.0
+_AGENT = ("sessions", "turns", "visits", "agent")  # modules that are sent, in this order
 _PLACES = {RUN: 0, PACE: 1}  # what is timed without a chain of its own: number of the model
 # Arithmetic on 4 kB, without weights: what ran before it and left the caches full hardly tells.
 _PACEMAKER = Kernel("Sigmoid", "fp32", ((1, 1024),), (1, 1024))
@@ -156,14 +157,14 @@ class CpuBackend:
             return iter(())
         request = {"task": task, "threads": 1, **more}
         limit_s = _START_S + 2.0 * len(models)
-        return ask(sources("agent"), request, limit_s, models, self._host, alone=False)
+        return ask(sources(*_AGENT), request, limit_s, models, self._host, alone=False)
 
     def _timed(
         self, task: str, threads: int, models: Sequence[bytes], work_s: float, **more: Any
     ) -> Iterator[Any]:
         request = {"task": task, "threads": threads, "options": self._options.request(), **more}
         limit_s = _START_S + 2.0 * len(models) + work_s
-        return ask(sources("agent"), request, limit_s, models, self._host)
+        return ask(sources(*_AGENT), request, limit_s, models, self._host)
 
     @property
     def _block(self) -> int:

@@ -38,6 +38,7 @@ def capabilities(options: RuntimeOptions, block: int, vnni: bool) -> Capabilitie
         passthrough=frozenset(_PASSTHROUGH) if fuses else _NONE,
         layouts=_layouts(block) if everything else Layouts(),
         weight_bits=8 if vnni else 7,
+        bias_fused=frozenset({"fp32"}) if options.graph != "disable" else _NONE,
     )
 
 

@@ -218,6 +218,8 @@ def _add_reshape(model: MicroModel, kernel: Kernel) -> None:
 
 def _residual(model: MicroModel, kernel: Kernel) -> str:
     """The other operand of a fused Add, in the layout of the convolution: else nothing fuses."""
+    if kernel.op == "MatMul":
+        return model.weight(kernel.inputs[-1])
     shape, channels = kernel.inputs[-1], kernel.inputs[0][1]
     if len(shape) != 4 or (channels >= model.block and channels % LEAST):
         return model.input(shape)

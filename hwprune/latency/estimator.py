@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.backend import RUN, Kernel
-from hwprune.latency.calibrate import Calibration
+from hwprune.latency.calibrate import Calibration, class_name
 from hwprune.latency.families import Class, Families
 from hwprune.latency.kernels import KernelGraph, link_part, step_part
+from hwprune.latency.response import ROW_NOISE
 from hwprune.latency.space import SearchSpace, groups_of
 from hwprune.latency.structure import Link, Step
 from hwprune.latency.teeth import Teeth
@@ -111,7 +112,7 @@ class Estimator:
 
     def add_rows(self, known: Mapping[Kernel, float]) -> None:
         """Takes rows of single kernels over, whatever their family."""
-        self._prices |= {k: (ns, 0.015) for k, ns in known.items()}
+        self._prices |= {k: (ns, ROW_NOISE) for k, ns in known.items()}
 
     def factors(self, calibration: Calibration) -> tuple[LatencyFactor, ...]:
         """The latency of the network as factors over the space's variables, calibrated."""
@@ -139,14 +140,18 @@ class Estimator:
         return [k for part, k in pairs if self.families.of(part, k) is None]
 
     def estimate(self, c: Configuration, calibration: Calibration) -> Estimate:
-        """Predicted latency of any configuration of the network, in the space or not."""
-        total, uncertain = 0.0, 0.0
+        """Predicted latency of any configuration of the network, in the space or not.
+
+        Kernels of one class, whose prices come from the same teeth and rows, err alike.
+        """
+        total, deviations = 0.0, dict[str, float]()
         for part, found in self.network.by_part(c).items():
             for kernel in found:
                 ns, spread = self._price(part, kernel)
-                priced = calibration.price(kernel, ns)
+                priced, name = calibration.price(kernel, ns), class_name(kernel)
                 total += priced
-                uncertain += (priced * spread) ** 2
+                deviations[name] = deviations.get(name, 0.0) + priced * spread
+        uncertain = sum(d**2 for d in deviations.values())
         return Estimate(total, sqrt(uncertain + (total * calibration.spread) ** 2))
 
     def priced_kernel(self, kernel: Kernel, calibration: Calibration) -> Estimate:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.backend import Kernel
-from hwprune.latency.response import Response, fit
+from hwprune.latency.response import ROW_NOISE, Response, fit
 from hwprune.latency.teeth import Teeth
 
 _POINTS = {1: 6, 2: 4, 3: 3}  # measured values per varying count, by how many vary
@@ -54,14 +54,14 @@ class Family:
 
     def select(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
         """The members to measure: a coarse grid of their counts that has the extremes, and a
-        coarser one of those that the teeth make slow.
+        coarser one of those between the steps.
         """
         members = list(self.members)
         counts = self.counts(members)
         if counts.shape[1] == 0:
             return members[:1]
         known = [(teeth or {}).get(c, Teeth()) for c in self.classes]
-        off: NDArray[np.bool_] = np.array([t.slow(counts[:, c]) for c, t in enumerate(known)])
+        off: NDArray[np.bool_] = np.array([t.apart(counts[:, c]) for c, t in enumerate(known)])
         most = _POINTS.get(counts.shape[1], 2)
         chosen = _grid(counts, ~np.asarray(off.any(axis=0)), most)
         for column in np.flatnonzero(off.any(axis=1)):
@@ -93,7 +93,7 @@ class Family:
         else:
             ns = ns * slowdown
         exact = np.array([self._known.get(k, np.nan) for k in kernels])
-        return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, 0.015)
+        return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, ROW_NOISE)
 
     def periods(self) -> dict[str, int]:
         """Role of a varying count -> period of its teeth, where there are any."""

@@ -98,7 +98,7 @@ class KernelGraph:
         if conv and c.fuses(self.by_node[conv]):
             return []  # it runs inside that convolution
         if c.fuses(step):
-            return [self._conv_add(step, self.by_node[step.residual or ""], c)]
+            return [self._with_add(step, self.by_node[step.residual or ""], c)]
         return self._emit(step, c)
 
     def _emit(self, step: Step, c: Configured) -> list[Kernel]:
@@ -124,14 +124,15 @@ class KernelGraph:
         first = [_transpose(output, _TO_FIRST)] if c.layout(step) is Form.LAST else []
         return [head, *first, Kernel("DequantizeLinear", "int8", (output,), output), behind]
 
-    def _conv_add(self, conv: Step, add: Step, c: Configured) -> Kernel:
+    def _with_add(self, conv: Step, add: Step, c: Configured) -> Kernel:
         shapes = [c.shape(t) for t in conv.inputs]
         output = c.shape(add.output)
         fused = ("Add",) + ((add.activation[0],) if add.activation else ())
         attributes = self._attributes(conv, tuple(shapes), output)
         if c.layout(conv) is Form.BLOCKED:
             attributes = tuple(sorted((*attributes, BLOCKING if c.blocks(conv) else BLOCKED)))
-        return Kernel(conv.op, "fp32", (*shapes, output), output, attributes, fused)
+        other = next(t for t in add.inputs if t != conv.output)
+        return Kernel(conv.op, "fp32", (*shapes, c.shape(other)), output, attributes, fused)
 
     def _scale(self, step: Step, shape: Shape) -> Kernel:
         """A normalisation in blocks runs as a depthwise 1x1 convolution."""

@@ -187,13 +187,16 @@ class Configured:
         return step.activation[0] in able
 
     def fuses(self, step: Step) -> bool:
-        """Whether `step`, a convolution, computes the residual Add behind it on the way."""
+        """Whether `step`, a convolution or MatMul, computes the Add behind it on the way."""
         if step.residual is None or not (self.left(step.residual) and self.left(step.node)):
             return False
         precision = self.precision(step.node)
         if self.precision(step.residual) != precision:
             return False
-        if precision not in self._structure.capabilities.residual_fused:
+        able = self._structure.capabilities
+        if step.op == "MatMul":
+            return precision in able.bias_fused
+        if precision not in able.residual_fused:
             return False
         if self._near or self.layout(step) is not Form.BLOCKED:
             return True

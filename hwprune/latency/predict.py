@@ -54,7 +54,8 @@ class Predictor:
         """`n x variables` options of the search space -> `n x 3` microseconds: low, middle, high.
 
         Sums of tables over few variables each, as the search uses them: where precisions or
-        layouts change, neighbours are taken to find their inputs as they like them.
+        layouts change, neighbours are taken to find their inputs as they like them, and kernels
+        to err independently, which makes the intervals a little narrower than those of `estimate`.
         """
         columns = np.ascontiguousarray(assignments.T)
         ns = np.sum([gather(columns) for gather in self._times], axis=0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 _OCTAVES = 1.0  # over which what the products miss may change
-_NOISE = 0.015  # relative, of a measured row
+ROW_NOISE = 0.015  # relative, of a measured row
 _LEAST = 0.02  # relative standard deviation believed of what the products miss
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Response:
         base = np.maximum(products(points) @ self.weights, self.least)
         near = self.sigma**2 * _likeness(octaves(points), self.at)
         left = self.sigma**2 - np.einsum("ij,jk,ik->i", near, self.inverse, near)
-        spread = np.sqrt(np.maximum(left, 0.0) + _NOISE**2)
+        spread = np.sqrt(np.maximum(left, 0.0) + ROW_NOISE**2)
         return base * np.exp(near @ self.solved), spread
 
 
@@ -47,7 +47,7 @@ def fit(points: Array, ns: Array) -> Response:
     missed = np.log(ns / np.maximum(terms @ weights, least))
     sigma = float(max(np.sqrt(np.mean(missed**2)), _LEAST))
     at = octaves(points)
-    covariance = sigma**2 * _likeness(at, at) + _NOISE**2 * np.eye(len(ns))
+    covariance = sigma**2 * _likeness(at, at) + ROW_NOISE**2 * np.eye(len(ns))
     inverse: Array = np.asarray(np.linalg.inv(covariance), np.float64)
     return Response(weights, at, inverse @ missed, inverse, sigma, least)
 

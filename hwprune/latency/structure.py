@@ -6,7 +6,7 @@ may compute on the way. What is really folded depends on precision, layout and t
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ _ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node and the activation behind it; `residual` names the Add it is fused with in fp32."""
+    """A node and the activation behind it; `residual` names the Add it is fused with in fp32:
+    of a residual behind a convolution, of a bias behind a MatMul.
+    """
 
     node: str
     op: str
@@ -54,7 +56,7 @@ def steps_of(graph: gs.Graph, capabilities: Capabilities) -> tuple[Step, ...]:
         if activation is not None:
             absorbed.add(activation.name)
         steps.append(_step(node, activation, capabilities))
-    return _fuse_residuals(steps, capabilities)
+    return _fuse_adds(steps, graph, capabilities)
 
 
 def _step(node: gs.Node, activation: gs.Node | None, capabilities: Capabilities) -> Step:
@@ -132,34 +134,54 @@ def _activation_behind(node: gs.Node, graph: gs.Graph) -> gs.Node | None:
     return follower if follower.op in _ACTIVATIONS else None
 
 
-def _fuse_residuals(steps: list[Step], capabilities: Capabilities) -> tuple[Step, ...]:
-    """Marks the convolution that computes each Add: of those that feed it alone, the last one."""
-    if not capabilities.residual_fused:
-        return tuple(steps)
+def _fuse_adds(steps: list[Step], graph: gs.Graph, capabilities: Capabilities) -> tuple[Step, ...]:
+    """Marks the step that computes each Add on the way."""
     readers: dict[str, int] = {}
     for step in steps:
         for tensor in step.inputs:
             readers[tensor] = readers.get(tensor, 0) + 1
     partner: dict[str, str] = {}
+    if capabilities.residual_fused:
+        partner |= _residuals(steps, readers)
+    if capabilities.bias_fused:
+        partner |= _biases(steps, readers, _ranks(graph))
+    return tuple(replace(s, residual=partner.get(s.node)) for s in steps)
+
+
+def _residuals(steps: list[Step], readers: Mapping[str, int]) -> dict[str, str]:
+    """Convolution -> Add: of those that feed it alone, the last one."""
+    found: dict[str, str] = {}
     convs = {s.output: s for s in steps if s.op == "Conv" and s.activation is None}
     for add in (s for s in steps if s.op == "Add"):
         feeding = [convs[t] for t in add.inputs if t in convs and readers[t] == 1]
         if len(add.inputs) == 2 and feeding:
             last = max(feeding, key=steps.index)
-            partner[last.node] = add.node
-    return tuple(
-        Step(
-            s.node,
-            s.op,
-            s.inputs,
-            s.output,
-            s.attributes,
-            s.precisions,
-            s.activation,
-            partner.get(s.node),
-        )
+            found[last.node] = add.node
+    return found
+
+
+def _biases(
+    steps: list[Step], readers: Mapping[str, int], ranks: Mapping[str, int]
+) -> dict[str, str]:
+    """MatMul of a weight matrix -> Add of a vector of weights behind it alone."""
+    products = {
+        s.output: s.node
         for s in steps
-    )
+        if s.op == "MatMul" and s.activation is None and ranks.get(s.inputs[-1]) == 2
+    }
+    return {
+        products[t]: add.node
+        for add in steps
+        if add.op == "Add" and any(ranks.get(t) == 1 for t in add.inputs)
+        for t in add.inputs
+        if t in products and readers[t] == 1
+    }
+
+
+def _ranks(graph: gs.Graph) -> dict[str, int]:
+    """Of the constants."""
+    constants = (t for n in graph.nodes for t in n.inputs if isinstance(t, gs.Constant))
+    return {t.name: len(t.shape) for t in constants}
 
 
 def links_of(graph: gs.Graph, steps: tuple[Step, ...]) -> tuple[Link, ...]:

@@ -7,7 +7,7 @@ period that hardly depends on how many whole periods come before, so with r = c 
     time(c) = intercept + slope * (c - r + height[r])
 
 Some kernels have a fast path for multiples of a step alone, a staircase with this or a longer
-period; all other counts take a slow path, a line or a staircase of its own. Whichever a sweep over
+period; all other counts take a slow path, a line or teeth of its own. Whichever a sweep over
 channel counts, all else equal, speaks for is believed.
 """
 
@@ -32,14 +32,13 @@ _Fit = tuple["Teeth", Callable[[Array], Array]]  # a pattern, and nanoseconds by
 class Teeth:
     """`heights[r]`: what r channels beyond a multiple of `period` cost, counted in channels.
 
-    Counts off `step` take a slow path with a staircase of `slow_period`, about `slowdown` times as
-    long.
+    Counts off `step` take a slow path, about `slowdown` times as long, with heights of its own.
     """
 
     period: int = 1
     heights: tuple[float, ...] = (0.0,)
     step: int = 1
-    slow_period: int = 1
+    slow_heights: tuple[float, ...] = (0.0,)
     slowdown: float = 1.0
 
     def slow(self, counts: Array) -> Bools:
@@ -47,11 +46,19 @@ class Teeth:
         found: Bools = counts % self.step != 0
         return found
 
+    def apart(self, counts: Array) -> Bools:
+        """Which counts are worth rows of their own: on a slow path, or on teeth that a sweep of
+        another kernel tells only roughly.
+        """
+        if self.heights == _whole(self.period):
+            return self.slow(counts)
+        found: Bools = counts % self.period != 0
+        return found
+
     def effective(self, counts: Array, slow: Bools) -> Array:
         """Channel counts as the hardware works on them, on the slow path where `slow`."""
-        rest = np.asarray(counts % self.period, np.int64)
-        fast = counts - rest + np.array(self.heights)[rest]
-        return np.where(slow & (self.step > 1), _ceil(counts, self.slow_period), fast)
+        fast = _raised(counts, self.heights)
+        return np.where(slow & (self.step > 1), _raised(counts, self.slow_heights), fast)
 
 
 def fit_teeth(times: Mapping[int, float]) -> Teeth:
@@ -84,7 +91,7 @@ def _shapes() -> Iterator[_Shape]:
     for step in _PERIODS:
         for period in (step << times for times in range(_DOUBLINGS + 1)):
             for slow in (p for p in _SLOW_PERIODS if p <= period):
-                yield _Shape(_paths, Teeth(period, _whole(period), step, slow))
+                yield _Shape(_paths, Teeth(period, _whole(period), step, _whole(slow)))
     for period in _PERIODS:
         yield _Shape(_teeth, Teeth(period))
 
@@ -108,17 +115,39 @@ def _stairs(counts: Array, ns: Array, shape: Teeth) -> _Fit:
 
 def _paths(counts: Array, ns: Array, shape: Teeth) -> _Fit:
     off = shape.slow(counts)
-    fast, slow = (_line(shape.effective(counts[at], off[at]), ns[at]) for at in (~off, off))
-
-    def guess(some: Array) -> Array:
-        off = shape.slow(some)
-        reached = shape.effective(some, off)
-        return np.where(off, np.polyval(slow, reached), np.polyval(fast, reached))
-
+    fast = _line(shape.effective(counts[~off], off[~off]), ns[~off])
+    slow_heights = _heights(counts[off], ns[off], len(shape.slow_heights))
+    slow = _line(_raised(counts[off], slow_heights), ns[off])
     alike = np.polyval(fast, shape.effective(counts, np.zeros(len(counts), bool)))
     ratio = max(1.0, float(np.median((ns / alike)[off])))
-    found = Teeth(shape.period, shape.heights, shape.step, shape.slow_period, ratio)
+    found = Teeth(shape.period, shape.heights, shape.step, slow_heights, ratio)
+
+    def guess(some: Array) -> Array:
+        off = found.slow(some)
+        reached = found.effective(some, off)
+        return np.where(off, np.polyval(slow, reached), np.polyval(fast, reached))
+
     return found, guess
+
+
+def _heights(counts: Array, ns: Array, period: int) -> tuple[float, ...]:
+    """Of a path of which no whole period is known: its last rest counts as a whole one."""
+    if period == 1:
+        return (0.0,)
+    rest = counts % period
+    rests = [r for r in range(1, period) if (rest == r).sum() > 1]
+    if not rests:
+        return _whole(period)
+    centred = [
+        ((counts - np.mean(counts[rest == r]))[rest == r], (ns - np.mean(ns[rest == r]))[rest == r])
+        for r in rests
+    ]
+    slope = sum(float(c @ n) for c, n in centred) / sum(float(c @ c) for c, _ in centred)
+    levels = {r: float(np.mean((ns - slope * (counts - rest))[rest == r])) for r in rests}
+    top = levels[rests[-1]]
+    heights = {r: period + (level - top) / max(slope, 1e-9) for r, level in levels.items()}
+    limit = _HIGHEST * period
+    return (0.0, *(min(max(heights.get(r, period), 0.0), limit) for r in range(1, period)))
 
 
 def _teeth(counts: Array, ns: Array, shape: Teeth) -> _Fit:
@@ -159,8 +188,10 @@ def _left_out(counts: Array, ns: Array, tried: _Shape) -> float:
     return float(np.mean(np.minimum(np.concatenate(errors), 1.0)))
 
 
-def _ceil(counts: Array, period: int) -> Array:
-    return np.ceil(counts / period) * period
+def _raised(counts: Array, heights: tuple[float, ...]) -> Array:
+    rest = np.asarray(counts % len(heights), np.int64)
+    found: Array = counts - rest + np.array(heights)[rest]
+    return found
 
 
 def sweep_counts() -> tuple[int, ...]:

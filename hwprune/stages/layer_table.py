@@ -25,7 +25,15 @@ from hwprune.progress import Progress, Silent
 from hwprune.registry import get_backend
 from hwprune.report.grid import ClassSteps, Grid
 from hwprune.report.layers import LayerRow, LayerTable
-from hwprune.stages.profiling import Rows, Subject, find_steps, priced, reporting, whole_plans
+from hwprune.stages.profiling import (
+    Rows,
+    Subject,
+    find_steps,
+    priced,
+    reporting,
+    trials,
+    whole_plans,
+)
 from hwprune.stages.trial_plans import as_built, extremes
 from hwprune.store.paths import table_path
 
@@ -76,9 +84,10 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         space = build_space(network, 1, steps.coarse, most=_UNALIGNED)
         layouts = subject.capabilities.layouts
         estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
+        plans = trials(estimator, searched.space, rows, subject.seed)
         used, notes = len(estimator.wanted()), rows.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
-        calibration, _, plain = whole_plans(subject, estimator, searched.space, Path(folder))
+        calibration, _, plain = whole_plans(subject, estimator, plans, Path(folder))
         foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
     layers, total = _layers(subject, estimator, calibration)
     identity = subject.backend.identity()

@@ -101,9 +101,10 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         network = subject.network()
         space = build_space(network, steps.fine, steps.coarse)
         estimator = priced(Estimator(network, space), job.capabilities.layouts, rows)
+        plans = trials(estimator, space, rows, subject.seed)
         notes = rows.notes
     stage.update(1, "timing whole plans")
-    calibration, original = _calibrated(subject, estimator, space, checkpoints)
+    calibration, original = _calibrated(subject, estimator, plans, checkpoints)
     return Profile(estimator, space, steps, calibration, original, rows.measured, notes)
 
 
@@ -180,28 +181,39 @@ def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
 
 
 def _calibrated(
-    subject: Subject, estimator: Estimator, space: SearchSpace, checkpoints: Checkpoints
+    subject: Subject,
+    estimator: Estimator,
+    plans: Sequence[Configuration],
+    checkpoints: Checkpoints,
 ) -> tuple[Calibration, Timing]:
     """What whole plans say, or what they said when this run was started."""
     kept = checkpoints.take("profile")
     if kept is not None:
         return Calibration(**kept["calibration"]), Timing(**kept["original"])
-    calibration, original, _ = whole_plans(subject, estimator, space, checkpoints.folder)
+    calibration, original, _ = whole_plans(subject, estimator, plans, checkpoints.folder)
     document = {"calibration": asdict(calibration), "original": asdict(original)}
     checkpoints.keep("profile", document, "original.onnx")
     return calibration, original
 
 
+def trials(estimator: Estimator, space: SearchSpace, rows: Rows, seed: int) -> list[Configuration]:
+    """Plans to be timed whole. Their kernels that are unlike those that the space's tables hold
+    (from afar, layouts come out differently) are measured.
+    """
+    rng = random.Random(seed)
+    plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
+    new = dict.fromkeys(k for c in plans for k in estimator.unknown(c))
+    estimator.add_rows(rows.of(list(new)))
+    return plans
+
+
 def whole_plans(
-    subject: Subject, estimator: Estimator, space: SearchSpace, work: Path
+    subject: Subject, estimator: Estimator, plans: Sequence[Configuration], work: Path
 ) -> tuple[Calibration, Timing, Timing]:
-    """Times the network as it came, as hwprune writes it, and as plans of the space, in turns.
+    """Times the network as it came, as hwprune writes it, and as other plans, in turns.
 
     Leaves the network as it came in `work` as original.onnx. The timings are of the first two.
     """
-    rng = random.Random(subject.seed)
-    plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
-    plans = [c for c in plans if not estimator.unknown(c)]
     files = [work / "original.onnx", *(work / f"trial-{i}.onnx" for i in range(len(plans)))]
     write_atomic(files[0], to_proto(subject.original).SerializeToString())
     for path, c in zip(files[1:], plans, strict=True):

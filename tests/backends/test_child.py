@@ -135,7 +135,9 @@ def test_a_module_beside_the_caller_is_not_taken_for_ours(monkeypatch, tmp_path,
     assert len(list(child.ask(echo, {}, 20))) == 1
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "facts", "describe", "agent"])
+@pytest.mark.parametrize(
+    "name", ["bootstrap", "facts", "describe", "sessions", "turns", "visits", "agent"]
+)
 def test_what_is_sent_runs_on_old_pythons(name):
     ((_, text),) = child.sources(name)
     assert ast.parse(text, feature_version=(3, 8)).body

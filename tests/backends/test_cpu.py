@@ -1,6 +1,6 @@
 import onnx
 import pytest
-from hwprune.backends.cpu import CpuBackend, agent
+from hwprune.backends.cpu import CpuBackend, turns
 from hwprune.backends.cpu.chains import Chain
 from hwprune.backends.cpu.layout import block_size
 from hwprune.backends.cpu.micro import build
@@ -81,6 +81,15 @@ def test_fp32_residual_folds_into_the_convolution(width):
 
 
 @pytest.mark.ort
+def test_fp32_bias_folds_into_the_product():
+    plain = example("MatMul")
+    inputs = (*plain.inputs, (plain.output[-1],))
+    kernel = Kernel("MatMul", "fp32", inputs, plain.output, plain.attributes, ("Add",))
+    ops = {n.op_type for n in optimised(kernel)} - {"Reshape"}
+    assert ops == {"Gemm"}
+
+
+@pytest.mark.ort
 def test_kernels_the_optimiser_renames_are_still_found():
     whole, apart = example("HardSwish"), conv()
     swish, _ = measure(CpuBackend(), [whole, apart], threads=1, runs=5, processes=1)
@@ -155,8 +164,8 @@ def test_a_session_waits_until_the_others_stopped_spinning(monkeypatch, spins_fo
             self.now += seconds
 
     clock = Clock()
-    monkeypatch.setattr(agent, "time", clock)
-    agent._rest()
+    monkeypatch.setattr(turns, "time", clock)
+    turns._rest()
     assert clock.now == pytest.approx(rested, abs=0.011)
 
 

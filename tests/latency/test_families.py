@@ -89,6 +89,22 @@ def test_the_period_is_found_in_noise(cost, period):
     assert np.all(teeth.effective(counts, teeth.slow(counts)) >= counts / 2)
 
 
+def test_a_fast_and_a_slow_path_are_told_apart():
+    rng = np.random.default_rng(1)
+
+    def cost(c: int) -> float:
+        fast, slow = 3.3 + 9.5 * -(-c // 16), 13.9 + 4.8 * -(-c // 8)
+        return (slow if c % 8 else fast) * (1 + 0.01 * rng.standard_normal())
+
+    teeth = fit_teeth({c: 1000 * cost(c) for c in (*range(1, 65), *range(68, 129, 4))})
+    assert (teeth.period, teeth.step, len(teeth.slow_heights)) == (16, 8, 8)
+    assert 1.05 < teeth.slowdown < 2.5
+    counts = np.array([8.0, 9.0, 16.0, 17.0, 24.0])
+    assert teeth.slow(counts).tolist() == [False, True, False, True, False]
+    found = teeth.effective(counts, teeth.slow(counts))
+    assert found == pytest.approx(np.array([16, 16, 16, 24, 32]), abs=1.0)
+
+
 def test_uncertainty_grows_away_from_what_was_measured():
     members = grid("int8", (8, 16, 512))
     found = family(members)

@@ -1,0 +1,171 @@
+"""Chains of equal nodes, timed while nobody disturbs them (decision 0014). Sent like the agent."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from hwprune.backends.cpu.sessions import (
+    bound_call_of,
+    call_of,
+    open_session,
+    session_options,
+    timed,
+)
+
+_WARM_UP = 3  # runs of a chain, each of them many executions of the kernel
+_WAKE_UP_S = 0.2  # of work before the first timed run of a process
+_OUTER_RUNS = 200  # of a session that does nothing: what a call costs
+_LEAST_RUNS = 5
+_LEAST_VISITS = 2  # that must have been left alone, if only they are to count
+_PACE_S = 3.0  # over which the pace is told
+_UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and more
+# Chains that are visited in turns, and the bytes that they may hold.
+_TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
+_RUNS_A_VISIT = 2  # the faster one counts
+_PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
+
+
+def chains(
+    models: list[bytes],
+    weights: list[Any],
+    copies: list[int],
+    threads: int,
+    runs: int,
+    seed: int,
+    pace_ns: float | None = None,
+    options: dict[str, Any] | None = None,
+) -> Iterator[Any]:
+    """[index, nanoseconds per copy and run, share of its cores] of chains of equal nodes.
+
+    Chains are visited in turns until each has been left alone in `runs` visits; what the call
+    itself costs is taken off. Model 0 must be the one that does nothing, and model 1 the pacemaker,
+    which takes `pace_ns` where nobody disturbs it; without that it is told from its beats.
+    """
+    wanted = dict(options or {}, graph="disable")
+    nothing = open_session(models[0], session_options(wanted, threads), [])
+    yield [0, _outer(call_of(nothing)), 1.0]
+    once = float(np.percentile(_outer(bound_call_of(nothing)), 20))
+    pace = Pacemaker(open_session(models[1], session_options(wanted, 1), weights[1]), pace_ns)
+    yield [1, pace.told, 1.0]
+    rng = random.Random(seed)
+    order = iter(rng.sample(range(2, len(models)), len(models) - 2))
+    while together := _opened(order, models, weights, lambda: session_options(wanted, threads)):
+        visit_in_turns([c for c in together if c.call], runs, pace, rng)
+        for chain in together:
+            times = [max(1, round((t - once) / copies[chain.index])) for t in chain.counted()]
+            yield [chain.index, times, chain.share(threads, pace)]
+
+
+def _outer(call: Callable[[], Any]) -> list[int]:
+    """What calling a session that does nothing costs, after the processor has woken up."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _WAKE_UP_S:
+        call()
+    return [timed(call) for _ in range(_OUTER_RUNS)]
+
+
+class Pacemaker:
+    """A short chain that is always the same, to tell whether the machine is disturbed right now.
+
+    Who shares a core with others is slowed down for some tenths of a millisecond up to seconds, by
+    a third to nine tenths, each kernel differently: a burst of runs tells either of two times. Of
+    runs that are spread out, those next to an undisturbed beat agree within 1 to 2 %.
+    """
+
+    def __init__(self, session: ort.InferenceSession, usual: float | None) -> None:
+        self._call = bound_call_of(session)
+        begin, beats = time.perf_counter(), [self.beat() for _ in range(_LEAST_RUNS)]
+        while usual is None and time.perf_counter() - begin < _PACE_S:
+            beats.append(self.beat())
+        self.told = sorted(beats)[:_LEAST_RUNS]
+        self.usual = usual or float(np.median(self.told))
+
+    def beat(self) -> int:
+        """Nanoseconds of one run, now."""
+        return timed(self._call)
+
+
+class Visited:
+    """A chain while it is timed; without a call where the runtime refuses it."""
+
+    def __init__(self, index: int, call: Callable[[], Any] | None) -> None:
+        self.index, self.call = index, call
+        self.wall, self.cpu = 0, 0.0
+        self.undisturbed: list[int] = []
+        self.disturbed: list[int] = []
+        self.beats: list[int] = []
+
+    def visit(self, pace: Pacemaker) -> None:
+        """The first run of a visit finds the caches as others left them and does not count."""
+        assert self.call is not None
+        self.call()
+        start = time.process_time()
+        times = [timed(self.call) for _ in range(_RUNS_A_VISIT)]
+        self.cpu, self.wall = self.cpu + time.process_time() - start, self.wall + sum(times)
+        self.beats.append(pace.beat())
+        alone = self.beats[-1] <= _UNDISTURBED * pace.usual
+        (self.undisturbed if alone else self.disturbed).append(min(times))
+
+    def done(self, runs: int) -> bool:
+        """Whether enough visits were left alone, or no more are worth trying."""
+        visits = len(self.undisturbed) + len(self.disturbed)
+        given_up = visits >= _PATIENCE or self.wall > _PATIENCE_S * 1e9
+        return len(self.undisturbed) >= runs or (given_up and visits >= _LEAST_RUNS)
+
+    def counted(self) -> list[int]:
+        """Runs that were left alone; where they are too few, as many of the fastest."""
+        if len(self.undisturbed) >= _LEAST_VISITS:
+            return self.undisturbed
+        return sorted(self.undisturbed + self.disturbed)[:_LEAST_VISITS]
+
+    def share(self, threads: int, pace: Pacemaker) -> float:
+        """Of its cores that the process had: CPU time over wall time, and what neighbours left.
+
+        CPU time says nothing with more threads: kernels too small to be shared leave cores idle.
+        """
+        had = self.cpu * 1e9 / max(1, self.wall) if threads == 1 else 1.0
+        alone = len(self.undisturbed) >= _LEAST_VISITS or not self.beats
+        return had if alone else had * min(1.0, pace.usual / float(np.median(self.beats)))
+
+
+def _opened(
+    order: Iterator[int],
+    models: list[bytes],
+    weights: list[Any],
+    options: Callable[[], ort.SessionOptions],
+) -> list[Visited]:
+    """The next chains that fit in memory together, warmed up."""
+    found: list[Visited] = []
+    held = 0
+    for index in order:
+        call = None
+        try:
+            call = bound_call_of(open_session(models[index], options(), weights[index]))
+            for _ in range(_WARM_UP):
+                call()
+        except Exception as error:
+            print(error, file=sys.stderr)
+            call = None
+        found.append(Visited(index, call))
+        held += len(models[index]) + sum(_bytes(kind, shape) for _, kind, shape in weights[index])
+        if len(found) >= _TOGETHER or held > _TOGETHER_BYTES:
+            break
+    return found
+
+
+def _bytes(kind: str, shape: list[int]) -> int:
+    return int(np.dtype(kind).itemsize * np.prod(shape))
+
+
+def visit_in_turns(left: list[Visited], runs: int, pace: Pacemaker, rng: random.Random) -> None:
+    """Until each has been left alone often enough, or is given up."""
+    while left:
+        for chain in rng.sample(left, len(left)):
+            chain.visit(pace)
+        left = [chain for chain in left if not chain.done(runs)]

@@ -1,0 +1,77 @@
+"""What the measuring process counts: runs that nobody disturbed, and how it says that none was."""
+
+import json
+import random
+import time
+
+import pytest
+from hwprune.backends.cpu import visits
+from hwprune.backends.cpu.chains import nothing
+
+
+class Pace:
+    """Beats as scripted; the pace is 100 ns."""
+
+    usual = 100.0
+
+    def __init__(self, *beats: int) -> None:
+        self.beats = list(beats)
+
+    def beat(self) -> int:
+        return self.beats.pop(0) if len(self.beats) > 1 else self.beats[0]
+
+
+def visited(pace: Pace, times: int) -> visits.Visited:
+    chain = visits.Visited(2, lambda: None)
+    for _ in range(times):
+        chain.visit(pace)
+    return chain
+
+
+def test_only_visits_next_to_an_undisturbed_beat_count():
+    chain = visited(Pace(100, 180, 119, 190, 121), 5)
+    assert (len(chain.undisturbed), len(chain.disturbed)) == (2, 3)
+    assert chain.counted() == chain.undisturbed
+    assert chain.done(2)
+    assert not chain.done(3)
+
+
+def test_a_process_that_was_never_left_alone_says_so():
+    chain = visited(Pace(200), 5)
+    assert len(chain.counted()) == 2
+    assert chain.counted() == sorted(chain.disturbed)[:2]
+    chain.cpu, chain.wall = 1e-3, 1_000_000
+    assert chain.share(1, Pace(0)) == pytest.approx(0.5)
+    assert chain.share(4, Pace(0)) == pytest.approx(0.5)
+
+
+def test_a_process_that_lacked_processor_time_says_so():
+    chain = visited(Pace(100), 5)
+    chain.cpu, chain.wall = 0.7e-3, 1_000_000
+    assert chain.share(1, Pace(0)) == pytest.approx(0.7)
+    assert chain.share(2, Pace(0)) == 1.0
+
+
+def test_a_chain_that_is_always_disturbed_is_given_up():
+    chain = visits.Visited(2, lambda: None)
+    visits.visit_in_turns([chain], 12, Pace(200), random.Random(0))
+    assert len(chain.disturbed) == visits._PATIENCE
+
+
+def test_a_long_chain_is_given_up_after_seconds():
+    chain = visits.Visited(2, lambda: time.sleep(0.02))
+    visits.visit_in_turns([chain], 12, Pace(200), random.Random(0))
+    assert visits._LEAST_RUNS <= len(chain.disturbed) < 20
+
+
+@pytest.mark.ort
+def test_what_the_runtime_refuses_is_reported_and_the_rest_goes_on():
+    models = [nothing(), nothing(), b"no model", nothing()]
+    weights = [[], [], [], []]
+    found = {
+        index: runs
+        for index, runs, _ in visits.chains(models, weights, [1] * 4, threads=1, runs=4, seed=0)
+    }
+    assert found[2] == []
+    assert len(found[3]) >= 2
+    assert json.dumps(found)
