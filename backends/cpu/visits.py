@@ -23,7 +23,7 @@ _WAKE_UP_S = 0.2  # of work before the first timed run of a process
 _OUTER_RUNS = 200  # of a session that does nothing: what a call costs
 _LEAST_RUNS = 5
 _LEAST_VISITS = 2  # that must have been left alone, if only they are to count
-_PACE_S = 3.0  # over which the pace is told
+_PACE_S = 1.0  # over which the pace is told
 _UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and more
 # Chains that are visited in turns, and the bytes that they may hold.
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
