@@ -25,9 +25,11 @@ _LEAST_RUNS = 5
 _LEAST_VISITS = 2  # that must have been left alone, if only they are to count
 _PACE_S = 1.0  # over which the pace is told
 _UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and more
-# Chains that are visited in turns, and the bytes that they may hold.
+# Chains that are visited in turns, and the bytes that they may hold. With threads it is one chain
+# at a time: the threads of all open sessions spin, and look like neighbours to the pacemaker.
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
+_SHARE = 3  # with threads, of so many visits one counts, the fastest
 _PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 
 
@@ -55,10 +57,19 @@ def chains(
     yield [1, pace.told, 1.0]
     rng = random.Random(seed)
     order = iter(rng.sample(range(2, len(models)), len(models) - 2))
-    while together := _opened(order, models, weights, lambda: session_options(wanted, threads)):
-        visit_in_turns([c for c in together if c.call], runs, pace, rng)
+    most = _TOGETHER if threads == 1 else 1
+    while together := _opened(
+        order, models, weights, lambda: session_options(wanted, threads), most
+    ):
+        some = [c for c in together if c.call]
+        if threads == 1:
+            visit_in_turns(some, runs, pace, rng)
+        else:
+            visit_in_turns(some, _SHARE * runs, None, rng)
         for chain in together:
-            times = [max(1, round((t - once) / copies[chain.index])) for t in chain.counted()]
+            found = chain.counted() if threads == 1 else sorted(chain.counted())[:runs]
+            times = [max(1, round((t - once) / copies[chain.index])) for t in found]
+            chain.call = None  # ends its session, and the threads of that
             yield [chain.index, times, chain.share(threads, pace)]
 
 
@@ -101,15 +112,19 @@ class Visited:
         self.disturbed: list[int] = []
         self.beats: list[int] = []
 
-    def visit(self, pace: Pacemaker) -> None:
-        """The first run of a visit finds the caches as others left them and does not count."""
+    def visit(self, pace: Pacemaker | None) -> None:
+        """The first run of a visit finds the caches as others left them and does not count.
+
+        Without a pacemaker every visit passes for undisturbed.
+        """
         assert self.call is not None
         self.call()
         start = time.process_time()
         times = [timed(self.call) for _ in range(_RUNS_A_VISIT)]
         self.cpu, self.wall = self.cpu + time.process_time() - start, self.wall + sum(times)
-        self.beats.append(pace.beat())
-        alone = self.beats[-1] <= _UNDISTURBED * pace.usual
+        if pace is not None:
+            self.beats.append(pace.beat())
+        alone = pace is None or self.beats[-1] <= _UNDISTURBED * pace.usual
         (self.undisturbed if alone else self.disturbed).append(min(times))
 
     def done(self, runs: int) -> bool:
@@ -139,6 +154,7 @@ def _opened(
     models: list[bytes],
     weights: list[Any],
     options: Callable[[], ort.SessionOptions],
+    most: int,
 ) -> list[Visited]:
     """The next chains that fit in memory together, warmed up."""
     found: list[Visited] = []
@@ -154,7 +170,7 @@ def _opened(
             call = None
         found.append(Visited(index, call))
         held += len(models[index]) + sum(_bytes(kind, shape) for _, kind, shape in weights[index])
-        if len(found) >= _TOGETHER or held > _TOGETHER_BYTES:
+        if len(found) >= most or held > _TOGETHER_BYTES:
             break
     return found
 
@@ -163,7 +179,9 @@ def _bytes(kind: str, shape: list[int]) -> int:
     return int(np.dtype(kind).itemsize * np.prod(shape))
 
 
-def visit_in_turns(left: list[Visited], runs: int, pace: Pacemaker, rng: random.Random) -> None:
+def visit_in_turns(
+    left: list[Visited], runs: int, pace: Pacemaker | None, rng: random.Random
+) -> None:
     """Until each has been left alone often enough, or is given up."""
     while left:
         for chain in rng.sample(left, len(left)):
