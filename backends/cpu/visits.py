@@ -29,7 +29,7 @@ _UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and mo
 # at a time: the threads of all open sessions spin, and look like neighbours to the pacemaker.
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
-_SHARE = 3  # with threads, of so many visits one counts, the fastest
+_SHARE = 2  # with threads, of so many visits one counts, the fastest
 _PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 
 
