@@ -6,7 +6,7 @@ precision or layout changes between two steps, boundary kernels are paid.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
 
@@ -150,30 +150,7 @@ class KernelGraph:
         form, shape = c.form(link.tensor), c.shape(link.tensor)
         if form in _FLOATS:
             return _from_floats(form, wanted, shape)
-        return self._from_integers(link, steps, wanted, c)
-
-    def _from_integers(
-        self, link: Link, steps: Sequence[Step], wanted: Sequence[Form], c: Configured
-    ) -> list[Kernel]:
-        """One transpose serves all readers, but every fp32 reader has a dequantisation of its own.
-
-        Between a convolution and an fp32 Add, onnxruntime transposes floats, and quantises them.
-        """
-        form, shape = c.form(link.tensor), c.shape(link.tensor)
-        conv = link.producer is not None and self.by_node[link.producer].op == "Conv"
-        floats = [w for w in wanted if w in _FLOATS]
-        adds = [s for s, w in zip(steps, wanted, strict=False) if s.op == "Add" and w is Form.PLAIN]
-        adds = [s for s in adds if any(c.form(t) in _FLOATS for t in s.inputs)]
-        wrapped = len(adds) if conv and form is Form.LAST else 0
-        found = []
-        if form is Form.LAST and (Form.ROWS in wanted or len(floats) > wrapped):
-            found.append(_transpose(shape, _TO_FIRST))
-        if form is Form.ROWS and Form.LAST in wanted:
-            found.append(_transpose(shape, _TO_LAST))
-        found += [Kernel("DequantizeLinear", "int8", (shape,), shape) for _ in floats]
-        found += [k for _ in range(wrapped) for k in _wrapped(shape)]
-        blocked = [w for w in wanted if w is Form.BLOCKED]
-        return found + [Kernel("ReorderInput", "fp32", (shape,), shape) for _ in blocked]
+        return _from_integers(form, wanted, shape)
 
     def _attributes(
         self, step: Step, shapes: tuple[Shape, ...], output: Shape
@@ -207,23 +184,27 @@ def _from_floats(form: Form, wanted: list[Form], shape: Shape) -> list[Kernel]:
     return found
 
 
-def _wrapped(shape: Shape) -> list[Kernel]:
-    """What stands for a transpose of integers that are read as floats."""
-    return [
-        _transpose(shape, _TO_FIRST, "fp32"),
-        Kernel("QuantizeLinear", "int8", (shape,), shape),
-        Kernel("DequantizeLinear", "int8", (shape,), shape),
-    ]
+def _from_integers(form: Form, wanted: list[Form], shape: Shape) -> list[Kernel]:
+    """One transpose serves all readers, but every fp32 reader has a dequantisation of its own."""
+    found = []
+    if form is Form.LAST and set(wanted) - {Form.LAST}:
+        found.append(_transpose(shape, _TO_FIRST))
+    if form is Form.ROWS and Form.LAST in wanted:
+        found.append(_transpose(shape, _TO_LAST))
+    floats = [w for w in wanted if w in _FLOATS]
+    found += [Kernel("DequantizeLinear", "int8", (shape,), shape) for _ in floats]
+    blocked = [w for w in wanted if w is Form.BLOCKED]
+    return found + [Kernel("ReorderInput", "fp32", (shape,), shape) for _ in blocked]
 
 
-def _transpose(shape: Shape, order: tuple[int, ...], precision: str = "int8") -> Kernel:
+def _transpose(shape: Shape, order: tuple[int, ...]) -> Kernel:
     """Between channels first and last; `shape` has them first."""
     if order == _TO_LAST:
         before, after = shape, tuple(shape[i] for i in _TO_LAST)
     else:
         before, after = tuple(shape[i] for i in _TO_LAST), shape
     text = json.dumps(order, separators=(",", ":"))
-    return Kernel("Transpose", precision, (before,), after, (("perm", text),))
+    return Kernel("Transpose", "int8", (before,), after, (("perm", text),))
 
 
 def _pads(value: list[int], before: Shape, after: Shape) -> list[int]:
