@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How well few measured rows price every width: a dozen kernels against fully measured grids.
 
-    python tools/bench_grid.py --work DIR [--threads 1] [--most 96] [--target cpu]
+    python tools/bench_grid.py --work DIR [--only TEXT] [--plot PNG] [--threads 1] [--most 96]
+                               [--target cpu]
 
 Every channel count from 4 to `--most` of one kernel at a time is measured, but what is predicted
 comes from the rows alone that `hwprune profile` would have asked for, and from the sweeps that tell
@@ -17,10 +18,11 @@ import numpy as np
 
 from hwprune.backend import Backend, Kernel, Layouts
 from hwprune.latency.families import Families
-from hwprune.latency.sweeps import conv, sweep, sweepable, teeth_of
+from hwprune.latency.sweeps import conv
 from hwprune.latency.table import LatencyTable
 from hwprune.registry import get_backend
-from hwprune.stages.profiling import Rows
+from hwprune.report.plots import Staircase, staircase_figure, write_png
+from hwprune.stages.profiling import Rows, learn
 from hwprune.testing.kernels import named
 
 LEAST, DOUBTFUL = 4, 4  # channels; members measured on top of a family's grid
@@ -32,37 +34,53 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     backend = get_backend(options.target)
     errors: list[float] = []
-    print("| kernel | grid | rows | sweep rows | s | median % | 95 % | worst % |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    curves: list[Staircase] = []
+    print("| kernel | grid | rows | s | median % | 95 % | worst % |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     with LatencyTable(options.work / "latency.db", backend.identity(), options.threads) as table:
         for name, members in grids(backend.capabilities().layouts, options.most):
-            errors += judged(name, members, table, backend)
-    print(f"| all | | | | | {summary(errors)} |")
+            if options.only in name:
+                curve, missed = judged(name, members, table, backend)
+                curves.append(curve)
+                errors += missed
+    print(f"| all | | | | {summary(errors)} |")
+    if options.plot:
+        write_png(staircase_figure(curves), options.plot)
 
 
-def judged(name: str, members: list[Kernel], table: LatencyTable, backend: Backend) -> list[float]:
-    """Relative errors of all members that have no row in the prediction; prints a line."""
+def judged(
+    name: str, members: list[Kernel], table: LatencyTable, backend: Backend
+) -> tuple[Staircase, list[float]]:
+    """What was measured and predicted, and the relative errors of all members that have no row in
+    the prediction; prints a line.
+    """
     families = Families()
     families.add(name, members)
-    begin, layouts = time.monotonic(), backend.capabilities().layouts
+    begin = time.monotonic()
     rows = Rows(table, backend, lambda *_: None)
-    sweeps = {c: sweep(c, layouts) for c in sweepable(c for f in families for c in f.classes)}
-    teeth = teeth_of(sweeps, rows.of([k for kernels in sweeps.values() for k in kernels.values()]))
-    swept = rows.measured
-    known = rows.of(families.wanted())
-    families.load(known, teeth)
-    known |= rows.of(families.doubtful(DOUBTFUL))
+    known, teeth = learn(families, backend.capabilities().layouts, rows, DOUBTFUL, sweeping=True)
     families.load(known, teeth)
     seconds = time.monotonic() - begin
     truth = rows.of(members)
-    errors = []
-    for family in families:
-        left = [k for k in family.members if k not in known]
-        guesses = family.predict(left)[0] if left else []
-        errors += [abs(ns / truth[k] - 1) for k, ns in zip(left, guesses)]
-    cells = f"{len(members)} | {len(known)} | {swept} | {seconds:.0f} | {summary(errors)}"
+    guesses = [predicted(families, name, k) for k in members]
+    errors = [abs(ns / truth[k] - 1) for k, (ns, _) in zip(members, guesses) if k not in known]
+    cells = f"{len(members)} | {len(known)} | {seconds:.0f} | {summary(errors)}"
     print(f"| {name} | {cells} |", flush=True)
-    return errors
+    return staircase(name, {c: truth[k] for c, k in enumerate(members, LEAST)}, guesses), errors
+
+
+def predicted(families: Families, name: str, kernel: Kernel) -> tuple[float, float]:
+    """Nanoseconds and their relative standard deviation."""
+    family = families.of(name, kernel)
+    assert family is not None
+    ns, spread = family.predict([kernel])
+    return float(ns[0]), float(spread[0])
+
+
+def staircase(name: str, truth: dict[int, float], guesses: list[tuple[float, float]]) -> Staircase:
+    low, high = ([ns * (1 + sign * 2 * d) for ns, d in guesses] for sign in (-1, 1))
+    line = [ns for ns, _ in guesses]
+    return Staircase(name, "channels", list(truth), truth, line, low, high)
 
 
 def summary(errors: list[float]) -> str:
@@ -101,6 +119,8 @@ def _elementwise(op: str, precision: str, inputs: int, shape: tuple[int, ...]) -
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="where the table is kept")
+    parser.add_argument("--only", default="", help="kernels whose name holds this text")
+    parser.add_argument("--plot", type=Path, help="a picture of all grids measured")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most", type=int, default=96)
     parser.add_argument("--target", default="cpu")

@@ -43,9 +43,24 @@ def bound_call_of(session: ort.InferenceSession) -> Callable[[], Any]:
     return lambda: session.run_with_iobinding(binding)
 
 
-def session_options(wanted: dict[str, Any], threads: int) -> ort.SessionOptions:
-    """As the target is set up; what is not said is onnxruntime's default."""
+def share_threads(wanted: dict[str, Any], threads: int) -> bool:
+    """Makes a pool of threads for all sessions that are opened from now on, where each with threads
+    of its own would take cores from the others: idle threads spin for some 50 ms.
+    """
+    shared = threads > 1 and bool(wanted.get("spinning", True))
+    if shared:
+        ort.set_global_thread_pool_sizes(threads, 1)
+    return shared
+
+
+def session_options(
+    wanted: dict[str, Any], threads: int, shared: bool = False
+) -> ort.SessionOptions:
+    """As the target is set up, or with `shared` threads; what is not said is onnxruntime's
+    default.
+    """
     options = ort.SessionOptions()
+    options.use_per_session_threads = not shared
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -68,14 +83,24 @@ def open_session(
     return session
 
 
+def size_of(session: ort.InferenceSession) -> int:
+    """Bytes of its weights, and of an input of every kind that it reads."""
+    shapes = [(numpy_type(i.type), _shape(i)) for i in session.get_inputs()]
+    shapes += [(numpy_type(v.data_type()), v.shape()) for v in session.hwprune_weights]
+    return sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in shapes)
+
+
 def feeds_of(session: ort.InferenceSession) -> dict[str, Any]:
     """An input of the right type and shape for each one the session has."""
     return {
-        i.name: ort.OrtValue.ortvalue_from_numpy(
-            made_up(numpy_type(i.type), [n if isinstance(n, int) else 1 for n in i.shape])
-        )
+        i.name: ort.OrtValue.ortvalue_from_numpy(made_up(numpy_type(i.type), _shape(i)))
         for i in session.get_inputs()
     }
+
+
+def _shape(given: Any) -> list[int]:
+    """Of an input; what it leaves open is 1."""
+    return [n if isinstance(n, int) else 1 for n in given.shape]
 
 
 def made_up(kind: str, shape: list[int]) -> Any:

@@ -15,6 +15,8 @@ from hwprune.backends.cpu.sessions import (
     call_of,
     open_session,
     session_options,
+    share_threads,
+    size_of,
     timed,
 )
 
@@ -25,11 +27,12 @@ _LEAST_RUNS = 5
 _LEAST_VISITS = 2  # that must have been left alone, if only they are to count
 _PACE_S = 1.0  # over which the pace is told
 _UNDISTURBED = 1.2  # times the pace: caches make it 1.1, a neighbour 1.5 and more
-# Chains that are visited in turns, and the bytes that they may hold. With threads it is one chain
-# at a time: the threads of all open sessions spin, and look like neighbours to the pacemaker.
+# Chains that are visited in turns, and the bytes that they may hold. What threads cost depends on
+# where the cores are that a virtual machine has right now, which changes within seconds, and the
+# pacemaker cannot tell (spinning threads look like neighbours): more chains see the same seconds.
+_TOGETHER_WITH_THREADS = 256
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
-_SHARE = 2  # with threads, of so many visits one counts, the fastest
 _PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 
 
@@ -50,26 +53,25 @@ def chains(
     which takes `pace_ns` where nobody disturbs it; without that it is told from its beats.
     """
     wanted = dict(options or {}, graph="disable")
-    nothing = open_session(models[0], session_options(wanted, threads), [])
+    shared = share_threads(wanted, threads)
+
+    def setup() -> ort.SessionOptions:
+        return session_options(wanted, threads, shared)
+
+    nothing = open_session(models[0], setup(), [])
     yield [0, _outer(call_of(nothing)), 1.0]
     once = float(np.percentile(_outer(bound_call_of(nothing)), 20))
-    pace = Pacemaker(open_session(models[1], session_options(wanted, 1), weights[1]), pace_ns)
+    pace = Pacemaker(open_session(models[1], setup(), weights[1]), pace_ns)
     yield [1, pace.told, 1.0]
     rng = random.Random(seed)
     order = iter(rng.sample(range(2, len(models)), len(models) - 2))
-    most = _TOGETHER if threads == 1 else 1
-    while together := _opened(
-        order, models, weights, lambda: session_options(wanted, threads), most
-    ):
+    most = _TOGETHER if threads == 1 else _TOGETHER_WITH_THREADS
+    while together := _opened(order, models, weights, setup, most):
         some = [c for c in together if c.call]
-        if threads == 1:
-            visit_in_turns(some, runs, pace, rng)
-        else:
-            visit_in_turns(some, _SHARE * runs, None, rng)
+        visit_in_turns(some, runs, pace if threads == 1 else None, rng)
         for chain in together:
-            found = chain.counted() if threads == 1 else sorted(chain.counted())[:runs]
-            times = [max(1, round((t - once) / copies[chain.index])) for t in found]
-            chain.call = None  # ends its session, and the threads of that
+            times = [max(1, round((t - once) / copies[chain.index])) for t in chain.counted()]
+            chain.call = None  # ends its session
             yield [chain.index, times, chain.share(threads, pace)]
 
 
@@ -162,21 +164,18 @@ def _opened(
     for index in order:
         call = None
         try:
-            call = bound_call_of(open_session(models[index], options(), weights[index]))
+            session = open_session(models[index], options(), weights[index])
+            call = bound_call_of(session)
             for _ in range(_WARM_UP):
                 call()
+            held += len(models[index]) + size_of(session)
         except Exception as error:
             print(error, file=sys.stderr)
             call = None
         found.append(Visited(index, call))
-        held += len(models[index]) + sum(_bytes(kind, shape) for _, kind, shape in weights[index])
         if len(found) >= most or held > _TOGETHER_BYTES:
             break
     return found
-
-
-def _bytes(kind: str, shape: list[int]) -> int:
-    return int(np.dtype(kind).itemsize * np.prod(shape))
 
 
 def visit_in_turns(

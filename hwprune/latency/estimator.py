@@ -86,17 +86,9 @@ class Estimator:
                 part.name, (k for found in part.emitted.values() for ks in found for k in ks)
             )
 
-    def classes(self) -> set[Class]:
-        """What the kernels of this network share their patterns of teeth with."""
-        return {c for family in self.families for c in family.classes}
-
     def wanted(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
         """The kernels whose measured rows price the whole space."""
         return list(dict.fromkeys([RUN, *self.families.wanted(teeth)]))
-
-    def doubtful(self, most: int) -> list[Kernel]:
-        """Members whose prices are the least certain, in nanoseconds: what to measure next."""
-        return self.families.doubtful(most)
 
     def load(
         self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth] | None = None

@@ -34,8 +34,8 @@ def fill(
     kernels: Sequence[Kernel],
     runs: int = 30,
     processes: int = 3,
-    progress: Report | None = None,
     retries: int = RETRIES,
+    progress: Report | None = None,
 ) -> Filled:
     """Measures the kernels that have no row, or one that fewer processes have seen.
 
@@ -50,15 +50,15 @@ def fill(
         kernels: What is wanted; known ones and repetitions cost nothing.
         runs: Timed runs per kernel and process.
         processes: Processes per kernel.
-        progress: Called after each measurement.
         retries: More processes for a row in doubt.
+        progress: Called after each measurement.
 
     Raises:
         BackendError: The target failed.
         StoreError: The table cannot be written, or another process measures for too long.
     """
     begin = time.time()
-    filler = _Filler(table, backend, runs, processes, progress or (lambda *_: None), retries)
+    filler = _Filler(table, backend, runs, processes, retries, progress or (lambda *_: None))
     wanted = list(dict.fromkeys(kernels))
     with _alone(table, filler.waits):
         filler.keep_pace()
@@ -76,12 +76,11 @@ class _Filler:
         backend: Backend,
         runs: int,
         processes: int,
-        progress: Report,
         retries: int,
+        progress: Report,
     ) -> None:
-        self._retries = retries
         self._table, self._backend, self._progress = table, backend, progress
-        self._runs, self._processes = runs, processes
+        self._runs, self._processes, self._retries = runs, processes, retries
         self._done = self._discarded = 0
 
     def waits(self, holder: str) -> None:

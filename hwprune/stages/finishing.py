@@ -108,7 +108,7 @@ def make_report(
     if budget.ratio is not None:  # the clock may have moved since the search; the ratio has not
         moved = checked.comparison.original.p50 / profile.original.quiet
         calibration = replace(calibration, factor=calibration.factor * moved)
-    predicted = profile.estimator.latency_ns(c, calibration)
+    predicted = run.predicted_ns(c, calibration)
     layers = profile.estimator.layer_ns(c, calibration)
     original = checked.comparison.original
     limit_ms = budget.resolve_ns(original.at(job.options.percentile)) / 1e6

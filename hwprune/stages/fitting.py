@@ -99,7 +99,7 @@ def _first_look(run: Run, losses: Losses) -> Calibration:
     problem = losses.problem(run.profile, calibration)
     c = run.profile.configuration(Decoder(problem).decode(planned_ns(run)).assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
-    predicted = run.profile.estimator.latency_ns(c, calibration)
+    predicted = run.predicted_ns(c, calibration)
     return corrected(calibration, predicted, run.expected_ns(comparison))
 
 
@@ -150,7 +150,7 @@ def one_round(
             break
         c = run.profile.configuration(assignment)
         plan = losses.plan(run.job, c)
-        predicted = run.profile.estimator.latency_ns(c, calibration)
+        predicted = run.predicted_ns(c, calibration)
         comparison = time_plan(run, plan)
         timed.append(Fit(plan, assignment, loss, result, calibration, predicted, comparison))
         if run.used(comparison) <= _MOST_USE:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import onnx_graphsurgeon as gs
 
-from hwprune.backend import Backend, Capabilities, Kernel, Layouts
+from hwprune.backend import RUN, Backend, Capabilities, Kernel, Layouts
 from hwprune.graph.channels import Coupling
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimator import Estimator
-from hwprune.latency.families import Class
+from hwprune.latency.families import Class, Families
 from hwprune.latency.fill import Report, fill
 from hwprune.latency.gates import RETRIES
 from hwprune.latency.kernels import KernelGraph
@@ -20,6 +20,7 @@ from hwprune.latency.space import SearchSpace, build_space
 from hwprune.latency.steps import Steps, find_step
 from hwprune.latency.sweeps import sweep, sweepable, teeth_of
 from hwprune.latency.table import LatencyTable
+from hwprune.latency.teeth import Teeth
 from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
@@ -30,11 +31,8 @@ from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
-_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES = (
-    6,
-    2,
-    1,
-)  # of a compile run: the closed loop looks at what matters
+_QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
+_QUICK_RETRIES = 1  # with one thread: with more, processes differ by where their cores are
 _DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
@@ -70,6 +68,7 @@ class Subject:
 class Profile:
     """What is known about time before any search."""
 
+    subject: Subject
     estimator: Estimator
     space: SearchSpace
     steps: Steps
@@ -81,6 +80,15 @@ class Profile:
     def configuration(self, assignment: Mapping[str, int]) -> Configuration:
         """What an assignment of the space's variables stands for, as the runtime would run it."""
         return self.estimator.network.settled(self.space.configuration(assignment))
+
+    def learn(self, c: Configuration) -> None:
+        """Measures the kernels of `c` that are unlike any that the space's tables hold: from afar,
+        layouts may come out as no neighbours would have them.
+        """
+        if new := self.estimator.unknown(c):
+            with self.subject.table() as table:
+                rows = Rows(table, self.subject.backend, lambda *_: None, quick=True)
+                self.estimator.add_rows(rows.of(list(dict.fromkeys(new))))
 
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
@@ -105,7 +113,7 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         notes = rows.notes
     stage.update(1, "timing whole plans")
     calibration, original = _calibrated(subject, estimator, plans, checkpoints)
-    return Profile(estimator, space, steps, calibration, original, rows.measured, notes)
+    return Profile(subject, estimator, space, steps, calibration, original, rows.measured, notes)
 
 
 def reporting(stage: Stage) -> Report:
@@ -130,15 +138,16 @@ class Rows:
 
     def of(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of every one of the kernels."""
-        how = (_QUICK_RUNS, _QUICK_PROCESSES) if self._quick else (_RUNS, _PROCESSES)
-        retries = _QUICK_RETRIES if self._quick else RETRIES
+        how = (_RUNS, _PROCESSES, RETRIES)
+        if self._quick:
+            how = (_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES if self._table.threads == 1 else 0)
         before = self._done
 
         def report(done: int, total: int, text: str) -> None:
             self._done = before + done
             self._report(self._done, before + total, text)
 
-        found = fill(self._table, self._backend, kernels, *how, report, retries)
+        found = fill(self._table, self._backend, kernels, *how, report)
         self.measured += found.measured
         self.unsteady += found.unsteady
         return self._table.get_many(kernels)
@@ -154,18 +163,32 @@ class Rows:
 
 
 def priced(estimator: Estimator, layouts: Layouts, rows: Rows, sweeping: bool = False) -> Estimator:
-    """`estimator` with all it needs: grids of its families, then the members whose prices are the
-    least certain. With `sweeping` the steps of all its kernels are measured, too, which widths off
-    the steps are priced by; else those that are known are used.
-    """
-    sweeps = {c: sweep(c, layouts) for c in sweepable(estimator.classes())}
-    look = rows.of if sweeping else rows.known
-    teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
-    known = rows.of(estimator.wanted(teeth))
-    estimator.load(known, teeth)
-    known |= rows.of(estimator.doubtful(_DOUBTFUL))
+    """`estimator` with all it needs; see `learn`."""
+    known, teeth = learn(estimator.families, layouts, rows, _DOUBTFUL, sweeping, [RUN])
     estimator.load(known, teeth)
     return estimator
+
+
+def learn(
+    families: Families,
+    layouts: Layouts,
+    rows: Rows,
+    doubtful: int,
+    sweeping: bool,
+    others: Sequence[Kernel] = (),
+) -> tuple[dict[Kernel, float], dict[Class, Teeth]]:
+    """The rows that price `families`: their grids, then the `doubtful` members whose prices are the
+    least certain; and the rows of `others`.
+
+    With `sweeping` the steps of all their kernels are measured, too, which widths off the steps are
+    priced by; else those that are known are used.
+    """
+    sweeps = {c: sweep(c, layouts) for c in sweepable(families.classes())}
+    look = rows.of if sweeping else rows.known
+    teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
+    known = rows.of([*others, *families.wanted(teeth)])
+    families.load(known, teeth)
+    return known | rows.of(families.doubtful(doubtful)), teeth
 
 
 def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:

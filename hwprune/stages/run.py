@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwprune.latency.calibrate import Calibration
+from hwprune.plan import Configuration
 from hwprune.progress import Progress
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.profiling import Profile
@@ -29,6 +31,11 @@ class Run:
     def work(self) -> Path:
         """The run folder."""
         return self.checkpoints.folder
+
+    def predicted_ns(self, c: Configuration, calibration: Calibration) -> float:
+        """What the table says of any configuration, after measuring what it does not know yet."""
+        self.profile.learn(c)
+        return self.profile.estimator.latency_ns(c, calibration)
 
     def expected_ns(self, comparison: Comparison) -> float:
         """A candidate's p50 at the speed of the profile: the more careful of two figures.

@@ -60,4 +60,4 @@ def test_int8_and_mixed_plans_run_nearly_what_is_foreseen(network, share, tmp_pa
     pairs = [compared(network, plan(network[1], share, seed), tmp_path) for seed in range(4)]
     common = sum((real & foreseen).total() for real, foreseen in pairs)
     most = sum(max(real.total(), foreseen.total()) for real, foreseen in pairs)
-    assert common / most > 0.75
+    assert common / most > 0.85

@@ -1,0 +1,64 @@
+"""What profiling leaves for later is measured when it is needed."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hwprune.backends.null.backend import NullBackend
+from hwprune.backends.null.rules import kernel_ns
+from hwprune.models.densenet import densenet40
+
+from hwprune.backend import Capabilities
+from hwprune.frontend.module import graph_from_module
+from hwprune.graph.coupling import couple
+from hwprune.latency.calibrate import Calibration
+from hwprune.latency.estimator import Estimator
+from hwprune.latency.space import build_space
+from hwprune.latency.steps import Steps
+from hwprune.plan import Configuration
+from hwprune.registry import get_backend
+from hwprune.stages.profiling import Profile, Rows, Subject, priced
+from hwprune.stages.timing import Timing
+from hwprune.stages.trial_plans import drawn
+
+
+class Blocked(NullBackend):
+    """Kernels in the layouts of onnxruntime, timed by rule."""
+
+    def capabilities(self) -> Capabilities:
+        """Its."""
+        return get_backend("cpu").capabilities()
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    """Of a network whose tables take other layouts for granted than its plans have."""
+    monkeypatch.setenv("HWPRUNE_CACHE", str(tmp_path))
+    graph = graph_from_module(densenet40().eval(), (torch.zeros(1, 3, 32, 32),))
+    backend = Blocked()
+    able = backend.capabilities()
+    subject = Subject(backend, able, 1, graph, graph, couple(graph))
+    network = subject.network()
+    space = build_space(network, 8, 16)
+    with subject.table() as table:
+        rows = Rows(table, backend, lambda *_: None)
+        estimator = priced(Estimator(network, space), able.layouts, rows)
+    timing = Timing(1.0, 1.0, 1.0, 1.0, 0.0, 1.0)
+    return Profile(subject, estimator, space, Steps({}), Calibration(), timing, 0)
+
+
+def plan_with_unknown_kernels(profile: Profile) -> Configuration:
+    rng = random.Random(0)
+    plans = (drawn(profile.space, rng) for _ in range(20))
+    return next(c for c in plans if profile.estimator.unknown(c))
+
+
+def test_kernels_that_no_table_holds_are_measured_when_a_plan_runs_them(profile: Profile) -> None:
+    c, estimator = plan_with_unknown_kernels(profile), profile.estimator
+    with pytest.raises(KeyError):
+        estimator.latency_ns(c, Calibration())
+    profile.learn(c)
+    assert not estimator.unknown(c)
+    by_rule = sum(kernel_ns(k) for k in estimator.kernels(c))
+    assert estimator.latency_ns(c, Calibration()) == pytest.approx(by_rule, rel=0.05)
