@@ -61,7 +61,7 @@ def judged(
     known, teeth = learn(families, backend.capabilities().layouts, rows, DOUBTFUL, sweeping=True)
     families.load(known, teeth)
     seconds = time.monotonic() - begin
-    truth = rows.of(members)
+    truth = rows.mended(members)
     guesses = [predicted(families, name, k) for k in members]
     errors = [abs(ns / truth[k] - 1) for k, (ns, _) in zip(members, guesses) if k not in known]
     cells = f"{len(members)} | {len(known)} | {seconds:.0f} | {summary(errors)}"
@@ -97,9 +97,12 @@ def grids(layouts: Layouts, most: int) -> Iterator[Grid]:
         yield f"Conv 1x1 {p}, out", [conv(p, 64, n, 1, layouts, size=28) for n in counts]
         yield f"Conv depthwise {p}", [conv(p, n, n, 3, layouts, n, size=28) for n in counts]
         yield f"Gemm {p}, out", [_gemm(p, 192, n) for n in counts]
-        yield f"Add {p}", [_elementwise("Add", p, 2, (1, n, 28, 28)) for n in counts]
+        yield f"Add {p}", [_elementwise("Add", p, 2, (1, n, 14, 14)) for n in counts]
     yield "MatMul fp32, in", [_product(n, 64) for n in counts]
-    yield "Softmax fp32", [_elementwise("Softmax", "fp32", 1, (1, 4, 64, n)) for n in counts]
+    yield (
+        "Softmax fp32, heads",
+        [_elementwise("Softmax", "fp32", 1, (1, n, 50, 50)) for n in counts],
+    )
 
 
 def _gemm(precision: str, inputs: int, outputs: int) -> Kernel:

@@ -54,7 +54,7 @@ class CpuBackend:
         return None
 
     def default_threads(self) -> int:
-        """One per physical core a process may use there, as onnxruntime does."""
+        """One per physical core a process may use there, as onnxruntime does, within its quota."""
         return int(self._about["cores"])
 
     def identity(self) -> Identity:

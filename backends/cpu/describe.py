@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
         "runtime": runtime(),
         "identity": facts.identity(),
         "conditions": facts.conditions(),
-        "cores": facts.physical_cores(),
+        "cores": facts.usable_cores(),
         "vnni": facts.has_vnni(),
     }
 

@@ -156,6 +156,13 @@ def quota_cpus(root: Path = ROOT) -> str:
     return min((q for q in map(_quota, _cgroups(root)) if q), key=float, default="none")
 
 
+def usable_cores(root: Path = ROOT) -> int:
+    """Physical cores that the container's quota can feed, one at least."""
+    quota = quota_cpus(root)
+    known = quota not in ("none", UNKNOWN)
+    return max(1, min(physical_cores(root), int(float(quota)))) if known else physical_cores(root)
+
+
 def power(root: Path = ROOT) -> str:
     """What feeds it, "mains" or "battery"; machines without a battery do not tell."""
     supplies = [

@@ -15,8 +15,10 @@ from hwprune.backend import Kernel
 from hwprune.latency.response import ROW_NOISE, Response, fit
 from hwprune.latency.teeth import Teeth
 
-_POINTS = {1: 6, 2: 4, 3: 3}  # measured values per varying count, by how many vary
+_POINTS = {1: 8, 2: 4, 3: 3}  # measured values per varying count, by how many vary
 _ENOUGH = 4  # rows on a path of its own for its response not to be told from the others
+_HEIGHTS = (0.0, 0.25, 0.4, 0.55, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)  # tried, times a sweep's
+_SUITS = 0.7  # of the square deviation of a sweep's own, for another height to be believed
 _VARYING = ("group", "hidden_size")
 
 Array = NDArray[np.float64]
@@ -75,12 +77,36 @@ class Family:
             example = next(iter(self.members))
             raise ValueError(f"no member of the family of {example.key()} was measured")
         self._teeth = [teeth.get(c, Teeth()) for c in self.classes]
+        for column in range(len(self._teeth)):
+            self._suit(column)
+        self._responses = self._fitted()
+
+    def _suit(self, column: int) -> None:
+        """Makes the teeth of a count as high as the rows say: what a rest costs need not grow with
+        the other counts, and the sweep that tells the teeth has others.
+        """
+        given = self._teeth[column]
+        usual = best = self._misfit()
+        for height in _HEIGHTS:
+            self._teeth[column] = given.scaled(height)
+            if self._teeth[column] == given:
+                break
+            if (found := self._misfit()) < min(best, _SUITS * usual):
+                best, suited = found, self._teeth[column]
+        self._teeth[column] = given if best == usual else suited
+
+    def _misfit(self) -> float:
+        """Square deviation of the rows from the responses fitted to them."""
+        return sum(r.sigma**2 * len(r.at) for r in self._fitted().values())
+
+    def _fitted(self) -> dict[bool, Response]:
+        """The response of members on the steps, and that of slow ones where they are many."""
         counts, slow, slowdown = self._worked(list(self._known))
         ns = np.array(list(self._known.values()))
         apart = min(slow.sum(), (~slow).sum()) >= _ENOUGH
         if not apart:
             slow, ns = np.zeros(len(ns), bool), ns / slowdown
-        self._responses = {s: fit(counts[slow == s], ns[slow == s]) for s in {False, apart}}
+        return {s: fit(counts[slow == s], ns[slow == s]) for s in {False, apart}}
 
     def predict(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
         """Nanoseconds and relative standard deviation; measured members are as measured."""

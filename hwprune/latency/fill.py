@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 from hwprune.backend import PACE, Backend, Kernel, Timed
 from hwprune.latency.canary import stale
@@ -19,15 +18,6 @@ _WAIT_S = 3600.0
 Report = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What `fill` did."""
-
-    measured: int  # rows
-    unsteady: int  # of these: their processes disagree, or had to share their cores
-    seconds: float
-
-
 def fill(
     table: LatencyTable,
     backend: Backend,
@@ -36,8 +26,9 @@ def fill(
     processes: int = 3,
     retries: int = RETRIES,
     progress: Report | None = None,
-) -> Filled:
-    """Measures the kernels that have no row, or one that fewer processes have seen.
+) -> int:
+    """Measures the kernels that have no row, or one that fewer processes have seen; how many these
+    were.
 
     What a process says about a kernel is stored at once, and a later call goes on from there. Rows
     whose processes disagree or did not get their cores are looked at by up to `retries` more.
@@ -63,8 +54,7 @@ def fill(
     with _alone(table, filler.waits):
         filler.keep_pace()
         filler.check(wanted, begin)
-        measured, unsteady = filler.fill(wanted)
-    return Filled(measured, unsteady, time.time() - begin)
+        return filler.fill(wanted)
 
 
 class _Filler:
@@ -107,8 +97,8 @@ class _Filler:
             self._table.note(why)
         self._table.checked = True
 
-    def fill(self, kernels: Sequence[Kernel]) -> tuple[int, int]:
-        """Number of rows that were missing, and of those of them that are unsteady now."""
+    def fill(self, kernels: Sequence[Kernel]) -> int:
+        """Number of rows that were missing."""
         missing = self._missing(kernels)
         if missing:
             self._table.begin(self._backend.conditions())
@@ -121,8 +111,7 @@ class _Filler:
             self._table.note(
                 f"{self._discarded} runs were discarded: the machine stood still for seconds"
             )
-        rows = self._table.rows(missing).values()
-        return len(missing), sum(not row.steady for row in rows)
+        return len(missing)
 
     def _stale(self, rows: Mapping[Kernel, Row]) -> str | None:
         self._progress(0, 1, "comparing earlier rows with the machine")

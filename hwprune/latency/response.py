@@ -28,6 +28,7 @@ class Response:
     solved: Array  # covariance^-1 @ residuals
     inverse: Array  # covariance^-1
     sigma: float
+    doubt: float  # by how much more than expected each point missed what the others say of it
     least: float  # nanoseconds: nothing is believed to be faster
 
     def predict(self, points: Array) -> tuple[Array, Array]:
@@ -35,7 +36,7 @@ class Response:
         base = np.maximum(products(points) @ self.weights, self.least)
         near = self.sigma**2 * _likeness(octaves(points), self.at)
         left = self.sigma**2 - np.einsum("ij,jk,ik->i", near, self.inverse, near)
-        spread = np.sqrt(np.maximum(left, 0.0) + ROW_NOISE**2)
+        spread = self.doubt * np.sqrt(np.maximum(left, 0.0) + ROW_NOISE**2)
         return base * np.exp(near @ self.solved), spread
 
 
@@ -49,7 +50,10 @@ def fit(points: Array, ns: Array) -> Response:
     at = octaves(points)
     covariance = sigma**2 * _likeness(at, at) + ROW_NOISE**2 * np.eye(len(ns))
     inverse: Array = np.asarray(np.linalg.inv(covariance), np.float64)
-    return Response(weights, at, inverse @ missed, inverse, sigma, least)
+    solved = inverse @ missed
+    # Each point told by the others: Rasmussen and Williams 2006, eq. 5.12.
+    doubt = float(max(1.0, np.sqrt(np.mean(solved**2 / np.diag(inverse)))))
+    return Response(weights, at, solved, inverse, sigma, doubt, least)
 
 
 def products(points: Array) -> Array:

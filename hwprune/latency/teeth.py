@@ -12,7 +12,7 @@ channel counts, all else equal, speaks for is believed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 _PERIODS = (4, 8, 16, 32)
 _SLOW_PERIODS = (1, 4, 8, 16)
 _DOUBLINGS = 2  # of the step of a fast path, to the longest period of its staircase
-_HIGHEST = 8.0  # teeth, in periods
-_BETTER, _NOISE = 0.85, 0.002  # of a simpler pattern's error, for another one to be believed
+_HIGHEST = 16.0  # teeth, in periods
+_SIGMAS, _NOISE = 2.0, 0.001  # by which the error must be less for a pattern to be believed
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -55,6 +55,12 @@ class Teeth:
         found: Bools = counts % self.period != 0
         return found
 
+    def scaled(self, by: float) -> "Teeth":
+        """Teeth `by` times as high; stairs stay what they are."""
+        stairs = self.heights == _whole(self.period)
+        heights = self.heights if stairs else tuple(by * h for h in self.heights)
+        return replace(self, heights=heights, slow_heights=tuple(by * h for h in self.slow_heights))
+
     def effective(self, counts: Array, slow: Bools) -> Array:
         """Channel counts as the hardware works on them, on the slow path where `slow`."""
         fast = _raised(counts, self.heights)
@@ -64,16 +70,24 @@ class Teeth:
 def fit_teeth(times: Mapping[int, float]) -> Teeth:
     """The pattern behind a sweep: nanoseconds by channel count, all else equal.
 
-    The simplest one that tells the times of a stretch left out nearly as well as any other does.
+    The simplest one that no other tells the times of a stretch left out clearly better than.
     """
     counts = np.array(sorted(times), float)
     ns = np.array([times[int(c)] for c in counts])
-    best, error = Teeth(), _left_out(counts, ns, _Shape(_stairs, Teeth()))
+    best, errors = Teeth(), _left_out(counts, ns, _Shape(_stairs, Teeth()))
     for shape in _shapes():
         found = _left_out(counts, ns, shape)
-        if found < _BETTER * error - _NOISE:
-            best, error = shape.fit(counts, ns, shape.teeth)[0], found
+        if found is not None and (errors is None or _clearly_less(found, errors)):
+            best, errors = shape.fit(counts, ns, shape.teeth)[0], found
     return best
+
+
+def _clearly_less(errors: Array, usual: Array) -> bool:
+    """Of errors at the same counts (nan: not told): by a few standard errors of the difference."""
+    gain = (usual - errors)[~np.isnan(usual - errors)]
+    if not len(gain):
+        return False
+    return bool(np.mean(gain) > _SIGMAS * np.std(gain) / np.sqrt(len(gain)) + _NOISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ def _shapes() -> Iterator[_Shape]:
     for step in _PERIODS:
         for period in (step << times for times in range(_DOUBLINGS + 1)):
             for slow in (p for p in _SLOW_PERIODS if p <= period):
-                yield _Shape(_paths, Teeth(period, _whole(period), step, _whole(slow)))
+                yield _Shape(_paths, Teeth(period, _whole(period), step, (0.0,) * slow))
     for period in _PERIODS:
         yield _Shape(_teeth, Teeth(period))
 
@@ -131,23 +145,22 @@ def _paths(counts: Array, ns: Array, shape: Teeth) -> _Fit:
 
 
 def _heights(counts: Array, ns: Array, period: int) -> tuple[float, ...]:
-    """Of a path of which no whole period is known: its last rest counts as a whole one."""
-    if period == 1:
-        return (0.0,)
+    """Of a path with an intercept of its own: the lowest rest counts for nothing, and one that the
+    sweep does not have for as much as the highest.
+    """
     rest = counts % period
-    rests = [r for r in range(1, period) if (rest == r).sum() > 1]
-    if not rests:
-        return _whole(period)
+    rests = [r for r in range(period) if (rest == r).sum() > 1]
+    if period == 1 or not rests:
+        return (0.0,) * period
     centred = [
         ((counts - np.mean(counts[rest == r]))[rest == r], (ns - np.mean(ns[rest == r]))[rest == r])
         for r in rests
     ]
     slope = sum(float(c @ n) for c, n in centred) / sum(float(c @ c) for c, _ in centred)
     levels = {r: float(np.mean((ns - slope * (counts - rest))[rest == r])) for r in rests}
-    top = levels[rests[-1]]
-    heights = {r: period + (level - top) / max(slope, 1e-9) for r, level in levels.items()}
-    limit = _HIGHEST * period
-    return (0.0, *(min(max(heights.get(r, period), 0.0), limit) for r in range(1, period)))
+    lowest, limit = min(levels.values()), _HIGHEST * period
+    heights = {r: min((x - lowest) / max(slope, 1e-9), limit) for r, x in levels.items()}
+    return tuple(heights.get(r, max(heights.values())) for r in range(period))
 
 
 def _teeth(counts: Array, ns: Array, shape: Teeth) -> _Fit:
@@ -173,19 +186,21 @@ def _line(counts: Array, ns: Array) -> Array:
     return np.asarray(np.polyfit(counts, ns, 1, w=1 / ns), np.float64)
 
 
-def _left_out(counts: Array, ns: Array, tried: _Shape) -> float:
-    """Mean relative error of what every other period of the sweep says about the rest."""
+def _left_out(counts: Array, ns: Array, tried: _Shape) -> Array | None:
+    """Relative errors of what every other period of the sweep says about the rest, nan where it
+    says nothing; None if it is too short to be halved.
+    """
     shape = tried.teeth
     odd = counts // max(shape.period, _PERIODS[0]) % 2 == 1
-    errors: list[Array] = []
+    errors: Array = np.full(len(counts), np.nan)
     for kept in (odd, ~odd):
         off = shape.slow(counts[kept])
         if np.sum(counts[kept] % shape.period == 0) < 2 or (shape.step > 1 and off.sum() < 2):
-            return float("inf")
+            return None
         _, guess = tried.fit(counts[kept], ns[kept], shape)
-        seen = np.isin(counts % shape.period, counts[kept] % shape.period)
-        errors.append(np.abs(guess(counts) / ns - 1)[~kept & seen])
-    return float(np.mean(np.minimum(np.concatenate(errors), 1.0)))
+        told = ~kept & np.isin(counts % shape.period, counts[kept] % shape.period)
+        errors[told] = np.minimum(np.abs(guess(counts) / ns - 1), 1.0)[told]
+    return errors
 
 
 def _raised(counts: Array, heights: tuple[float, ...]) -> Array:

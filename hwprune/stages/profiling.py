@@ -130,7 +130,8 @@ class Rows:
         self._table, self._backend, self._report = table, backend, report
         self._quick = quick
         self._done = 0  # measurements, in earlier calls
-        self.measured = self.unsteady = 0
+        self._asked: dict[Kernel, None] = {}
+        self.measured = 0
 
     def known(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
         """Nanoseconds of those that have a row already."""
@@ -141,25 +142,41 @@ class Rows:
         how = (_RUNS, _PROCESSES, RETRIES)
         if self._quick:
             how = (_QUICK_RUNS, _QUICK_PROCESSES, _QUICK_RETRIES if self._table.threads == 1 else 0)
+        self.measured += self._filled(kernels, *how)
+        return self.known(kernels)
+
+    def mended(self, kernels: Sequence[Kernel]) -> dict[Kernel, float]:
+        """As `of`, with another look at unsteady rows by as many processes as before: the machine
+        may have been busy for that minute only. A quick look at rows has no time for this.
+        """
+        found = self.of(kernels)
+        if self._quick:
+            return found
+        unsteady = [k for k, row in self._table.rows(kernels).items() if not row.steady]
+        self._filled(unsteady, _RUNS, _PROCESSES, _PROCESSES + 2 * RETRIES)
+        return self.known(kernels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know; to be asked while the table is open."""
+        rows = self._table.rows(self._asked).values()
+        unsteady = sum(not row.steady for row in rows)
+        if not unsteady:
+            return self._table.notes
+        why = "their processes disagree or had to share their cores"
+        return *self._table.notes, f"{unsteady} of {len(rows)} rows are unsteady: {why}"
+
+    def _filled(self, kernels: Sequence[Kernel], runs: int, processes: int, retries: int) -> int:
+        """How many had to be measured."""
         before = self._done
 
         def report(done: int, total: int, text: str) -> None:
             self._done = before + done
             self._report(self._done, before + total, text)
 
-        found = fill(self._table, self._backend, kernels, *how, report)
-        self.measured += found.measured
-        self.unsteady += found.unsteady
-        return self._table.get_many(kernels)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know."""
-        if not self.unsteady:
-            return self._table.notes
-        why = "their processes disagree or had to share their cores"
-        doubts = f"{self.unsteady} of {self.measured} new rows are unsteady: {why}"
-        return *self._table.notes, doubts
+        self._asked |= dict.fromkeys(kernels)
+        table, backend = self._table, self._backend
+        return fill(table, backend, kernels, runs, processes, retries, report)
 
 
 def priced(estimator: Estimator, layouts: Layouts, rows: Rows, sweeping: bool = False) -> Estimator:
@@ -188,7 +205,8 @@ def learn(
     teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
     known = rows.of([*others, *families.wanted(teeth)])
     families.load(known, teeth)
-    return known | rows.of(families.doubtful(doubtful)), teeth
+    known |= rows.of(families.doubtful(doubtful))
+    return known | rows.mended(list(known)), teeth
 
 
 def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:

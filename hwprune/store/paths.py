@@ -41,7 +41,10 @@ def table_path() -> Path | None:
 def existing_table() -> Path:
     """The latency table of this user. Raises StoreError if there is none yet."""
     if not (path := _wanted() / TABLE).is_file():
-        raise StoreError(f"there is no latency table at {path} yet", "hwprune compile makes one")
+        raise StoreError(
+            f"there is no latency table at {path} yet",
+            "hwprune profile makes one, and so does compile",
+        )
     return path
 
 

@@ -104,6 +104,16 @@ def test_two_threads_of_one_core_are_one_core(machine: Machine) -> None:
     assert facts.physical_cores(machine(siblings)) == 1
 
 
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("150000", 1), ("50000", 1), ("900000", 2), ("max", 2)]
+)
+def test_no_more_cores_are_used_than_the_quota_feeds(
+    quota: str, cores: int, machine: Machine
+) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": f"{quota} 100000"}
+    assert facts.usable_cores(machine(files)) == cores
+
+
 def test_conditions_of_a_bare_server(machine: Machine) -> None:
     root = machine(
         {

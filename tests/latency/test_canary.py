@@ -47,7 +47,7 @@ def rows(path):
 def test_three_kernels_from_fast_to_slow_are_looked_at_once(path):
     machine = Machine()
     with opened(path) as table:
-        assert fill(table, machine, KERNELS).measured == 0
+        assert fill(table, machine, KERNELS) == 0
         fill(table, machine, KERNELS)
     assert machine.asked == [[KERNELS[1], KERNELS[5], KERNELS[9]]]
 
@@ -56,8 +56,7 @@ def test_three_kernels_from_fast_to_slow_are_looked_at_once(path):
 def test_a_machine_that_has_changed_is_measured_anew(path, factor):
     before = rows(path)
     with opened(path) as table:
-        filled = fill(table, Machine(factor), KERNELS)
-        assert filled.measured == len(KERNELS)
+        assert fill(table, Machine(factor), KERNELS) == len(KERNELS)
         assert "rows are measured anew" in table.notes[0]
         assert ("slower" in table.notes[0]) == (factor > 1)
         for kernel, row in table.rows(KERNELS).items():
@@ -72,7 +71,7 @@ def test_stale_rows_that_were_not_asked_for_are_missing_later(path):
         assert len(table) == 6
     with opened(path) as table:
         assert table.get(KERNELS[-1]) is None
-        assert fill(table, Machine(1.2), KERNELS).measured == len(KERNELS) - 6
+        assert fill(table, Machine(1.2), KERNELS) == len(KERNELS) - 6
 
 
 def test_a_clock_that_drifts_is_noticed(path):
@@ -86,7 +85,7 @@ def test_a_clock_that_drifts_is_noticed(path):
 def test_a_moment_of_noise_is_no_change(path):
     machine = Machine(1.5, 1.0)
     with opened(path) as table:
-        assert fill(table, machine, KERNELS).measured == 0
+        assert fill(table, machine, KERNELS) == 0
         assert table.notes == ()
     assert len(machine.asked) == 2
 

@@ -6,7 +6,7 @@ import pytest
 from hwprune.backend import Kernel, Layouts
 from hwprune.latency.families import Families
 from hwprune.latency.sweeps import conv, sweep, sweepable, teeth_of
-from hwprune.latency.teeth import fit_teeth
+from hwprune.latency.teeth import Teeth, fit_teeth
 
 PLAIN = Layouts()
 
@@ -102,7 +102,32 @@ def test_a_fast_and_a_slow_path_are_told_apart():
     counts = np.array([8.0, 9.0, 16.0, 17.0, 24.0])
     assert teeth.slow(counts).tolist() == [False, True, False, True, False]
     found = teeth.effective(counts, teeth.slow(counts))
-    assert found == pytest.approx(np.array([16, 16, 16, 24, 32]), abs=1.0)
+    assert found[::2].tolist() == [16, 16, 32]
+    block = np.arange(17.0, 24.0)  # off the steps all of them cost one block more than 9 to 15
+    raised = teeth.effective(block, teeth.slow(block)) - teeth.effective(block - 8, block > 0)
+    assert raised == pytest.approx(np.full(7, 8.0))
+    assert np.ptp(teeth.effective(block, block > 0)) < 1.0
+
+
+@pytest.mark.parametrize("height", [0.5, 1.0, 2.0])
+def test_teeth_are_as_high_as_the_rows_of_a_family_say(height):
+    """What a rest costs does not grow with the other counts of the kernel, the slope does."""
+    members = [
+        Kernel("Conv", "int8", ((1, n, 28, 28), (n, 1, 3, 3)), (1, n, 28, 28), ())
+        for n in range(4, 97)
+    ]
+    teeth = Teeth(8, (0.0, *(10.0 + 10.0 * r for r in range(1, 8))))
+
+    def time(kernel: Kernel) -> float:
+        count = kernel.output[1]
+        tooth = 1000.0 + 1000.0 * (count % 8) if count % 8 else 0.0
+        return 5000.0 + 100.0 / height * (count - count % 8) + tooth
+
+    found = family(members)
+    (name,) = found.classes
+    found.load({k: time(k) for k in found.select({name: teeth})}, {name: teeth})
+    errors = np.abs(found.predict(members)[0] / [time(k) for k in members] - 1)
+    assert errors.max() < 0.05
 
 
 def test_uncertainty_grows_away_from_what_was_measured():

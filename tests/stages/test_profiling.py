@@ -1,6 +1,7 @@
 """What profiling leaves for later is measured when it is needed."""
 
 import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ from hwprune.backends.null.backend import NullBackend
 from hwprune.backends.null.rules import kernel_ns
 from hwprune.models.densenet import densenet40
 
-from hwprune.backend import Capabilities
+from hwprune.backend import Capabilities, Kernel, Timed
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimator import Estimator
 from hwprune.latency.space import build_space
 from hwprune.latency.steps import Steps
+from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.registry import get_backend
 from hwprune.stages.profiling import Profile, Rows, Subject, priced
@@ -62,3 +64,31 @@ def test_kernels_that_no_table_holds_are_measured_when_a_plan_runs_them(profile:
     assert not estimator.unknown(c)
     by_rule = sum(kernel_ns(k) for k in estimator.kernels(c))
     assert estimator.latency_ns(c, Calibration()) == pytest.approx(by_rule, rel=0.05)
+
+
+class Busy(NullBackend):
+    """Somebody takes most of its time while the first six processes measure."""
+
+    processes = 0
+
+    def time_kernels(
+        self, kernels: Sequence[Kernel], threads: int, runs: int, seed: int
+    ) -> Iterator[tuple[int, Timed]]:
+        """As it should be, or 1.4 times that."""
+        self.processes += 1
+        busy = self.processes <= 6
+        for index, timed in super().time_kernels(kernels, threads, runs, seed):
+            slower = tuple(ns * 1.4 for ns in timed.runs_ns)
+            yield index, Timed(slower, 0.4) if busy else timed
+
+
+def test_rows_of_a_busy_minute_are_mended_later() -> None:
+    backend, kernel = Busy(), Kernel("Relu", "fp32", ((1, 8, 4, 4),), (1, 8, 4, 4))
+    with LatencyTable(None, backend.identity(), 1) as table:
+        rows = Rows(table, backend, lambda *_: None)
+        true = pytest.approx(kernel_ns(kernel), rel=0.01)
+        assert rows.of([kernel])[kernel] == pytest.approx(1.4 * kernel_ns(kernel), rel=0.01)
+        assert "1 of 1 rows are unsteady" in rows.notes[-1]
+        assert rows.mended([kernel])[kernel] == true
+        assert not rows.notes
+        assert (rows.measured, backend.processes) == (1, 9)
