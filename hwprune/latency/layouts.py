@@ -61,12 +61,15 @@ class Configured:
         self._kernels = kernels if near else dict(kernels)
         self._near = near
         self._forms: dict[str, Form] = {}
+        self._shapes: dict[str, Shape] = {}
         if not near:
             self.settled = self._settle()
 
     def shape(self, tensor: str) -> Shape:
         """Of a tensor as wide as it is now."""
-        return self._structure.coupling.shape(tensor, self._widths)
+        if tensor not in self._shapes:
+            self._shapes[tensor] = self._structure.coupling.shape(tensor, self._widths)
+        return self._shapes[tensor]
 
     def precision(self, node: str) -> str:
         """What `node` computes in."""
