@@ -116,7 +116,8 @@ def bench(
         **macs_models(network, trials, plans, np.median(quiet, axis=1)[:some]),
     }
     rivals = {n: scaled(g, measured) if "scaled" in n else g for n, g in rivals.items()}
-    dump(options.work / f"{name}-{threads}.json", plans, measured, rivals)
+    times = np.median(quiet, axis=1)
+    dump(options.work / f"{name}-{threads}.json", [*trials, *plans], times, rivals)
     lines = [judged(name, label, guess, measured) for label, guess in rivals.items()]
     rest, first = np.median(quiet[some:, 1:], axis=1), quiet[some:, 0]
     lines.append(judged(name, "one process, of the others", scaled(first, rest), rest))
@@ -281,7 +282,9 @@ def judged(name: str, label: str, predicted: Array, measured: Array) -> Line:
 def dump(
     path: Path, plans: Sequence[Configuration], measured: Array, rivals: dict[str, Array]
 ) -> None:
-    """Everything, for whoever wants to know which plans miss."""
+    """Everything, for whoever wants to know which plans miss; those that calibrate come first, and
+    are not predicted.
+    """
     document = {
         "measured_ns": measured.tolist(),
         "predicted_ns": {name: guess.tolist() for name, guess in rivals.items()},

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from hwprune.graph.recurrent import GATES
+
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -59,7 +61,7 @@ def node_macs(node: gs.Node) -> int:
     if node.op == "Gemm":
         inner = node.inputs[0].shape[0 if node.attrs.get("transA", 0) else 1]
         return int(math.prod(node.outputs[0].shape) * inner)
-    if node.op in ("RNN", "GRU", "LSTM"):
+    if node.op in GATES:
         steps = math.prod(node.inputs[0].shape[:2])
         return int(steps * sum(math.prod(t.shape) for t in node.inputs[1:3]))
     if node.op == "MatMul":

@@ -86,17 +86,14 @@ class Family:
         the other counts, and the sweep that tells the teeth has others.
         """
         given = self._teeth[column]
-        usual = best = self._misfit()
-        for height in _HEIGHTS:
-            self._teeth[column] = given.scaled(height)
-            if self._teeth[column] == given:
-                break
-            if (found := self._misfit()) < min(best, _SUITS * usual):
-                best, suited = found, self._teeth[column]
-        self._teeth[column] = given if best == usual else suited
+        tried = dict.fromkeys([given, *(given.scaled(height) for height in _HEIGHTS)])
+        misfits = {teeth: self._misfit(column, teeth) for teeth in tried}
+        best = min(tried, key=lambda teeth: misfits[teeth])
+        self._teeth[column] = best if misfits[best] < _SUITS * misfits[given] else given
 
-    def _misfit(self) -> float:
-        """Square deviation of the rows from the responses fitted to them."""
+    def _misfit(self, column: int, teeth: Teeth) -> float:
+        """Square deviation of the rows from the responses fitted to them with `teeth`."""
+        self._teeth[column] = teeth
         return sum(r.sigma**2 * len(r.at) for r in self._fitted().values())
 
     def _fitted(self) -> dict[bool, Response]:

@@ -5,7 +5,6 @@ What is fused depends on the precision, the layout and the target's stated capab
 precision or layout changes between two steps, boundary kernels are paid.
 """
 
-import json
 from collections.abc import Mapping
 
 import onnx_graphsurgeon as gs
@@ -13,8 +12,8 @@ import onnx_graphsurgeon as gs
 from hwprune.backend import RUN, Capabilities, Kernel, Shape
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.recurrent import GATES
-from hwprune.latency.layouts import Configured, Form, Structure
-from hwprune.latency.structure import Link, Step, links_of, steering_inputs, steps_of
+from hwprune.latency.layouts import Configured, Form, Shapes, Structure
+from hwprune.latency.structure import Link, Step, links_of, listed, steering_inputs, steps_of
 from hwprune.plan import Configuration
 
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
@@ -50,7 +49,7 @@ class KernelGraph:
         self.within = {s.node: _containing(coupling, s.node) for s in self.steps}
         self.structure = Structure(
             steps=self.steps,
-            coupling=coupling,
+            shapes=Shapes(coupling),
             capabilities=capabilities,
             by_node=self.by_node,
             producer={s.output: s.node for s in self.steps},
@@ -60,6 +59,7 @@ class KernelGraph:
             fused_into={s.residual: s.node for s in self.steps if s.residual},
         )
         self._steering = steering_inputs(graph)
+        self._fixed = {s.node: self._fixed_attributes(s) for s in self.steps}
 
     def kernels(
         self, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
@@ -155,18 +155,21 @@ class KernelGraph:
     def _attributes(
         self, step: Step, shapes: tuple[Shape, ...], output: Shape
     ) -> tuple[tuple[str, str], ...]:
-        found = dict(step.attributes)
-        if step.op in ("Conv", "ConvTranspose") and found.get("group", "1") != "1":
+        fixed, found = self._fixed[step.node], dict[str, str]()
+        if step.op in ("Conv", "ConvTranspose") and dict(fixed).get("group", "1") != "1":
             per_group = shapes[1][1] if step.op == "Conv" else shapes[1][0]
             found["group"] = str(shapes[0][1] // max(1, per_group))
         if step.op in GATES:
             found["hidden_size"] = str(output[-1])
-        for index, value in self._steering.get(step.node, {}).items():
-            if step.op == "Pad" and index == 1:
-                value = _pads(value, shapes[0], output)
-            if step.op not in _SHAPE_ONLY:
-                found[f"const:{index}"] = json.dumps(value, separators=(",", ":"))
-        return tuple(sorted(found.items()))
+        if step.op == "Pad" and (value := self._steering.get(step.node, {}).get(1)) is not None:
+            found["const:1"] = listed(_pads(value, shapes[0], output))
+        return tuple(sorted((dict(fixed) | found).items())) if found else fixed
+
+    def _fixed_attributes(self, step: Step) -> tuple[tuple[str, str], ...]:
+        """Those that widths do not change, and constants that steer."""
+        steering = {} if step.op in _SHAPE_ONLY else self._steering.get(step.node, {})
+        constants = {f"const:{i}": listed(value) for i, value in steering.items()}
+        return tuple(sorted((dict(step.attributes) | constants).items()))
 
 
 def _from_floats(form: Form, wanted: list[Form], shape: Shape) -> list[Kernel]:
@@ -203,8 +206,7 @@ def _transpose(shape: Shape, order: tuple[int, ...]) -> Kernel:
         before, after = shape, tuple(shape[i] for i in _TO_LAST)
     else:
         before, after = tuple(shape[i] for i in _TO_LAST), shape
-    text = json.dumps(order, separators=(",", ":"))
-    return Kernel("Transpose", "int8", (before,), after, (("perm", text),))
+    return Kernel("Transpose", "int8", (before,), after, (("perm", listed(order)),))
 
 
 def _pads(value: list[int], before: Shape, after: Shape) -> list[int]:

@@ -24,12 +24,31 @@ class Form(Enum):
     LAST = "int8, channels last"
 
 
+class Shapes:
+    """The shape of every tensor at any widths of its groups, each worked out once."""
+
+    def __init__(self, coupling: Coupling) -> None:
+        self._coupling = coupling
+        self._groups = {
+            tensor: tuple(dict.fromkeys(g for axis in axes for g in axis.groups))
+            for tensor, axes in coupling.shapes.items()
+        }
+        self._known: dict[tuple[str | int | None, ...], Shape] = {}
+
+    def at(self, tensor: str, widths: Widths) -> Shape:
+        """When the groups have `widths` (absent: the full ones)."""
+        key = (tensor, *map(widths.get, self._groups[tensor]))
+        if key not in self._known:
+            self._known[key] = self._coupling.shape(tensor, widths)
+        return self._known[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """What is the same under every configuration; steps and nodes go by the name of the node."""
 
     steps: Sequence[Step]
-    coupling: Coupling
+    shapes: Shapes
     capabilities: Capabilities
     by_node: Mapping[str, Step]
     producer: Mapping[str, str]
@@ -61,15 +80,12 @@ class Configured:
         self._kernels = kernels if near else dict(kernels)
         self._near = near
         self._forms: dict[str, Form] = {}
-        self._shapes: dict[str, Shape] = {}
         if not near:
             self.settled = self._settle()
 
     def shape(self, tensor: str) -> Shape:
         """Of a tensor as wide as it is now."""
-        if tensor not in self._shapes:
-            self._shapes[tensor] = self._structure.coupling.shape(tensor, self._widths)
-        return self._shapes[tensor]
+        return self._structure.shapes.at(tensor, self._widths)
 
     def precision(self, node: str) -> str:
         """What `node` computes in."""

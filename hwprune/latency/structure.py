@@ -64,7 +64,7 @@ def _step(node: gs.Node, activation: gs.Node | None, capabilities: Capabilities)
     attributes = _json_attributes(node.attrs)
     behind = None
     if activation is not None:
-        bounds = {f"const:{i}": _listed(v) for i, v in _constants_of(activation).items()}
+        bounds = {f"const:{i}": listed(v) for i, v in _constants_of(activation).items()}
         behind = (
             activation.op,
             tuple(sorted({**dict(_json_attributes(activation.attrs)), **bounds}.items())),
@@ -111,7 +111,8 @@ def steering_inputs(graph: gs.Graph) -> dict[str, dict[int, Any]]:
     return {n.name: found for n in graph.nodes if (found := _constants_of(n))}
 
 
-def _listed(value: Any) -> str:
+def listed(value: Any) -> str:
+    """As attributes of kernels are written."""
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -121,7 +122,7 @@ def _json_attributes(attributes: Mapping[str, Any]) -> tuple[tuple[str, str], ..
 
     scalars = (str, int, float, list, tuple, np.ndarray)
     return tuple(
-        sorted((k, _listed(plain(v))) for k, v in attributes.items() if isinstance(v, scalars))
+        sorted((k, listed(plain(v))) for k, v in attributes.items() if isinstance(v, scalars))
     )
 
 

@@ -3,12 +3,12 @@
 They belong to the target and not to a network, and are shared by all.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from hwprune.backend import Capabilities, Kernel, Layouts
 from hwprune.latency.families import Class, class_of
+from hwprune.latency.structure import listed
 from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
 
 _SIZE, _CHANNELS, _FEW, _ROWS = 14, 32, 3, 64
@@ -116,4 +116,4 @@ def _matrix(op: str, precision: str, inputs: int, outputs: int) -> Kernel:
 
 
 def _named(attributes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    return tuple((k, json.dumps(v, separators=(",", ":"))) for k, v in sorted(attributes.items()))
+    return tuple((k, listed(v)) for k, v in sorted(attributes.items()))

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hwprune.graph.recurrent import GATES
 from hwprune.network.call import Call, Shape, is_constant, present, shape, unsupported
 
 _IR = 10  # onnxruntime lags behind onnx
-_RECURRENT = {"LSTM", "GRU", "RNN"}
 
 Array = NDArray[Any]
 
@@ -99,7 +99,7 @@ def runtime_call(node: gs.Node, opset: int) -> Call:
 def _batching(node: gs.Node, moving: list[int]) -> Batching:
     """Axis 0, but for recurrent operators whose first axis is time."""
     inputs, outputs = dict.fromkeys(moving, 0), [0] * len(node.outputs)
-    if node.op in _RECURRENT and not node.attrs.get("layout", 0):
+    if node.op in GATES and not node.attrs.get("layout", 0):
         inputs = {i: 0 if i == 4 else 1 for i in moving}  # 4: the length of each sequence
         outputs = [2, 1, 1][: len(node.outputs)]
     shapes: list[Shape] = [shape(node.inputs[i]) for i in moving]
