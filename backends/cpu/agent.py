@@ -1,9 +1,9 @@
 """The process that measures: a request on stdin, a line of JSON per answer on stdout.
 
 Self-contained: the standard library, numpy, onnxruntime and the modules sent with it, so that it
-runs on other machines. A crash or hang of the runtime ends here and never
-takes the compiler along. Times are taken with the garbage collector off and the inputs made
-beforehand; the number of warm-up runs is fixed.
+runs on other machines. A crash or hang of the runtime ends here and never takes the compiler along.
+Times are taken with the garbage collector off and the inputs made beforehand; the number of warm-up
+runs is fixed.
 
 A request is one line of JSON; `models` in it are the sizes of the model files that follow as bytes.
 """

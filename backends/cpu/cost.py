@@ -1,11 +1,9 @@
 """Rough expectations, used only to group kernels and to repeat short ones; never as a latency."""
 
-from math import ceil, prod
+from math import prod
 
 from hwprune.backend import Kernel
 
-_SHORT_NS = 30_000  # the profiler counts whole microseconds
-_MOST_COPIES = 4
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
@@ -23,8 +21,3 @@ def expected_ns(kernel: Kernel) -> float:
         taps = prod(weight[1:]) if kernel.op == "Conv" else kernel.inputs[0][-1]
         products = prod(kernel.output) * taps
     return 2_000 + products / 30 + size_bytes(kernel) / 10
-
-
-def copies(kernel: Kernel) -> int:
-    """How often a kernel is put into a session, so that its sum is well above the clock's tick."""
-    return max(1, min(_MOST_COPIES, ceil(_SHORT_NS / expected_ns(kernel))))

@@ -54,8 +54,6 @@ class AxisWidth:
 
     def at(self, widths: Widths, full: Widths) -> int:
         """The length when groups have `widths` (absent: `full`)."""
-        if not self.parts:
-            return self.fixed
         lengths = (r * prod(widths.get(g, full[g]) for g in groups) for groups, r in self.parts)
         return self.fixed + sum(lengths)
 

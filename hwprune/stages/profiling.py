@@ -206,7 +206,7 @@ def learn(
     known = rows.of([*others, *families.wanted(teeth)])
     families.load(known, teeth)
     known |= rows.of(families.doubtful(doubtful))
-    return known | rows.mended(list(known)), teeth
+    return rows.mended(list(known)), teeth
 
 
 def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:
