@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _GROWTH = 12
-_LAYERS = 12  # in each of the three blocks
 
 
 class DenseLayer(nn.Module):
@@ -35,19 +34,19 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """A stem, three dense blocks with transitions between them, mean, linear."""
+    """A stem, three blocks of `layers` with transitions between them, mean, linear."""
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, layers: int = 12, classes: int = 10) -> None:
         super().__init__()
         channels = 16
-        layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+        features: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
         for block in range(3):
-            for _ in range(_LAYERS):
-                layers.append(DenseLayer(channels))
+            for _ in range(layers):
+                features.append(DenseLayer(channels))
                 channels += _GROWTH
             if block < 2:
-                layers.append(Transition(channels))
-        self.features = nn.Sequential(*layers)
+                features.append(Transition(channels))
+        self.features = nn.Sequential(*features)
         self.bn = nn.BatchNorm2d(channels)
         self.linear = nn.Linear(channels, classes)
 

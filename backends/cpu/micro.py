@@ -21,10 +21,12 @@ from hwprune.backend import Kernel, Shape
 OPSET = 20
 CONTRIB = "com.microsoft"
 LAST = '"last"'  # the attribute `layout` of a kernel whose tensors have channels last
+BLOCKED = '"blocked"'  # and of one whose tensors have channels in blocks
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "LayerNormalization", "BatchNormalization"}
 _WEIGHTED |= {"PRelu", "InstanceNormalization", "GroupNormalization"}
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
 _BOUNDARY = {"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput"}
+_GLOBAL_POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
 _BIASED = {"Conv", "ConvTranspose", "Gemm"}
 _SCALE = 6 / 255  # of every activation: Clip(0, 6) then covers the whole range of uint8
 
@@ -122,6 +124,8 @@ def add(model: MicroModel, kernel: Kernel) -> None:
         _add_transpose(model, kernel)
     elif ("layout", LAST) in kernel.attributes:
         _add_channels_last(model, kernel)
+    elif ("layout", BLOCKED) in kernel.attributes and kernel.op != "Conv":
+        _add_in_blocks(model, kernel)
     elif kernel.precision == "int8":
         _add_int8(model, kernel)
     else:
@@ -138,6 +142,8 @@ def _add_fp32(model: MicroModel, kernel: Kernel) -> None:
         model.input(shape) if is_activation(kernel, i) else model.weight(shape)
         for i, shape in enumerate(_operands(kernel))
     ]
+    if kernel.op in _GLOBAL_POOLS:  # at the rim it would be computed in blocks
+        operands = model.node("Neg", operands, prefix="lead/")
     found = _apply(model, kernel, operands)
     if "Add" in kernel.fused:
         found = model.node("Add", [found[0], _residual(model, kernel)])
@@ -167,7 +173,7 @@ def _add_transpose(model: MicroModel, kernel: Kernel) -> None:
 
 def _add_channels_last(model: MicroModel, kernel: Kernel) -> None:
     """What the runtime makes of a pool or Concat between int8 convolutions; shapes are N C H W."""
-    attributes = {k: json.loads(v) for k, v in kernel.attributes if k != "layout"}
+    attributes = _attributes(kernel)
     sources = [model.input(_last(s), TensorProto.UINT8) for s in kernel.inputs]
     scale, zero = _encoding(model, _SCALE, np.uint8(128))
     if kernel.op == "Concat":
@@ -180,6 +186,18 @@ def _add_channels_last(model: MicroModel, kernel: Kernel) -> None:
         name = f"QLinear{kernel.op}"
         found = model.node(name, operands, domain=CONTRIB, channels_last=1, **attributes)
     model.result(found, _last(kernel.output), TensorProto.UINT8)
+
+
+def _add_in_blocks(model: MicroModel, kernel: Kernel) -> None:
+    """What the runtime makes of a pool behind a convolution; convolutions find their form alone."""
+    sources = [model.input(shape) for shape in kernel.inputs]
+    found = model.node(kernel.op, sources, domain=DOMAIN, **_attributes(kernel))
+    model.result(found, kernel.output)
+
+
+def _attributes(kernel: Kernel) -> dict[str, Any]:
+    """Of the operator itself."""
+    return {k: json.loads(v) for k, v in kernel.attributes if ":" not in k and k != "layout"}
 
 
 def _last(shape: Shape) -> Shape:
@@ -210,9 +228,12 @@ def _add_boundary(model: MicroModel, kernel: Kernel) -> None:
 def _add_reshape(model: MicroModel, kernel: Kernel) -> None:
     """Between two other nodes, where the runtime does it in place; at the rim it would copy."""
     before = model.node("Neg", [model.input(kernel.inputs[0])], prefix="lead/")
-    shape = model.constant(np.array(kernel.output, dtype=np.int64))
-    op = "Expand" if kernel.op == "Expand" else "Reshape"
-    behind = model.node(op, [before[0], shape])
+    if kernel.op == "Flatten":
+        behind = model.node("Flatten", before, **_attributes(kernel))
+    else:
+        shape = model.constant(np.array(kernel.output, dtype=np.int64))
+        op = "Expand" if kernel.op == "Expand" else "Reshape"
+        behind = model.node(op, [*before, shape])
     model.result(model.node("Neg", behind, prefix="lead/"), kernel.output)
 
 
@@ -245,7 +266,7 @@ def is_activation(kernel: Kernel, index: int) -> bool:
 
 def _apply(model: MicroModel, kernel: Kernel, operands: list[str]) -> list[str]:
     """The operator itself, its steering inputs (`const:<index>`) put where they belong."""
-    attributes = {k: json.loads(v) for k, v in kernel.attributes if ":" not in k and k != "layout"}
+    attributes = _attributes(kernel)
     steering = {int(k[6:]): json.loads(v) for k, v in kernel.attributes if k[:6] == "const:"}
     outputs = 1
     if kernel.op == "Split":

@@ -12,14 +12,14 @@ import onnx_graphsurgeon as gs
 from hwprune.backend import RUN, Capabilities, Kernel, Shape
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.recurrent import GATES
-from hwprune.latency.layouts import Configured, Form, Shapes, Structure
+from hwprune.latency.layouts import POOLS, Configured, Form, Shapes, Structure
 from hwprune.latency.structure import Link, Step, links_of, listed, steering_inputs, steps_of
 from hwprune.plan import Configuration
 
 _SHAPE_ONLY = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten"}
 _ORDERED = {"Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}  # layout tells on their time
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-BLOCKED = ("layout", '"blocked"')  # the attribute of a convolution on blocks of channels
+BLOCKED = ("layout", '"blocked"')  # the attribute of a convolution or pool on blocks of channels
 BLOCKING = ("layout", '"blocking"')  # of one that reads few channels as they are and writes blocks
 _FLOATS = (Form.PLAIN, Form.BLOCKED)
 
@@ -109,7 +109,7 @@ class KernelGraph:
         attributes = self._attributes(step, shapes, output)
         if c.layout(step) is Form.LAST and step.op in _ORDERED:
             attributes = tuple(sorted((*attributes, ("layout", '"last"'))))
-        if c.layout(step) is Form.BLOCKED and step.op == "Conv":
+        if c.layout(step) is Form.BLOCKED and step.op in ("Conv", *POOLS):
             attributes = tuple(sorted((*attributes, BLOCKING if c.blocks(step) else BLOCKED)))
         head = Kernel(step.op, precision, shapes, output, attributes)
         if step.activation is None:
@@ -135,8 +135,10 @@ class KernelGraph:
         return Kernel(conv.op, "fp32", (*shapes, c.shape(other)), output, attributes, fused)
 
     def _scale(self, step: Step, shape: Shape) -> Kernel:
-        """A normalisation in blocks runs as a depthwise 1x1 convolution."""
-        channels = shape[1]
+        """A normalisation in blocks runs as a depthwise 1x1 convolution of whole blocks."""
+        block = self.capabilities.layouts.block
+        channels = -(-shape[1] // block) * block
+        shape = (shape[0], channels, *shape[2:])
         attributes = {"group": str(channels), "kernel_shape": "[1,1]"} | dict([BLOCKED])
         fused = (step.activation[0],) if step.activation else ()
         inputs = (shape, (channels, 1, 1, 1), (channels,))

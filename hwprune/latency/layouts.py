@@ -12,7 +12,9 @@ from hwprune.backend import Capabilities, Shape
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.latency.structure import Link, Step
 
-_POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
+_GLOBAL_POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
+POOLS = {"MaxPool", "AveragePool"} | _GLOBAL_POOLS
+_WHOLE = POOLS | {"BatchNormalization"}  # likely to meet whole blocks, or none
 
 
 class Form(Enum):
@@ -237,7 +239,7 @@ class Configured:
         if self._layouts.block == 1 or step.op not in self._layouts.blocked:
             return Form.PLAIN
         dense = step.op == "Conv" and self._groups(step) == 1
-        multiple = self._layouts.block if step.op in _POOLS else self._layouts.multiple
+        multiple = self._layouts.block if step.op in _WHOLE else self._layouts.multiple
         written = tensor == step.output
         fits = (dense and written) or shape[1] % multiple == 0
         return Form.BLOCKED if fits and (written or not self.blocks(step)) else Form.PLAIN
@@ -283,17 +285,18 @@ class Configured:
             channels, outputs = self.shape(step.inputs[0])[1], self.shape(step.inputs[1])[0]
             return self._layouts.convolves_in_blocks(channels, outputs, self._groups(step))
         channels = self.shape(step.inputs[0])[1]
+        whole = channels % self._layouts.block == 0
+        follows = whole if self._near else self.form(step.inputs[0]) is Form.BLOCKED
         if step.op == "BatchNormalization":
-            return self._near or self.form(step.inputs[0]) is Form.BLOCKED
-        if step.op in _POOLS:
-            return channels % self._layouts.block == 0
+            return follows
+        if step.op in POOLS:
+            return whole and (follows or step.op not in _GLOBAL_POOLS)
         if self._near:  # its inputs are as it likes them
             return channels % self._layouts.multiple == 0
-        whole = step.op != "Concat" or all(
-            self.shape(t)[1] % self._layouts.block == 0 for t in step.inputs
-        )
-        alike = step.op == "Concat" or len({self.shape(t) for t in step.inputs}) == 1
-        return whole and alike and all(self.form(t) is Form.BLOCKED for t in step.inputs)
+        shapes = [self.shape(t) for t in step.inputs]
+        whole = all(s[1] % self._layouts.block == 0 for s in shapes)
+        fits = whole if step.op == "Concat" else len(set(shapes)) == 1
+        return fits and all(self.form(t) is Form.BLOCKED for t in step.inputs)
 
     def blocks(self, step: Step) -> bool:
         """Whether `step` is a convolution of so few channels that it reads them as they are."""

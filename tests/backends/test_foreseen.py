@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hwprune.backends.cpu import CpuBackend
+from hwprune.models.densenet import DenseNet
 from hwprune.models.resnet import cifar_resnet
 
 from hwprune.backend import RUN
+from hwprune.export.rewrites import pool_means
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.latency.kernels import KernelGraph
@@ -18,11 +20,11 @@ from hwprune.stages.trial_plans import as_built
 from hwprune.testing.families import randomize
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["resnet", "densenet"])
+def network(request):
     torch.manual_seed(0)
-    module = randomize(cifar_resnet(8).eval())
-    graph = graph_from_module(module, (torch.zeros(1, 3, 32, 32),))
+    module = cifar_resnet(8) if request.param == "resnet" else DenseNet(layers=2)
+    graph = pool_means(graph_from_module(randomize(module.eval()), (torch.zeros(1, 3, 32, 32),)))
     return graph, KernelGraph(graph, couple(graph), CpuBackend().capabilities())
 
 
