@@ -38,12 +38,11 @@ from hwprune.graph.quarantine import read_untrusted
 from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimator import Estimate, Estimator
 from hwprune.latency.kernels import KernelGraph
-from hwprune.latency.space import build_space
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.registry import get_backend
-from hwprune.stages.profiling import Rows, priced
-from hwprune.stages.trial_plans import as_built, drawn, extremes
+from hwprune.stages.profiling import Rows, for_any_plan, priced
+from hwprune.stages.trial_plans import as_built, drawn, extremes, scattered
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CALIBRATION_PLANS = 24
@@ -97,7 +96,7 @@ def bench(
     network, rng = estimator.network, random.Random(options.seed)
     trials = [*extremes(estimator.space)]
     trials += [drawn(estimator.space, rng) for _ in range(CALIBRATION_PLANS - len(trials))]
-    plans = [random_plan(network, rng) for _ in range(options.plans)]
+    plans = [scattered(network, rng) for _ in range(options.plans)]
     rival = unfused(path, backend, threads, options.work)
     for one in (estimator, rival):
         add_unknown(one, [*trials, *plans], backend, threads, options.work)
@@ -219,24 +218,11 @@ def profiled(
     graph = pool_means(convolve_shortcuts(read_untrusted(path)))
     network = KernelGraph(graph, couple(graph), able)
     begin = time.monotonic()
-    estimator = Estimator(network, build_space(network, 1, 8, most=12))
+    estimator = for_any_plan(network, 8, seed=0)
     with LatencyTable(work / "latency.db", backend.identity(), threads) as table:
         rows = Rows(table, backend, lambda *_: None)
         priced(estimator, able.layouts, rows, sweeping=True)
     return graph, estimator, f"{rows.measured} rows in {time.monotonic() - begin:.0f} s"
-
-
-def random_plan(network: KernelGraph, rng: random.Random) -> Configuration:
-    """Widths down to a quarter, on multiples of 8, of 4 or anywhere; kernels fp32, int8, mixed."""
-    least, multiple = rng.choice((0.25, 0.5, 0.75)), rng.choice((8, 4, 1))
-    widths = {}
-    for group in network.coupling.prunable:
-        width = round(group.width * rng.uniform(least, 1) / multiple) * multiple
-        widths[group.name] = min(group.width, max(multiple, width))
-    share = rng.choice((0.0, 0.5, 0.5, 1.0))
-    able = [s for s in network.steps if len(s.precisions) > 1]
-    kernels = {s.node: s.precisions[-1] for s in able if rng.random() < share}
-    return Configuration(widths, frozenset(), kernels)
 
 
 def built(plans: Sequence[Configuration], graph: gs.Graph, network: KernelGraph) -> list[bytes]:

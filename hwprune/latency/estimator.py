@@ -5,9 +5,9 @@ the widths of the groups it touches, the branches it sits in), so the latency of
 is a sum of factors: exactly what the decoder needs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from math import prod, sqrt
 from typing import Any
 
@@ -68,10 +68,13 @@ class Estimator:
     """Prices kernels by the table's rows, and between them by their families.
 
     Create it, measure what `wanted()` names, then call `load`. Kernels of widths that the space
-    does not offer are priced like any others, once their family is known.
+    does not offer are priced like any others, once their family is known; `beyond` are plans of
+    which rows shall tell, too, though the space does not hold them.
     """
 
-    def __init__(self, network: KernelGraph, space: SearchSpace) -> None:
+    def __init__(
+        self, network: KernelGraph, space: SearchSpace, beyond: Iterable[Configuration] = ()
+    ) -> None:
         self.network = network
         self.space = space
         self._variable = space.variable_of()
@@ -81,10 +84,11 @@ class Estimator:
         self._parts = [self._step_part(s) for s in network.steps]
         self._parts += [self._link_part(e) for e in network.links]
         self.families = Families()
+        outside = [network.by_part(c) for c in beyond]
         for part in self._parts:
-            self.families.add(
-                part.name, (k for found in part.emitted.values() for ks in found for k in ks)
-            )
+            inside = (k for found in part.emitted.values() for ks in found for k in ks)
+            more = (k for parts in outside for k in parts[part.name])
+            self.families.add(part.name, chain(inside, more))
 
     def wanted(self, teeth: Mapping[Class, Teeth] | None = None) -> list[Kernel]:
         """The kernels whose measured rows price the whole space."""

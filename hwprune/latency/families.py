@@ -6,6 +6,7 @@ or network they come from, and share what was measured.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -245,19 +246,24 @@ def _role(kernel: Kernel, column: int) -> str:
 
 
 def _grid(counts: Array, among: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
-    """Those of the members `among` all whose counts are on a grid of `most` values per count."""
-    chosen = among.copy()
-    for column in range(counts.shape[1]):
-        kept = _spread(np.unique(counts[among, column]), most) if among.any() else set()
-        chosen &= np.isin(counts[:, column], list(kept))
-    return chosen if chosen.any() else among & (np.cumsum(among) <= most**2)
+    """Those of the members `among` that are nearest, by ratio, to the points of a grid of `most`
+    values per count: not every combination of counts need be there.
+    """
+    chosen = np.zeros_like(among)
+    places = np.flatnonzero(among)
+    if len(places):
+        columns = counts[among].T
+        grid = product(*(_spread(np.unique(column), most) for column in columns))
+        distances = np.zeros((len(places), 1))
+        for own, wanted in zip(columns, np.array(list(grid)).T, strict=True):
+            distances = distances + np.abs(np.log(own[:, None] / wanted))
+        chosen[places[np.argmin(distances, axis=0)]] = True
+    return chosen
 
 
-def _spread(values: Array, most: int) -> set[float]:
+def _spread(values: Array, most: int) -> list[float]:
     """`most` of the values, spread evenly by ratio, with the extremes."""
     if len(values) <= most:
-        return set(values.tolist())
-    wanted = np.geomspace(max(values[0], 1e-9), values[-1], most)
-    return {float(values[np.argmin(np.abs(values - w))]) for w in wanted} | {
-        float(values[0]), float(values[-1])
-    }  # fmt: skip
+        return list(values.tolist())
+    wanted = np.geomspace(values[0], values[-1], most)
+    return sorted({float(values[np.argmin(np.abs(values - w))]) for w in wanted})

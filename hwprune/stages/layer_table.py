@@ -29,6 +29,7 @@ from hwprune.stages.profiling import (
     Rows,
     Subject,
     find_steps,
+    for_any_plan,
     priced,
     reporting,
     trials,
@@ -36,8 +37,6 @@ from hwprune.stages.profiling import (
 )
 from hwprune.stages.trial_plans import as_built, extremes
 from hwprune.store.paths import table_path
-
-_UNALIGNED = 12  # widths per group, on the steps and between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,13 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         network = subject.network()
         searched = Estimator(network, build_space(network, steps.fine, steps.coarse))
         rows.of(searched.wanted())  # what `hwprune compile` will ask for
-        space = build_space(network, 1, steps.coarse, most=_UNALIGNED)
-        layouts = subject.capabilities.layouts
-        estimator = priced(Estimator(network, space), layouts, rows, sweeping=True)
+        estimator = for_any_plan(network, steps.coarse, subject.seed)
+        priced(estimator, subject.capabilities.layouts, rows, sweeping=True)
         plans = trials(estimator, searched.space, rows, subject.seed)
         used, notes = len(estimator.wanted()), rows.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
         calibration, _, plain = whole_plans(subject, estimator, plans, Path(folder))
-        foreseen = _foreseen(subject, estimator, extremes(space), Path(folder))
+        foreseen = _foreseen(subject, estimator, extremes(estimator.space), Path(folder))
     layers, total = _layers(subject, estimator, calibration)
     identity = subject.backend.identity()
     return Profiled(

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx_graphsurgeon as gs
@@ -26,7 +26,7 @@ from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Timing, time_each
-from hwprune.stages.trial_plans import as_built, drawn, extremes
+from hwprune.stages.trial_plans import as_built, drawn, extremes, scattered
 from hwprune.store.files import write_atomic
 from hwprune.store.paths import table_path
 
@@ -34,6 +34,8 @@ _RUNS, _PROCESSES = 12, 3
 _QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
 _QUICK_RETRIES = 1  # with one thread: with more, processes differ by where their cores are
 _DOUBTFUL = 48  # members measured on top of the grids, where prices are the least certain
+_UNALIGNED = 12  # widths per group, on the steps and between them
+_SCATTERED, _DROPPED = 96, 0.3  # plans by chance; share of branches that a third of them have lost
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
 
@@ -207,6 +209,19 @@ def learn(
     families.load(known, teeth)
     known |= rows.of(families.doubtful(doubtful))
     return rows.mended(list(known)), teeth
+
+
+def for_any_plan(network: KernelGraph, coarse_step: int, seed: int) -> Estimator:
+    """An estimator whose rows shall tell of plans of any widths, in any layouts; a third of those
+    by chance have lost branches.
+    """
+    rng = random.Random(f"beyond {seed}")
+    plans = [scattered(network, rng) for _ in range(_SCATTERED)]
+    branches = network.coupling.branches
+    for i in range(0, _SCATTERED, 3):
+        dropped = frozenset(b.name for b in branches if rng.random() < _DROPPED)
+        plans[i] = replace(plans[i], dropped=dropped)
+    return Estimator(network, build_space(network, 1, coarse_step, _UNALIGNED), plans)
 
 
 def find_steps(capabilities: Capabilities, rows: Rows) -> Steps:

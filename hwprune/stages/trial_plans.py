@@ -34,6 +34,21 @@ def drawn(space: SearchSpace, rng: random.Random) -> Configuration:
     return space.configuration(assignment)
 
 
+def scattered(network: KernelGraph, rng: random.Random) -> Configuration:
+    """A plan of any widths down to a quarter, on multiples of 8, of 4 or anywhere, its kernels
+    fp32, int8 or mixed.
+    """
+    least, multiple = rng.choice((0.25, 0.5, 0.75)), rng.choice((8, 4, 1))
+    widths = {}
+    for group in network.coupling.prunable:
+        width = round(group.width * rng.uniform(least, 1) / multiple) * multiple
+        widths[group.name] = min(group.width, max(multiple, width))
+    share = rng.choice((0.0, 0.5, 0.5, 1.0))
+    able = [s for s in network.steps if len(s.precisions) > 1]
+    kernels = {s.node: s.precisions[-1] for s in able if rng.random() < share}
+    return Configuration(widths, frozenset(), kernels)
+
+
 def as_built(
     graph: gs.Graph, network: KernelGraph, c: Configuration, capabilities: Capabilities
 ) -> onnx.ModelProto:
