@@ -1,17 +1,21 @@
-"""MobileNetV2 for 32 x 32 images: Sandler et al. 2018, table 2, the first two strides set to 1."""
+"""MobileNetV2: Sandler et al. 2018, table 2."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-_STAGES = (  # expansion, width, blocks, stride
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+_STAGES = (  # expansion, width, blocks
+    (1, 16, 1),
+    (6, 24, 2),
+    (6, 32, 3),
+    (6, 64, 4),
+    (6, 96, 3),
+    (6, 160, 3),
+    (6, 320, 1),
 )
+SMALL = (1, 1, 1, 2, 2, 1, 2, 1)  # strides of the stem and the stages, for images of 32 x 32
+LARGE = (2, 1, 2, 2, 2, 1, 2, 1)  # and of 224 x 224, as published
 
 
 class InvertedResidual(nn.Module):
@@ -38,13 +42,13 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """17 inverted residual blocks."""
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, strides: Sequence[int] = SMALL) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv(3, 32, 3)]
+        layers: list[nn.Module] = [_conv(3, 32, 3, strides[0])]
         channels = 32
-        for expansion, width, blocks, stride in _STAGES:
+        for (expansion, width, blocks), stride in zip(_STAGES, strides[1:], strict=True):
             for i in range(blocks):
-                step = stride if i == 0 else 1
+                step = 1 if i else stride
                 layers.append(InvertedResidual(channels, width, expansion, step))
                 channels = width
         layers.append(_conv(channels, 1280, 1))
@@ -52,12 +56,12 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Linear(1280, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x 3 x 32 x 32 images to N x classes logits."""
+        """N x 3 x H x W images to N x classes logits."""
         return torch.as_tensor(self.classifier(self.features(x).mean((2, 3))))
 
 
 def mobilenetv2() -> MobileNetV2:
-    """2.2 M parameters, untrained."""
+    """For images of 32 x 32: 2.2 M parameters, untrained."""
     return MobileNetV2()
 
 

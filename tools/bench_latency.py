@@ -45,7 +45,7 @@ from hwprune.stages.profiling import Rows, for_any_plan, priced
 from hwprune.stages.trial_plans import as_built, drawn, extremes, scattered
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-CALIBRATION_PLANS = 24
+CALIBRATION_PLANS = 24  # half of them of the search space, half of any widths
 SECONDS_PER_PLAN = 0.25
 PROCESSES = 3
 UNDISTURBED = 2  # percentile
@@ -95,7 +95,8 @@ def bench(
     graph, estimator, spent = profiled(path, backend, backend.capabilities(), threads, options.work)
     network, rng = estimator.network, random.Random(options.seed)
     trials = [*extremes(estimator.space)]
-    trials += [drawn(estimator.space, rng) for _ in range(CALIBRATION_PLANS - len(trials))]
+    trials += [drawn(estimator.space, rng) for _ in range(CALIBRATION_PLANS // 2 - len(trials))]
+    trials += [scattered(network, rng) for _ in range(CALIBRATION_PLANS // 2)]
     plans = [scattered(network, rng) for _ in range(options.plans)]
     rival = unfused(path, backend, threads, options.work)
     for one in (estimator, rival):

@@ -82,7 +82,7 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
         rows.of(searched.wanted())  # what `hwprune compile` will ask for
         estimator = for_any_plan(network, steps.coarse, subject.seed)
         priced(estimator, subject.capabilities.layouts, rows, sweeping=True)
-        plans = trials(estimator, searched.space, rows, subject.seed)
+        plans = trials(estimator, searched.space, rows, subject.seed, anywhere=True)
         used, notes = len(estimator.wanted()), rows.notes
     with progress.stage("whole plans"), tempfile.TemporaryDirectory() as folder:
         calibration, _, plain = whole_plans(subject, estimator, plans, Path(folder))

@@ -252,12 +252,17 @@ def _calibrated(
     return calibration, original
 
 
-def trials(estimator: Estimator, space: SearchSpace, rows: Rows, seed: int) -> list[Configuration]:
-    """Plans to be timed whole. Their kernels that are unlike those that the space's tables hold
-    (from afar, layouts come out differently) are measured.
+def trials(
+    estimator: Estimator, space: SearchSpace, rows: Rows, seed: int, anywhere: bool = False
+) -> list[Configuration]:
+    """Plans to be timed whole: of `space`, and of any widths if plans `anywhere` will be asked for.
+    Their kernels that are unlike those that the tables hold (from afar, layouts come out
+    differently) are measured.
     """
     rng = random.Random(seed)
     plans = [*extremes(space), *(drawn(space, rng) for _ in range(_TRIALS))]
+    if anywhere:
+        plans += [scattered(estimator.network, rng) for _ in range(_TRIALS)]
     new = dict.fromkeys(k for c in plans for k in estimator.unknown(c))
     estimator.add_rows(rows.of(list(new)))
     return plans

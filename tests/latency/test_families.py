@@ -43,6 +43,21 @@ def test_few_rows_price_a_bilinear_family():
     assert np.all(np.abs(ns / exact - 1) < 3 * spread)
 
 
+def test_members_need_not_be_every_combination_of_counts():
+    rng = np.random.default_rng(0)
+    pairs = {(int(i), int(o)) for i, o in rng.integers(4, 68, (60, 2))} | {(4, 4), (67, 67)}
+    members = [conv("int8", i, o, 3, PLAIN) for i, o in sorted(pairs)]
+    found = family(members)
+    chosen = found.select()
+    assert 9 <= len(chosen) <= 16
+    assert {channels(k) for k in chosen} >= {(4, 4), (67, 67)}
+    found.load({k: bilinear(k) for k in chosen}, {})
+    errors = np.abs(found.predict(members)[0] / [bilinear(k) for k in members] - 1)
+    assert errors.max() < 0.03
+    diagonal = family([conv("int8", c, c, 3, PLAIN) for c in range(4, 68, 4)])
+    assert [channels(k)[0] for k in diagonal.select()] == [4, 8, 12, 20, 28, 44, 64]
+
+
 def staircase(kernel: Kernel) -> float:
     i, o = channels(kernel)
     return 40.0 * i * -(-o // 16)

@@ -1,6 +1,7 @@
 """What profiling leaves for later is measured when it is needed."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from hwprune.latency.steps import Steps
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.registry import get_backend
-from hwprune.stages.profiling import Profile, Rows, Subject, priced
+from hwprune.stages.profiling import Profile, Rows, Subject, for_any_plan, priced
 from hwprune.stages.timing import Timing
-from hwprune.stages.trial_plans import drawn
+from hwprune.stages.trial_plans import drawn, scattered
 
 
 class Blocked(NullBackend):
@@ -64,6 +65,22 @@ def test_kernels_that_no_table_holds_are_measured_when_a_plan_runs_them(profile:
     assert not estimator.unknown(c)
     by_rule = sum(kernel_ns(k) for k in estimator.kernels(c))
     assert estimator.latency_ns(c, Calibration()) == pytest.approx(by_rule, rel=0.05)
+
+
+def test_rows_for_any_plan_price_plans_that_the_space_does_not_hold(profile: Profile) -> None:
+    """Layouts included: what one rate of pruning makes narrow never lies on the steps."""
+    network, measured = profile.estimator.network, Counter[bool]()
+    estimator = for_any_plan(network, 8, seed=0)
+    with profile.subject.table() as table:
+        rows = Rows(table, Blocked(), lambda *_: None)
+        priced(estimator, network.capabilities.layouts, rows, sweeping=True)
+    rng = random.Random(1)
+    for c in (scattered(network, rng) for _ in range(30)):
+        measured += Counter(estimator.is_measured(k) for k in estimator.kernels(c))
+        assert not estimator.unknown(c)
+        by_rule = sum(kernel_ns(k) for k in estimator.kernels(c))
+        assert estimator.latency_ns(c, Calibration()) == pytest.approx(by_rule, rel=0.03)
+    assert measured[False] > measured[True]
 
 
 class Busy(NullBackend):
