@@ -21,7 +21,8 @@ from hwprune.graph.cost import macs, params
 from hwprune.graph.coupling import couple
 from hwprune.graph.read import read_graph
 from hwprune.graph.slim import slim
-from hwprune.testing.families import CONFIGURED, WRITTEN_OUT, Family, randomize
+from hwprune.testing.configured import CONFIGURED
+from hwprune.testing.families import WRITTEN_OUT, Family, randomize
 from hwprune.testing.oracles import disagreement, parity, random_keep
 
 _DRAWS = 3

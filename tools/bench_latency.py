@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from bench_networks import networks
+from bench_rivals import macs_models, profiler_sums
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from hwprune.backend import Backend, Capabilities, Kernel, Samples
+from hwprune.backend import Backend, Capabilities, Samples
 from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.graph.coupling import couple
 from hwprune.graph.quarantine import read_untrusted
@@ -49,7 +49,6 @@ CALIBRATION_PLANS = 24  # half of them of the search space, half of any widths
 SECONDS_PER_PLAN = 0.25
 PROCESSES = 3
 UNDISTURBED = 2  # percentile
-PROFILED_RUNS = 20
 Array = NDArray[np.float64]
 
 
@@ -164,47 +163,12 @@ def sums_of(estimator: Estimator, plans: Sequence[Configuration]) -> Array:
     return np.array([estimator.latency_ns(c, Calibration()) for c in plans])
 
 
-def macs_models(
-    network: KernelGraph,
-    trials: Sequence[Configuration],
-    plans: Sequence[Configuration],
-    times: Array,
-) -> dict[str, Array]:
-    """What two models that know nothing but MACs say, fitted to `trials`."""
-    macs, known = (np.array([macs_of(network, c) for c in some], float) for some in (plans, trials))
-    line = np.polyfit(known, times, 1, w=1 / times)
-    proportional = float(np.median(times / known)) * macs
-    return {"proportional to MACs": proportional, "linear in MACs": np.polyval(line, macs)}
-
-
 def unfused(path: Path, backend: Backend, threads: int, work: Path) -> Estimator:
     """The same table read by somebody who believes that every operator is a kernel."""
     able = backend.capabilities()
     nothing = {precision: frozenset[str]() for precision in able.activations}
     alone = replace(able, activations=nothing, residual_fused=frozenset())
     return profiled(path, backend, alone, threads, work)[1]
-
-
-def profiler_sums(models: Sequence[bytes], threads: int) -> Array:
-    """Nanoseconds of all nodes, medians, as onnxruntime's own profiler has them."""
-    return np.array([profiler_sum(model, threads) for model in models])
-
-
-def profiler_sum(model: bytes, threads: int) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.enable_profiling = threads, True
-        options.profile_file_prefix = f"{folder}/profile"
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        feeds = {i.name: np.ones(i.shape, np.float32) for i in session.get_inputs()}
-        for _ in range(PROFILED_RUNS):
-            session.run(None, feeds)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    spent: dict[str, list[float]] = {}
-    for event in events:
-        if event["name"].endswith("_kernel_time"):
-            spent.setdefault(event["name"], []).append(1e3 * event["dur"])
-    return float(sum(np.median(times) for times in spent.values()))
 
 
 def scaled(guess: Array, measured: Array) -> Array:
@@ -244,19 +208,6 @@ def timed(models: Sequence[bytes], backend: Backend, threads: int) -> list[Sampl
 def percentiles(samples: Sequence[Samples], q: float) -> Array:
     """`files x processes`, nanoseconds."""
     return np.array([[np.percentile(runs, q) for runs in s.runs_ns] for s in samples])
-
-
-def macs_of(network: KernelGraph, c: Configuration) -> int:
-    """Multiply-accumulates of a plan."""
-    return sum(kernel_macs(k) for k in network.kernels(c.widths, c.dropped, c.kernels))
-
-
-def kernel_macs(kernel: Kernel) -> int:
-    if kernel.op in ("Conv", "Gemm", "MatMul") and len(kernel.inputs) > 1:
-        weight = kernel.inputs[1]
-        taps = int(np.prod(weight[1:])) if kernel.op == "Conv" else kernel.inputs[0][-1]
-        return int(np.prod(kernel.output)) * taps
-    return 0
 
 
 def judged(name: str, label: str, predicted: Array, measured: Array) -> Line:

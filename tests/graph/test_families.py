@@ -7,7 +7,8 @@ from hwprune.frontend.module import graph_from_module
 from hwprune.graph.cost import macs
 from hwprune.graph.coupling import couple
 from hwprune.graph.slim import slim
-from hwprune.testing.families import CONFIGURED, WRITTEN_OUT, randomize
+from hwprune.testing.configured import CONFIGURED
+from hwprune.testing.families import WRITTEN_OUT, randomize
 from hwprune.testing.oracles import disagreement, parity, random_keep
 
 pytestmark = pytest.mark.ort

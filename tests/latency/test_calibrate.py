@@ -49,6 +49,25 @@ def test_one_plan_does_not_overrule_the_rows():
     assert all(0.7 < s < 1.4 for s in found.scale.values())
 
 
+def test_moving_data_may_take_twice_as_long_as_alone():
+    """Though it is a small share of every plan, and what computes is right."""
+    rng = np.random.default_rng(5)
+    moved = Kernel("QuantizeLinear", "int8", ((1, 16, 8, 8),), (1, 16, 8, 8))
+
+    def with_boundaries(seed: int, count: int) -> list[list[tuple[Kernel, float]]]:
+        return [p + [(moved, 4_000.0)] * int(rng.integers(0, 20)) for p in plans(seed, count)]
+
+    truth = Calibration({"QuantizeLinear/int8//": 2.0})
+    known, held_out = with_boundaries(5, 12), with_boundaries(6, 20)
+    noise = 1 + 0.005 * rng.standard_normal(len(known))
+    found = calibrate(known, [whole(p, truth) * n for p, n in zip(known, noise, strict=True)])
+    errors = np.array([whole(p, found) / whole(p, truth) - 1 for p in held_out])
+    alone = np.array([whole(p, Calibration()) / whole(p, truth) - 1 for p in held_out])
+    assert np.abs(errors).max() < 0.02 < np.abs(alone).max() / 2
+    scale = found.scale["int8"] * found.scale["QuantizeLinear/int8//"]
+    assert 1.6 < scale < 2.4
+
+
 def test_noise_is_told_as_spread():
     rng = np.random.default_rng(4)
     known = plans(4, 30)
