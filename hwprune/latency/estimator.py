@@ -24,7 +24,7 @@ from hwprune.latency.structure import Link, Step
 from hwprune.latency.teeth import Teeth
 from hwprune.plan import Configuration
 
-_Emit = Callable[[Mapping[str, int], frozenset[str], Mapping[str, str]], list[Kernel]]
+_Emit = Callable[[Mapping[str, int], frozenset[str], Mapping[str, str]], Sequence[Kernel]]
 _Form = tuple[int, ...]  # options of the branch and kernel variables of a scope
 
 
@@ -79,6 +79,7 @@ class Estimator:
         self.space = space
         self._variable = space.variable_of()
         self._prices: dict[Kernel, tuple[float, float]] = {}
+        self._calibrated = Calibration(), dict[Kernel, tuple[float, float, str]]()
         self._rows: frozenset[Kernel] = frozenset()
         self._sizes = space.sizes
         self._parts = [self._step_part(s) for s in network.steps]
@@ -100,6 +101,7 @@ class Estimator:
         """Takes the rows over. Raises ValueError if a family has no row at all."""
         self._rows = frozenset(known)
         self._prices = {RUN: (known[RUN], 0.0)}
+        self._calibrated[1].clear()
         self.families.load(known, teeth or {})
         for family in self.families:
             members = list(family.members)
@@ -109,6 +111,7 @@ class Estimator:
     def add_rows(self, known: Mapping[Kernel, float]) -> None:
         """Takes rows of single kernels over, whatever their family."""
         self._prices |= {k: (ns, ROW_NOISE) for k, ns in known.items()}
+        self._calibrated[1].clear()
 
     def factors(self, calibration: Calibration) -> tuple[LatencyFactor, ...]:
         """The latency of the network as factors over the space's variables, calibrated."""
@@ -141,14 +144,30 @@ class Estimator:
         Kernels of one class, whose prices come from the same teeth and rows, err alike.
         """
         total, deviations = 0.0, dict[str, float]()
+        known = self._known_by(calibration)
         for part, found in self.network.by_part(c).items():
             for kernel in found:
-                ns, spread = self._price(part, kernel)
-                priced, name = calibration.price(kernel, ns), class_name(kernel)
-                total += priced
-                deviations[name] = deviations.get(name, 0.0) + priced * spread
+                if kernel not in known:
+                    known[kernel] = self._priced(part, kernel, calibration)
+                ns, deviation, name = known[kernel]
+                total += ns
+                deviations[name] = deviations.get(name, 0.0) + deviation
         uncertain = sum(d**2 for d in deviations.values())
         return Estimate(total, sqrt(uncertain + (total * calibration.spread) ** 2))
+
+    def _known_by(self, calibration: Calibration) -> dict[Kernel, tuple[float, float, str]]:
+        """What `_priced` said of kernels so far."""
+        if self._calibrated[0] is not calibration:
+            self._calibrated = calibration, {}
+        return self._calibrated[1]
+
+    def _priced(
+        self, part: str, kernel: Kernel, calibration: Calibration
+    ) -> tuple[float, float, str]:
+        """Nanoseconds in a whole run, their standard deviation, and the class."""
+        ns, spread = self._price(part, kernel)
+        priced = calibration.price(kernel, ns)
+        return priced, priced * spread, class_name(kernel)
 
     def priced_kernel(self, kernel: Kernel, calibration: Calibration) -> Estimate:
         """What one kernel adds to a whole run, by its row or its family. Raises KeyError."""

@@ -55,6 +55,7 @@ class Structure:
     by_node: Mapping[str, Step]
     producer: Mapping[str, str]
     link_of: Mapping[str, Link]
+    readers: Mapping[str, Sequence[Step]]  # of a tensor, when no branch is gone
     within: Mapping[str, frozenset[str]]
     kept_input: Mapping[str, int]
     fused_into: Mapping[str, str]
@@ -79,15 +80,21 @@ class Configured:
         self._layouts = structure.capabilities.layouts
         self._widths = widths
         self._dropped = dropped
+        within = structure.within.items() if dropped else ()
+        self._gone = {node for node, branches in within if branches & dropped}
         self._kernels = kernels if near else dict(kernels)
         self._near = near
-        self._forms: dict[str, Form] = {}
+        self._shapes: dict[str, Shape] = {}
+        self._forms: dict[str, Form] = {}  # by tensor
+        self._computed: dict[str, Form] = {}  # by node
         if not near:
             self.settled = self._settle()
 
     def shape(self, tensor: str) -> Shape:
         """Of a tensor as wide as it is now."""
-        return self._structure.shapes.at(tensor, self._widths)
+        if tensor not in self._shapes:
+            self._shapes[tensor] = self._structure.shapes.at(tensor, self._widths)
+        return self._shapes[tensor]
 
     def precision(self, node: str) -> str:
         """What `node` computes in."""
@@ -95,26 +102,30 @@ class Configured:
 
     def left(self, node: str) -> bool:
         """Whether `node` still runs."""
-        return not self._structure.within[node] & self._dropped
+        return node not in self._gone
 
     def passes(self, node: str) -> bool:
         """Whether of `node`, an Add, nothing is left but that it passes one input on."""
-        return not self.left(node) and not (self._structure.within[node] - {node}) & self._dropped
+        if node not in self._gone:
+            return False
+        return not (self._structure.within[node] - {node}) & self._dropped
 
     def near_pass(self, node: str) -> bool:
         """Whether `node` passes an input on, and counts as a step that does."""
         return self._near and self.passes(node)
 
-    def readers(self, link: Link) -> tuple[list[Step], bool]:
+    def readers(self, link: Link) -> tuple[Sequence[Step], bool]:
         """The steps that read the tensor of `link`, and whether it leaves the network."""
-        found, leaves = [], link.leaves
+        if not self._dropped:
+            return self._structure.readers[link.tensor], link.leaves
+        found, leaves = list[Step](), link.leaves
         for node in link.consumers:
             if self.left(node) or (self._near and self._hands_on(node, link)):
                 found.append(self._structure.by_node[node])
             elif self._hands_on(node, link):
                 behind = self._structure.link_of.get(self._structure.by_node[node].output)
                 more, out = self.readers(behind) if behind else ([], False)
-                found, leaves = found + more, leaves or out
+                found, leaves = [*found, *more], leaves or out
         return found, leaves
 
     def _hands_on(self, node: str, link: Link) -> bool:
@@ -131,6 +142,8 @@ class Configured:
         while found := [s.node for s in able if self._between_integers(s, kernels)]:
             kernels |= dict.fromkeys(found, "int8")
             self._kernels = kernels
+            self._forms.clear()
+            self._computed.clear()
         return kernels
 
     def _between_integers(self, step: Step, kernels: Mapping[str, str]) -> bool:
@@ -192,6 +205,11 @@ class Configured:
 
     def layout(self, step: Step) -> Form:
         """What `step` computes in, its activation left out."""
+        if step.node not in self._computed:
+            self._computed[step.node] = self._layout(step)
+        return self._computed[step.node]
+
+    def _layout(self, step: Step) -> Form:
         image = len(self.shape(step.output)) == 4
         if self.precision(step.node) == "int8":
             return self._of_integers(step) if image else Form.ROWS

@@ -206,10 +206,10 @@ def _layers(
     c = Configuration()
     total = estimator.estimate(c, calibration)
     parts = estimator.network.by_part(c)
-    of_step = {CALL: parts[CALL]}
+    of_step = {CALL: list(parts[CALL])}
     of_step |= {s.node: list(parts[step_part(s)]) for s in estimator.network.steps}
     for link in estimator.network.links:
-        of_step[link.producer or CALL] = of_step[link.producer or CALL] + parts[link_part(link)]
+        of_step[link.producer or CALL] += parts[link_part(link)]
     steps = {s.node: step_part(s) for s in estimator.network.steps} | {CALL: CALL}
     rows = []
     for node, kernels in of_step.items():

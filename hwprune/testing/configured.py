@@ -1,6 +1,4 @@
-"""Families from the `transformers` library's configurations (a development extra): their code is not
-ours.
-"""
+"""Families from configurations of the `transformers` library (a development extra)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
