@@ -155,7 +155,7 @@ class Rows:
         if self._quick:
             return found
         unsteady = [k for k, row in self._table.rows(kernels).items() if not row.steady]
-        self._filled(unsteady, _RUNS, _PROCESSES, _PROCESSES + 2 * RETRIES)
+        self._filled(unsteady, _RUNS, _PROCESSES, RETRIES + _PROCESSES)
         return self.known(kernels)
 
     @property
