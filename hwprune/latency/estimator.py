@@ -147,9 +147,10 @@ class Estimator:
         known = self._known_by(calibration)
         for part, found in self.network.by_part(c).items():
             for kernel in found:
-                if kernel not in known:
-                    known[kernel] = self._priced(part, kernel, calibration)
-                ns, deviation, name = known[kernel]
+                priced = known.get(kernel)
+                if priced is None:
+                    known[kernel] = priced = self._priced(part, kernel, calibration)
+                ns, deviation, name = priced
                 total += ns
                 deviations[name] = deviations.get(name, 0.0) + deviation
         uncertain = sum(d**2 for d in deviations.values())

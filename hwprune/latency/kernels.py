@@ -52,6 +52,8 @@ class KernelGraph:
             kept_input={b.add: b.kept_input for b in coupling.branches},
             fused_into={s.residual: s.node for s in self.steps if s.residual},
         )
+        self._step_parts = [(step_part(s), s) for s in self.steps]
+        self._link_parts = [(link_part(e), e) for e in self.links]
         self._emitter = Emitter(self.steps, steering_inputs(graph), capabilities.layouts.block)
 
     def kernels(
@@ -82,8 +84,11 @@ class KernelGraph:
         """What runs for each step and link of a configuration, and the call itself."""
         view = Configured(self.structure, c.widths, c.dropped, c.kernels)
         found: dict[str, Sequence[Kernel]] = {CALL: [RUN]}
-        found |= {step_part(s): self._of_step(s, view) for s in self.steps}
-        return found | {link_part(e): self._of_link(e, view) for e in self.links}
+        for name, step in self._step_parts:
+            found[name] = self._of_step(step, view)
+        for name, link in self._link_parts:
+            found[name] = self._of_link(link, view)
+        return found
 
     def _of_step(self, step: Step, c: Configured) -> Sequence[Kernel]:
         if not c.left(step.node) or (step.op == "Relu" and c.vanishes(step)):
@@ -99,11 +104,12 @@ class KernelGraph:
     def _setting(self, step: Step, c: Configured, added: Shape | None = None) -> Setting:
         """Of `step`, which computes the Add behind it on the way if there is something `added`."""
         tensor = step.output if added is None else self.by_node[step.residual or ""].output
+        form = c.layout(step)
         return Setting(
             step.node,
             c.precision(step.node),
-            c.layout(step),
-            c.blocks(step),
+            form,
+            form is Form.BLOCKED and c.blocks(step),
             c.absorbs(step),
             c.vanishes(step),
             tuple([c.shape(t) for t in step.inputs]),
