@@ -100,7 +100,10 @@ class Pacemaker:
         self.usual = usual or float(np.median(self.told))
 
     def beat(self) -> int:
-        """Nanoseconds of one run, now."""
+        """Nanoseconds of one run, now: of the second, as the first finds the caches as a chain left
+        them, and takes up to five times as long behind a long one.
+        """
+        self._call()
         return timed(self._call)
 
 

@@ -36,6 +36,12 @@ def test_only_visits_next_to_an_undisturbed_beat_count():
     assert not chain.done(3)
 
 
+def test_a_beat_is_timed_with_the_caches_as_it_leaves_them_itself():
+    pace, runs = object.__new__(visits.Pacemaker), iter((0.02, 0.0))
+    pace._call = lambda: time.sleep(next(runs))
+    assert pace.beat() < 10_000_000
+
+
 def test_a_process_that_was_never_left_alone_says_so():
     chain = visited(Pace(200), 5)
     assert len(chain.counted()) == 2
