@@ -252,7 +252,7 @@ def _grid(counts: Array, among: NDArray[np.bool_], most: int) -> NDArray[np.bool
     chosen = np.zeros_like(among)
     places = np.flatnonzero(among)
     if len(places):
-        columns = counts[among].T
+        columns = np.maximum(counts[among], 0.5).T  # nothing at all has no ratio to anything
         grid = product(*(_spread(np.unique(column), most) for column in columns))
         distances = np.zeros((len(places), 1))
         for own, wanted in zip(columns, np.array(list(grid)).T, strict=True):

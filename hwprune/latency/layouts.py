@@ -80,8 +80,6 @@ class Configured:
         self._layouts = structure.capabilities.layouts
         self._widths = widths
         self._dropped = dropped
-        within = structure.within.items() if dropped else ()
-        self._gone = {node for node, branches in within if branches & dropped}
         self._kernels = kernels if near else dict(kernels)
         self._near = near
         self._shapes: dict[str, Shape] = {}
@@ -102,13 +100,11 @@ class Configured:
 
     def left(self, node: str) -> bool:
         """Whether `node` still runs."""
-        return node not in self._gone
+        return not (self._dropped and self._structure.within[node] & self._dropped)
 
     def passes(self, node: str) -> bool:
         """Whether of `node`, an Add, nothing is left but that it passes one input on."""
-        if node not in self._gone:
-            return False
-        return not (self._structure.within[node] - {node}) & self._dropped
+        return not self.left(node) and not (self._structure.within[node] - {node}) & self._dropped
 
     def near_pass(self, node: str) -> bool:
         """Whether `node` passes an input on, and counts as a step that does."""
@@ -311,9 +307,9 @@ class Configured:
             return whole and (follows or step.op not in _GLOBAL_POOLS)
         if self._near:  # its inputs are as it likes them
             return channels % self._layouts.multiple == 0
-        shapes = [self.shape(t) for t in step.inputs]
-        whole = all(s[1] % self._layouts.block == 0 for s in shapes)
-        fits = whole if step.op == "Concat" else len(set(shapes)) == 1
+        shapes = {self.shape(t) for t in step.inputs}
+        joins = all(s[1] % self._layouts.block == 0 for s in shapes)
+        fits = joins if step.op == "Concat" else len(shapes) == 1
         return fits and all(self.form(t) is Form.BLOCKED for t in step.inputs)
 
     def blocks(self, step: Step) -> bool:

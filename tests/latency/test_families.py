@@ -58,6 +58,13 @@ def test_members_need_not_be_every_combination_of_counts():
     assert [channels(k)[0] for k in diagonal.select()] == [4, 8, 12, 20, 28, 44, 64]
 
 
+def test_members_of_no_size_are_members_like_any_others():
+    members = [Kernel("Relu", "fp32", ((1, n, 4),), (1, n, 4)) for n in range(40)]
+    chosen = family(members).select()
+    assert len(chosen) == 8
+    assert {members[0], members[-1]} <= set(chosen)
+
+
 def staircase(kernel: Kernel) -> float:
     i, o = channels(kernel)
     return 40.0 * i * -(-o // 16)
