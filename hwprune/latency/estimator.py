@@ -6,7 +6,7 @@ is a sum of factors: exactly what the decoder needs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, product
 from math import prod, sqrt
 from typing import Any
@@ -22,6 +22,7 @@ from hwprune.latency.response import ROW_NOISE
 from hwprune.latency.space import SearchSpace, groups_of
 from hwprune.latency.structure import Link, Step
 from hwprune.latency.teeth import Teeth
+from hwprune.latency.whole import LinkKey, StepKey
 from hwprune.plan import Configuration
 
 _Emit = Callable[[Mapping[str, int], frozenset[str], Mapping[str, str]], Sequence[Kernel]]
@@ -64,6 +65,23 @@ class _Part:
     emitted: Mapping[_Form, tuple[tuple[Kernel, ...], ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one part adds to a whole run, nanoseconds, and the deviation of each class in it."""
+
+    ns: float
+    deviations: tuple[tuple[str, float], ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was worked out under a calibration: shares by key, kernels' time, class, deviation."""
+
+    calibration: Calibration
+    parts: dict[StepKey | LinkKey, _Share] = field(default_factory=dict)
+    kernels: dict[Kernel, tuple[float, str, float]] = field(default_factory=dict)
+
+
 class Estimator:
     """Prices kernels by the table's rows, and between them by their families.
 
@@ -79,7 +97,7 @@ class Estimator:
         self.space = space
         self._variable = space.variable_of()
         self._prices: dict[Kernel, tuple[float, float]] = {}
-        self._calibrated = Calibration(), dict[Kernel, tuple[float, float, str]]()
+        self._known = _Known(Calibration())
         self._rows: frozenset[Kernel] = frozenset()
         self._sizes = space.sizes
         self._parts = [self._step_part(s) for s in network.steps]
@@ -101,7 +119,7 @@ class Estimator:
         """Takes the rows over. Raises ValueError if a family has no row at all."""
         self._rows = frozenset(known)
         self._prices = {RUN: (known[RUN], 0.0)}
-        self._calibrated[1].clear()
+        self._known = _Known(Calibration())
         self.families.load(known, teeth or {})
         for family in self.families:
             members = list(family.members)
@@ -111,7 +129,7 @@ class Estimator:
     def add_rows(self, known: Mapping[Kernel, float]) -> None:
         """Takes rows of single kernels over, whatever their family."""
         self._prices |= {k: (ns, ROW_NOISE) for k, ns in known.items()}
-        self._calibrated[1].clear()
+        self._known = _Known(Calibration())
 
     def factors(self, calibration: Calibration) -> tuple[LatencyFactor, ...]:
         """The latency of the network as factors over the space's variables, calibrated."""
@@ -143,32 +161,35 @@ class Estimator:
 
         Kernels of one class, whose prices come from the same teeth and rows, err alike.
         """
-        total, deviations = 0.0, dict[str, float]()
+        run = calibration.price(RUN, self._prices[RUN][0])
+        total, deviations = run, dict[str, float]()
         known = self._known_by(calibration)
-        for part, found in self.network.by_part(c).items():
-            for kernel in found:
-                priced = known.get(kernel)
-                if priced is None:
-                    known[kernel] = priced = self._priced(part, kernel, calibration)
-                ns, deviation, name = priced
-                total += ns
+        for key in self.network.keys(c):
+            share = known.parts.get(key)
+            if share is None:
+                known.parts[key] = share = self._share(key, known)
+            total += share.ns
+            for name, deviation in share.deviations:
                 deviations[name] = deviations.get(name, 0.0) + deviation
         uncertain = sum(d**2 for d in deviations.values())
         return Estimate(total, sqrt(uncertain + (total * calibration.spread) ** 2))
 
-    def _known_by(self, calibration: Calibration) -> dict[Kernel, tuple[float, float, str]]:
-        """What `_priced` said of kernels so far."""
-        if self._calibrated[0] is not calibration:
-            self._calibrated = calibration, {}
-        return self._calibrated[1]
+    def _known_by(self, calibration: Calibration) -> _Known:
+        """What parts and kernels were found to add so far."""
+        if self._known.calibration is not calibration:
+            self._known = _Known(calibration)
+        return self._known
 
-    def _priced(
-        self, part: str, kernel: Kernel, calibration: Calibration
-    ) -> tuple[float, float, str]:
-        """Nanoseconds in a whole run, their standard deviation, and the class."""
-        ns, spread = self._price(part, kernel)
-        priced = calibration.price(kernel, ns)
-        return priced, priced * spread, class_name(kernel)
+    def _share(self, key: StepKey | LinkKey, known: _Known) -> _Share:
+        part, total, deviations = self.network.part(key), 0.0, dict[str, float]()
+        for kernel in self.network.run_by(key):
+            if kernel not in known.kernels:
+                found = self.priced_part(part, kernel, known.calibration)
+                known.kernels[kernel] = found.ns, class_name(kernel), found.deviation
+            ns, name, deviation = known.kernels[kernel]
+            total += ns
+            deviations[name] = deviations.get(name, 0.0) + deviation
+        return _Share(total, tuple(deviations.items()))
 
     def priced_kernel(self, kernel: Kernel, calibration: Calibration) -> Estimate:
         """What one kernel adds to a whole run, by its row or its family. Raises KeyError."""

@@ -5,16 +5,18 @@ What is fused depends on the precision, the layout and the target's stated capab
 precision or layout changes between two steps, boundary kernels are paid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_graphsurgeon as gs
 
-from hwprune.backend import RUN, Capabilities, Kernel, Shape
+from hwprune.backend import RUN, Capabilities, Kernel
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.latency.boundaries import boundaries
 from hwprune.latency.emission import Emitter, Setting
-from hwprune.latency.layouts import Configured, Form, Shapes, Structure
+from hwprune.latency.layouts import Form, Shapes, Structure
+from hwprune.latency.nearby import Nearby
 from hwprune.latency.structure import Link, Step, links_of, steering_inputs, steps_of
+from hwprune.latency.whole import LinkKey, Place, StepKey, Whole
 from hwprune.plan import Configuration
 
 CALL = "call"  # the part that stands for calling the runtime
@@ -41,7 +43,6 @@ class KernelGraph:
         self.by_node = {s.node: s for s in self.steps}
         self.within = {s.node: _containing(coupling, s.node) for s in self.steps}
         self.structure = Structure(
-            steps=self.steps,
             shapes=Shapes(coupling),
             capabilities=capabilities,
             by_node=self.by_node,
@@ -52,8 +53,10 @@ class KernelGraph:
             kept_input={b.add: b.kept_input for b in coupling.branches},
             fused_into={s.residual: s.node for s in self.steps if s.residual},
         )
-        self._step_parts = [(step_part(s), s) for s in self.steps]
-        self._link_parts = [(link_part(e), e) for e in self.links]
+        shapes = self.structure.shapes
+        self._places = [Place(s, self.structure) for s in self.steps]
+        self._by_node = {p.step.node: (step_part(p.step), p.groups) for p in self._places}
+        self._by_tensor = {e.tensor: (link_part(e), shapes.groups([e.tensor])) for e in self.links}
         self._emitter = Emitter(self.steps, steering_inputs(graph), capabilities.layouts.block)
 
     def kernels(
@@ -67,63 +70,84 @@ class KernelGraph:
         self, step: Step, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
     ) -> Sequence[Kernel]:
         """What runs for `step`, boundaries left out, told from its surroundings alone."""
-        return self._of_step(step, Configured(self.structure, widths, dropped, kernels, near=True))
+        near = Nearby(self.structure, widths, dropped, kernels)
+        conv = self.structure.fused_into.get(step.node)
+        if not near.left(step.node) or (conv and near.fuses(self.by_node[conv])):
+            return []
+        told = near.precision(step.node), near.layout(step), False, near.fuses(step)
+        return self._emitter.kernels(self._setting(step, *told, widths))
 
     def link_kernels(
         self, link: Link, widths: Widths, dropped: frozenset[str], kernels: Mapping[str, str]
     ) -> Sequence[Kernel]:
         """Changes of precision and layout that the tensor of `link` needs, told likewise."""
-        return self._of_link(link, Configured(self.structure, widths, dropped, kernels, near=True))
+        near = Nearby(self.structure, widths, dropped, kernels)
+        if not near.runs(link):
+            return []
+        wanted = [near.reads(s, link.tensor) for s in near.readers(link)]
+        wanted += [Form.PLAIN] if link.leaves else []
+        shape = self.structure.shapes.at(link.tensor, widths)
+        return boundaries(near.form(link.tensor), tuple(wanted), shape)
 
     def settled(self, c: Configuration) -> Configuration:
-        """`c` with the kernels that the runtime really runs (see `Configured`)."""
-        kernels = Configured(self.structure, c.widths, c.dropped, c.kernels).settled
-        return Configuration(c.widths, c.dropped, kernels)
+        """`c` with the kernels that the runtime really runs (see `Whole`)."""
+        return Configuration(c.widths, c.dropped, self._whole(c).kernels)
 
     def by_part(self, c: Configuration) -> dict[str, Sequence[Kernel]]:
         """What runs for each step and link of a configuration, and the call itself."""
-        view = Configured(self.structure, c.widths, c.dropped, c.kernels)
         found: dict[str, Sequence[Kernel]] = {CALL: [RUN]}
-        for name, step in self._step_parts:
-            found[name] = self._of_step(step, view)
-        for name, link in self._link_parts:
-            found[name] = self._of_link(link, view)
-        return found
+        found |= {part: () for part, _ in (*self._by_node.values(), *self._by_tensor.values())}
+        return found | {self.part(key): self.run_by(key) for key in self.keys(c)}
 
-    def _of_step(self, step: Step, c: Configured) -> Sequence[Kernel]:
-        if not c.left(step.node) or (step.op == "Relu" and c.vanishes(step)):
-            return []
-        conv = self.structure.fused_into.get(step.node)
-        if conv and c.fuses(self.by_node[conv]):
-            return []  # it runs inside that convolution
-        if not c.fuses(step):
-            return self._emitter.kernels(self._setting(step, c))
-        other = next(t for t in self.by_node[step.residual or ""].inputs if t != step.output)
-        return self._emitter.kernels(self._setting(step, c, added=c.shape(other)))
+    def keys(self, c: Configuration) -> Iterator[StepKey | LinkKey]:
+        """What each part that runs anything runs by."""
+        whole = self._whole(c)
+        yield from whole.step_keys()
+        for link in self.links:
+            if key := whole.link_key(link, self._by_tensor[link.tensor][1]):
+                yield key
 
-    def _setting(self, step: Step, c: Configured, added: Shape | None = None) -> Setting:
-        """Of `step`, which computes the Add behind it on the way if there is something `added`."""
-        tensor = step.output if added is None else self.by_node[step.residual or ""].output
-        form = c.layout(step)
+    def part(self, key: StepKey | LinkKey) -> str:
+        """The part that a key belongs to."""
+        return self._known(key)[0]
+
+    def run_by(self, key: StepKey | LinkKey) -> Sequence[Kernel]:
+        """What runs for a part, by its key."""
+        pairs = zip(self._known(key)[1], key.widths, strict=True)
+        widths = {group: width for group, width in pairs if width is not None}
+        if isinstance(key, LinkKey):
+            shape = self.structure.shapes.at(key.tensor, widths)
+            return boundaries(key.form, key.wanted, shape)
+        told = key.precision, key.form, key.vanishes, key.fuses
+        return self._emitter.kernels(self._setting(self.by_node[key.node], *told, widths))
+
+    def _known(self, key: StepKey | LinkKey) -> tuple[str, tuple[str, ...]]:
+        """The part of a key, and the groups that its widths are of."""
+        return self._by_tensor[key.tensor] if isinstance(key, LinkKey) else self._by_node[key.node]
+
+    def _whole(self, c: Configuration) -> Whole:
+        return Whole(self.structure, self._places, c.widths, c.dropped, c.kernels)
+
+    def _setting(
+        self, step: Step, precision: str, form: Form, vanishes: bool, fuses: bool, widths: Widths
+    ) -> Setting:
+        """Of `step`; its output is that of the Add behind it if it `fuses` with that."""
+        structure, output, added = self.structure, step.output, None
+        if fuses:
+            add = self.by_node[step.residual or ""]
+            other = next(t for t in add.inputs if t != step.output)
+            output, added = add.output, structure.shapes.at(other, widths)
         return Setting(
             step.node,
-            c.precision(step.node),
+            precision,
             form,
-            form is Form.BLOCKED and c.blocks(step),
-            c.absorbs(step),
-            c.vanishes(step),
-            tuple([c.shape(t) for t in step.inputs]),
-            c.shape(tensor),
+            form is Form.BLOCKED and structure.reads_few(step, widths),
+            structure.absorbs(step, precision, form),
+            vanishes,
+            tuple([structure.shapes.at(t, widths) for t in step.inputs]),
+            structure.shapes.at(output, widths),
             added,
         )
-
-    def _of_link(self, link: Link, c: Configured) -> Sequence[Kernel]:
-        if link.producer and not c.left(link.producer) and not c.near_pass(link.producer):
-            return []
-        steps, leaves = c.readers(link)
-        wanted = [c.reads(s, link.tensor) for s in steps] + ([Form.PLAIN] if leaves else [])
-        form, shape = c.form(link.tensor), c.shape(link.tensor)
-        return boundaries(form, tuple(wanted), shape)
 
 
 def _containing(coupling: Coupling, node: str) -> frozenset[str]:

@@ -194,6 +194,6 @@ def links_of(graph: gs.Graph, steps: tuple[Step, ...]) -> tuple[Link, ...]:
         for tensor in step.inputs:
             if tensor not in constants and step.node not in readers.setdefault(tensor, []):
                 readers[tensor].append(step.node)
-    leaving = {o.name for o in graph.outputs}
+    leaving = dict.fromkeys(o.name for o in graph.outputs)
     names = dict.fromkeys([*readers, *leaving])
     return tuple(Link(t, producer.get(t), tuple(readers.get(t, ())), t in leaving) for t in names)
