@@ -88,10 +88,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Raw times of one thing: nanoseconds, and which share of its cores it had, per process."""
+    """Raw times of one thing: nanoseconds, and which share of its cores it had, per process.
+
+    `undisturbed_ns` are those of the runs that nobody disturbed, where the target can tell.
+    """
 
     runs_ns: tuple[tuple[int, ...], ...]
     cpu_share: tuple[float, ...]
+    undisturbed_ns: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,14 @@ class Timed:
 
     runs_ns: tuple[int, ...]
     cpu_share: float
+    undisturbed_ns: tuple[int, ...] = ()
 
 
 def gather(timed: Iterable[Timed]) -> Samples:
     """What several processes saw of one thing."""
     seen = tuple(timed)
-    return Samples(tuple(t.runs_ns for t in seen), tuple(t.cpu_share for t in seen))
+    runs, shares = tuple(t.runs_ns for t in seen), tuple(t.cpu_share for t in seen)
+    return Samples(runs, shares, tuple(t.undisturbed_ns for t in seen))
 
 
 class Backend(Protocol):
@@ -151,7 +157,7 @@ class Backend(Protocol):
         """From now on kernels are timed while `PACE` takes `pace_ns`, as far as it is up to us.
 
         Neighbours slow a shared machine down by up to nine tenths and let it go within
-        milliseconds; rows of one table are only comparable at one pace. Called only where
+        milliseconds or minutes; rows of one table are only comparable at one pace. Called only where
         `keeps_pace`.
         """
 
@@ -162,6 +168,15 @@ class Backend(Protocol):
         """The same of every node that the runtime runs for a model file. Raises BackendError."""
 
     def time_models(
-        self, models: Sequence[Path], threads: int, seconds: float, processes: int
+        self,
+        models: Sequence[Path],
+        threads: int,
+        seconds: float,
+        processes: int,
+        patience: float = 1.0,
     ) -> list[Samples]:
-        """Times whole model files in turns (A B A B ...), one sample a run. Raises BackendError."""
+        """Times whole model files in turns (A B A B ...), one sample a run. Raises BackendError.
+
+        A target that keeps pace goes on for up to `patience` times the seconds until each file has
+        been run undisturbed, too.
+        """

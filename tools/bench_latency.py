@@ -7,8 +7,8 @@
 Every plan has widths of its own (a third on multiples of 8, a third of 4, a third of anything) and
 runs fp32, int8 or a mix. The table is filled as `hwprune profile` does it, without these plans;
 then they and the plans that calibrate are built, written and timed in turns. What is predicted is
-the undisturbed time, the 2nd percentile of all runs (neighbours slow some kinds of
-kernels down more than others, and never alike), and, in a line of its own, the p50 of that hour.
+the undisturbed time, the p50 of the runs beside which no neighbour slowed the pacemaker down (they
+slow some kinds of kernels down more than others), and, in a line of its own, the p50 of that hour.
 Beside it, on the same plans: the rows alone, sums of rows as if nothing were fused, sums of
 onnxruntime's profiler over the very plans, a model proportional to MACs and one linear in MACs, and
 one process measured against the others: what measuring itself is worth. Sums are scaled by the one
@@ -48,7 +48,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CALIBRATION_PLANS = 24  # half of them of the search space, half of any widths
 SECONDS_PER_PLAN = 0.25
 PROCESSES = 3
-UNDISTURBED = 2  # percentile
+PATIENCE = 8.0  # times as long, for undisturbed runs
+LEAST_RUNS = 5  # of a plan in a process
 Array = NDArray[np.float64]
 
 
@@ -101,10 +102,13 @@ def bench(
     for one in (estimator, rival):
         add_unknown(one, [*trials, *plans], backend, threads, options.work)
     found = timed(built([*trials, *plans], graph, network), backend, threads)
-    quiet, usual = (percentiles(found, q) for q in (UNDISTURBED, 50))
+    usual = medians([s.runs_ns for s in found])
+    quiet = medians([s.undisturbed_ns for s in found])
+    if np.isnan(quiet).all(axis=1).any():  # nobody can tell, as with threads, or nobody left it alone
+        quiet = usual
     some = len(trials)
     estimates = calibrated(estimator, trials, plans, quiet)
-    measured = np.median(quiet, axis=1)[some:]
+    measured = np.nanmedian(quiet, axis=1)[some:]
     pairs = zip(measured, (e.interval() for e in estimates))
     inside = np.mean([low <= ns <= high for ns, (low, high) in pairs])
     rivals = {
@@ -112,19 +116,26 @@ def bench(
         "rows alone, scaled": sums_of(estimator, plans),
         "rows without fusion, scaled": sums_of(rival, plans),
         "profiler, scaled": profiler_sums(built(plans, graph, network), threads),
-        **macs_models(network, trials, plans, np.median(quiet, axis=1)[:some]),
+        **macs_models(network, trials, plans, np.nanmedian(quiet, axis=1)[:some]),
     }
     rivals = {n: scaled(g, measured) if "scaled" in n else g for n, g in rivals.items()}
-    times = np.median(quiet, axis=1)
+    times = np.nanmedian(quiet, axis=1)
     dump(options.work / f"{name}-{threads}.json", [*trials, *plans], times, rivals)
     lines = [judged(name, label, guess, measured) for label, guess in rivals.items()]
-    rest, first = np.median(quiet[some:, 1:], axis=1), quiet[some:, 0]
-    lines.append(judged(name, "one process, of the others", scaled(first, rest), rest))
+    lines.append(agreement(name, "one process, of the others", quiet[some:]))
     guess = centres(calibrated(estimator, trials, plans, usual))
     p50 = np.median(usual, axis=1)[some:]
     lines.append(judged(name, "table, the p50 of the hour", guess, p50))
-    rest, first = np.median(usual[some:, 1:], axis=1), usual[some:, 0]
-    return [*lines, judged(name, "p50: one process, of the others", scaled(first, rest), rest)]
+    return [*lines, agreement(name, "p50: one process, of the others", usual[some:])]
+
+
+def agreement(name: str, label: str, times: Array) -> Line:
+    """What one process, the one that saw most plans, says of the others (`plans x processes`)."""
+    best = int(np.argmin(np.isnan(times).sum(axis=0)))
+    first, others = times[:, best], np.delete(times, best, axis=1)
+    both = ~np.isnan(first) & ~np.isnan(others).all(axis=1)
+    rest = np.nanmedian(others[both], axis=1)
+    return judged(name, label, scaled(first[both], rest), rest)
 
 
 def calibrated(
@@ -134,7 +145,7 @@ def calibrated(
     times: Array,
 ) -> list[Estimate]:
     """Predictions for `plans`, calibrated on the times of `trials`, which come first in `times`."""
-    known = np.median(times, axis=1)[: len(trials)]
+    known = np.nanmedian(times, axis=1)[: len(trials)]
     calibration = calibrate([estimator.priced(c) for c in trials], known.tolist())
     return [estimator.estimate(c, calibration) for c in plans]
 
@@ -202,12 +213,15 @@ def timed(models: Sequence[bytes], backend: Backend, threads: int) -> list[Sampl
         files = [Path(folder) / f"{i}.onnx" for i in range(len(models))]
         for path, content in zip(files, models):
             path.write_bytes(content)
-        return backend.time_models(files, threads, SECONDS_PER_PLAN * len(files), PROCESSES)
+        seconds = SECONDS_PER_PLAN * len(files)
+        return backend.time_models(files, threads, seconds, PROCESSES, PATIENCE)
 
 
-def percentiles(samples: Sequence[Samples], q: float) -> Array:
-    """`files x processes`, nanoseconds."""
-    return np.array([[np.percentile(runs, q) for runs in s.runs_ns] for s in samples])
+def medians(runs_ns: Sequence[Sequence[Sequence[int]]]) -> Array:
+    """`files x processes`, nanoseconds; nan where a process had too few runs."""
+    return np.array(
+        [[np.median(r) if len(r) >= LEAST_RUNS else np.nan for r in runs] for runs in runs_ns]
+    )
 
 
 def judged(name: str, label: str, predicted: Array, measured: Array) -> Line:

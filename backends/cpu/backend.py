@@ -20,7 +20,7 @@ from hwprune.errors import BackendError
 from hwprune.target import Host
 
 _START_S = 60.0
-_AGENT = ("sessions", "turns", "visits", "agent")  # modules that are sent, in this order
+_AGENT = ("sessions", "visits", "turns", "agent")  # modules that are sent, in this order
 _PLACES = {RUN: 0, PACE: 1}  # what is timed without a chain of its own: number of the model
 # Arithmetic on 4 kB, without weights: what ran before it and left the caches full hardly tells.
 _PACEMAKER = Kernel("Sigmoid", "fp32", ((1, 1024),), (1, 1024))
@@ -119,18 +119,25 @@ class CpuBackend:
         ]
 
     def time_models(
-        self, models: Sequence[Path], threads: int, seconds: float, processes: int
+        self,
+        models: Sequence[Path],
+        threads: int,
+        seconds: float,
+        processes: int,
+        patience: float = 1.0,
     ) -> list[Samples]:
         """Times whole files in turns with `seconds` in each process. Raises BackendError."""
         if not models:
             return []
-        contents = [_content(path) for path in models]
-        work_s = _START_S * len(models) + 10 * seconds
+        (pacemaker,) = self._chains([_PACEMAKER])
+        contents = [*map(_content, models), pacemaker.model]
+        work_s = _START_S * len(models) + 10 * seconds * max(1.0, patience)
+        more = {"seconds": seconds, "pace_ns": self._pace_ns, "patience": patience}
         seen: list[list[Timed]] = [[] for _ in models]
         for seed in range(processes):
-            more = {"seconds": seconds, "seed": seed}
-            for index, runs_ns, share in self._timed("files", threads, contents, work_s, **more):
-                seen[index].append(Timed(tuple(runs_ns), share))
+            found = self._timed("files", threads, contents, work_s, seed=seed, **more)
+            for index, runs_ns, undisturbed_ns, share in found:
+                seen[index].append(Timed(tuple(runs_ns), share, tuple(undisturbed_ns)))
         return [gather(timed) for timed in seen]
 
     def _chains(self, kernels: Sequence[Kernel]) -> list[Chain]:

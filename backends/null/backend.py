@@ -102,7 +102,12 @@ class NullBackend:
         return [_named(k) for k in kernels_of(model) if k != RUN]
 
     def time_models(
-        self, models: Sequence[Path], threads: int, seconds: float, processes: int
+        self,
+        models: Sequence[Path],
+        threads: int,
+        seconds: float,
+        processes: int,
+        patience: float = 1.0,
     ) -> list[Samples]:
         """The price of all kernels of each file. Raises ModelError if one cannot be read."""
         prices = [model_ns(path) / threads for path in models]

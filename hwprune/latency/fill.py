@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from statistics import median
 
 from hwprune.backend import PACE, Backend, Kernel, Timed
 from hwprune.latency.canary import stale
@@ -13,6 +14,7 @@ from hwprune.store.lock import lock_beside, locked
 from hwprune.store.writer import Writer
 
 _WAIT_S = 3600.0
+_FASTER = 1.15  # times what was taken for the pace: a neighbour makes it 1.35 times as slow
 
 # Measurements made so far and to be made (of one kernel by one process), and what was measured.
 Report = Callable[[int, int, str], None]
@@ -99,14 +101,16 @@ class _Filler:
 
     def fill(self, kernels: Sequence[Kernel]) -> int:
         """Number of rows that were missing."""
-        missing = self._missing(kernels)
+        missing = left = self._missing(kernels)
         if missing:
             self._table.begin(self._backend.conditions())
-        left = missing
-        for _ in range(self._processes + self._retries):
-            if left:
-                self._measure(left)
-                left = self._missing(left)
+        looks = self._processes + self._retries
+        while left and looks:
+            looks -= 1
+            if self._measure(left):
+                left = missing = list(kernels)
+                looks = self._processes + self._retries
+            left = self._missing(left)
         if self._discarded:
             self._table.note(
                 f"{self._discarded} runs were discarded: the machine stood still for seconds"
@@ -124,18 +128,39 @@ class _Filler:
     def _complete(self, row: Row) -> bool:
         return complete(row.samples, self._processes, self._retries)
 
-    def _measure(self, kernels: Sequence[Kernel]) -> None:
-        """One more process looks at all of them."""
+    def _measure(self, kernels: Sequence[Kernel]) -> bool:
+        """One more process looks at all of them; whether it found all rows of the table wanting."""
         rows = self._table.rows(kernels)
         seen = [len(rows[k].samples.runs_ns) if k in rows else 0 for k in kernels]
         total = self._done + sum(max(1, self._processes - n) for n in seen)
-        timings = self._backend.time_kernels(kernels, self._table.threads, self._runs, max(seen))
+        paced = self._backend.keeps_pace and self._table.threads == 1
+        asked = [*kernels, *([PACE] if paced else [])]
+        timings = self._backend.time_kernels(asked, self._table.threads, self._runs, max(seen))
+        pace = Timed((), 1.0)
         with Writer(self._table.add) as writer:
             for index, timed in timings:
+                if asked[index] == PACE:
+                    pace = timed
+                    continue
                 writer.put((kernels[index], self._cleaned(timed)))
                 self._done += 1
                 text = f"{kernels[index].op} {kernels[index].precision}"
                 self._progress(self._done, total, text)
+        return self._quickened(pace)
+
+    def _quickened(self, pace: Timed) -> bool:
+        """Whether the pace of the table was told while somebody disturbed the machine: it has been
+        seen to be clearly faster. Its rows are stale then, and it gets this pace.
+        """
+        known = self._table.rows([PACE]).get(PACE)
+        if not pace.runs_ns or known is None or median(pace.runs_ns) * _FASTER > known.ns:
+            return False
+        self._table.begin(self._backend.conditions())
+        self._table.outdate()
+        self._table.add([(PACE, pace)])
+        self._table.note("the machine was disturbed when rows were measured: they are made anew")
+        self._backend.keep_pace(median(pace.runs_ns))
+        return True
 
     def _cleaned(self, timed: Timed) -> Timed:
         kept = without_gaps(timed)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import onnx_graphsurgeon as gs
 
@@ -284,6 +285,20 @@ def whole_plans(
     timings = time_each(subject.backend, files, subject.threads, seconds, _TRIAL_PROCESSES)
     for path in files[1:]:
         path.unlink()
-    wholes = [timing.p50 for timing in timings[1:]]
-    calibration = calibrate([estimator.priced(c) for c in plans], wholes)
-    return calibration, timings[0], timings[1]
+    return _calibration(estimator, plans, timings[1:]), timings[0], timings[1]
+
+
+def _calibration(
+    estimator: Estimator, plans: Sequence[Configuration], timings: Sequence[Timing]
+) -> Calibration:
+    """Of the p50s of this hour; where undisturbed times are known, these say which plan takes how
+    long, as neighbours are there for seconds, and not beside all plans alike.
+    """
+    usual = [t.p50 for t in timings]
+    quiet = [t.undisturbed for t in timings if t.undisturbed is not None]
+    priced = [estimator.priced(c) for c in plans]
+    if len(quiet) < len(usual):
+        return calibrate(priced, usual)
+    found = calibrate(priced, quiet)
+    busier = median(p50 / ns for p50, ns in zip(usual, quiet, strict=True))
+    return replace(found, factor=found.factor * busier)

@@ -12,6 +12,8 @@ from hwprune.report.schema import Percentiles, Verdict
 from hwprune.units import Budget
 
 PROCESSES = 3
+_PATIENCE = 4.0  # times as long as asked for, for runs that nobody disturbs
+_LEAST_RUNS = 5  # of those in a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Timing:
     """One model's latency, nanoseconds: the median over processes of each percentile.
 
     `spread` is (largest - smallest) / median of the process medians; `quiet` the p50 that may be
-    expected when nobody else uses the machine.
+    expected when nobody else uses the machine; `undisturbed` the p50 of runs beside which nobody
+    did, where the target can tell.
     """
 
     p50: float
@@ -28,6 +31,7 @@ class Timing:
     quiet: float
     spread: float
     cpu_share: float
+    undisturbed: float | None = None
 
     def at(self, percentile: str) -> float:
         """The figure for 'p50', 'p90' or 'p99'."""
@@ -120,8 +124,9 @@ def judge(
 def time_each(
     backend: Backend, models: Sequence[Path], threads: int, seconds: float, processes: int = 2
 ) -> list[Timing]:
-    """Times several files in turns, once."""
-    return [summarise(s) for s in backend.time_models(models, threads, seconds, processes)]
+    """Times several files in turns, once, with patience for undisturbed runs."""
+    found = backend.time_models(models, threads, seconds, processes, _PATIENCE)
+    return [summarise(s) for s in found]
 
 
 def summarise(samples: Samples) -> Timing:
@@ -132,7 +137,14 @@ def summarise(samples: Samples) -> Timing:
     # A neighbour slows runs down for seconds on end, but hardly all of them in all processes.
     quiet = float(p20.min() * (medians[0] / p20).min())
     spread = float(np.ptp(medians[0]) / p50)
-    return Timing(p50, p90, p99, quiet, spread, float(np.median(samples.cpu_share)))
+    share = float(np.median(samples.cpu_share))
+    return Timing(p50, p90, p99, quiet, spread, share, undisturbed_ns(samples))
+
+
+def undisturbed_ns(samples: Samples) -> float | None:
+    """Median over processes of the p50 of undisturbed runs; None where nobody had enough."""
+    enough = [runs for runs in samples.undisturbed_ns if len(runs) >= _LEAST_RUNS]
+    return float(np.median([np.median(runs) for runs in enough])) if enough else None
 
 
 def _ratios(original: Samples, compiled: Samples, percentile: str) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ class Pace:
     """Beats as scripted; the pace is 100 ns."""
 
     usual = 100.0
+    alone = visits.Pacemaker.alone
 
     def __init__(self, *beats: int) -> None:
         self.beats = list(beats)
@@ -29,45 +30,66 @@ def visited(pace: Pace, times: int) -> visits.Visited:
 
 
 def test_only_visits_next_to_an_undisturbed_beat_count():
-    chain = visited(Pace(100, 180, 119, 190, 121), 5)
-    assert (len(chain.undisturbed), len(chain.disturbed)) == (2, 3)
-    assert chain.counted() == chain.undisturbed
-    assert chain.done(2)
-    assert not chain.done(3)
+    pace = Pace(100, 180, 119, 190, 121)
+    chain = visited(pace, 5)
+    assert chain.undisturbed(pace) == [chain.times[0], chain.times[2]]
+    assert chain.counted(pace) == chain.undisturbed(pace)
+    assert chain.done(2, pace)
+    assert not chain.done(3, pace)
+    assert chain.undisturbed(None) == chain.times
 
 
 def test_a_beat_is_timed_with_the_caches_as_it_leaves_them_itself():
-    pace, runs = object.__new__(visits.Pacemaker), iter((0.02, 0.0))
-    pace._call = lambda: time.sleep(next(runs))
+    runs = iter((0.02, 0.0) * 6)
+    pace = pacemaker(lambda: time.sleep(next(runs)), usual=1e12)
     assert pace.beat() < 10_000_000
 
 
+def pacemaker(call, usual):
+    """A pacemaker that calls anything."""
+    made = object.__new__(visits.Pacemaker)
+    made._call, made.told, made.usual = call, [], usual
+    return made
+
+
+def test_a_pace_that_was_told_beside_a_neighbour_is_mended(monkeypatch):
+    beats = [150] * 8 + [100] * 5
+    given = iter(beats)
+    monkeypatch.setattr(visits, "timed", lambda _: next(given))
+    pace = pacemaker(lambda: None, usual=150.0)
+    chain = visits.Visited(2, lambda: None)
+    chain.times, chain.beats = list(range(len(beats))), [pace.beat() for _ in beats]
+    assert pace.usual == 100
+    assert chain.undisturbed(pace) == [8, 9, 10, 11, 12]
+
+
 def test_a_process_that_was_never_left_alone_says_so():
-    chain = visited(Pace(200), 5)
-    assert len(chain.counted()) == 2
-    assert chain.counted() == sorted(chain.disturbed)[:2]
+    pace = Pace(200)
+    chain = visited(pace, 5)
+    assert chain.undisturbed(pace) == []
+    assert chain.counted(pace) == sorted(chain.times)[:2]
     chain.cpu, chain.wall = 1e-3, 1_000_000
-    assert chain.share(1, Pace(0)) == pytest.approx(0.5)
-    assert chain.share(4, Pace(0)) == pytest.approx(0.5)
+    assert chain.share(pace, 1) == pytest.approx(0.5)
+    assert chain.share(pace, 4) == pytest.approx(0.5)
 
 
 def test_a_process_that_lacked_processor_time_says_so():
     chain = visited(Pace(100), 5)
     chain.cpu, chain.wall = 0.7e-3, 1_000_000
-    assert chain.share(1, Pace(0)) == pytest.approx(0.7)
-    assert chain.share(2, Pace(0)) == 1.0
+    assert chain.share(Pace(100), 1) == pytest.approx(0.7)
+    assert chain.share(None, 2) == 1.0
 
 
 def test_a_chain_that_is_always_disturbed_is_given_up():
     chain = visits.Visited(2, lambda: None)
     visits.visit_in_turns([chain], 12, Pace(200), random.Random(0))
-    assert len(chain.disturbed) == visits._PATIENCE
+    assert len(chain.times) == visits._PATIENCE
 
 
 def test_a_long_chain_is_given_up_after_seconds():
     chain = visits.Visited(2, lambda: time.sleep(0.02))
     visits.visit_in_turns([chain], 12, Pace(200), random.Random(0))
-    assert visits._LEAST_RUNS <= len(chain.disturbed) < 20
+    assert visits._LEAST_RUNS <= len(chain.times) < 20
 
 
 @pytest.mark.ort

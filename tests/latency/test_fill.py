@@ -4,7 +4,7 @@ import os
 import pytest
 from hwprune.backends.null import NullBackend
 
-from hwprune.backend import Timed
+from hwprune.backend import PACE, Timed
 from hwprune.latency.fill import fill
 from hwprune.latency.gates import RETRIES
 from hwprune.latency.table import LatencyTable
@@ -169,3 +169,42 @@ def test_two_fillers_measure_everything_once(table):
         filler.join()
     assert sorted(counts) == [0, 3 * len(KERNELS)]
     assert len(table) == len(KERNELS)
+
+
+class Paced(NullBackend):
+    """A machine with neighbours: the pace that each process sees, the last for good."""
+
+    keeps_pace = True
+
+    def __init__(self, *paces):
+        super().__init__()
+        self.paces, self.kept = list(paces), []
+
+    def keep_pace(self, pace_ns):
+        self.kept.append(pace_ns)
+
+    def time_kernels(self, kernels, threads, runs, seed):
+        pace = self.paces.pop(0) if len(self.paces) > 1 else self.paces[0]
+        slower = pace / 100
+        for index, timed in super().time_kernels(kernels, threads, runs, seed):
+            runs_ns = (pace,) * 5 if kernels[index] == PACE else timed.runs_ns
+            yield index, Timed(tuple(round(slower * ns) for ns in runs_ns), 1.0)
+
+
+def test_rows_measured_at_a_pace_that_was_told_beside_a_neighbour_are_made_anew(table):
+    """The first three processes never saw the machine alone, and agree."""
+    pace = Paced(150, 150, 150, 100)
+    assert fill(table, pace, KERNELS[:3]) == 3
+    assert pace.kept[0] > pace.kept[-1]
+    alone = NullBackend()
+    with LatencyTable(None, alone.identity(), 1) as undisturbed:
+        fill(undisturbed, alone, KERNELS[:3])
+        assert table.get_many(KERNELS[:3]) == undisturbed.get_many(KERNELS[:3])
+    assert any("made anew" in note for note in table.notes)
+
+
+def test_a_pace_a_little_faster_changes_nothing(table):
+    pace = Paced(104, 104, 100)
+    fill(table, pace, KERNELS[:3])
+    assert len(pace.kept) == 1
+    assert len(table.row(KERNELS[0]).samples.runs_ns) == 3

@@ -18,7 +18,7 @@ def slower_at_last(monkeypatch):
     def install(*factors: float) -> list[float]:
         real, applied = NullBackend.time_models, []
 
-        def time_models(self, models, threads, seconds, processes):
+        def time_models(self, models, threads, seconds, processes, patience=1.0):
             found = real(self, models, threads, seconds, processes)
             if models[-1].name != "model.onnx":
                 return found
@@ -51,7 +51,7 @@ def test_before_training_the_untrained_network_must_fit(ask, tmp_path, monkeypat
     """Candidates turn out slower once they are chosen: searched again, but trained only once."""
     real, order = NullBackend.time_models, []
 
-    def time_models(self, models, threads, seconds, processes):
+    def time_models(self, models, threads, seconds, processes, patience=1.0):
         found = real(self, models, threads, seconds, processes)
         order.append(models[-1].name)
         if order.count("candidate.onnx") != 3:  # the look before the search, the round, this one
@@ -81,7 +81,7 @@ def test_doubt_is_reason_enough_where_more_room_costs_nothing(
     """The processes disagree about the first file, by a tenth around a little over the budget."""
     real, finished = NullBackend.time_models, []
 
-    def time_models(self, models, threads, seconds, processes):
+    def time_models(self, models, threads, seconds, processes, patience=1.0):
         found = real(self, models, threads, seconds, processes)
         if models[-1].name == "model.onnx":
             finished.append(models[-1].read_bytes())
@@ -113,7 +113,7 @@ def test_a_finalist_that_is_slower_than_the_table_says_gives_way(ask, tmp_path, 
     """The table is too hopeful about the candidate it likes best; the next one is timed."""
     real, timed = NullBackend.time_models, []
 
-    def time_models(self, models, threads, seconds, processes):
+    def time_models(self, models, threads, seconds, processes, patience=1.0):
         found = real(self, models, threads, seconds, processes)
         if models[-1].name != "candidate.onnx":
             return found

@@ -97,7 +97,7 @@ def test_what_is_not_clearly_met_is_looked_at_twice(network, medians, looks, ver
     asked = []
 
     class Restless(NullBackend):
-        def time_models(self, models, threads, seconds, processes):
+        def time_models(self, models, threads, seconds, processes, patience=1.0):
             asked.append(processes)
             return [samples(100, 100, 100), samples(*medians[len(asked) - 1])]
 
