@@ -34,9 +34,13 @@ def files(
     disturbed. The turns go on for up to `patience` times the seconds until no model lacks
     undisturbed runs.
     """
+    *models, beats = models
     sessions = [open_session(m, session_options(options or {}, threads), []) for m in models]
-    pace = Pacemaker(sessions.pop(), pace_ns) if pace_ns and threads == 1 else None
-    calls = [call_of(session) for session in sessions[: len(models) - 1]]
+    calls = [call_of(session) for session in sessions]
+    pace = None
+    if pace_ns and threads == 1:
+        as_it_is = dict(options or {}, graph="disable")  # optimised, nothing would be left of it
+        pace = Pacemaker(open_session(beats, session_options(as_it_is, 1), []), pace_ns)
     order = [(seed + i) % len(calls) for i in range(len(calls))]
     for i in order:
         _warm_up(calls[i])

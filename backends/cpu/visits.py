@@ -34,6 +34,7 @@ _FASTER = 1.15  # times what was taken for the pace: it was told while somebody 
 _TOGETHER_WITH_THREADS = 256
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
+_WAIT_S, _NAP_S = 30.0, 0.002  # of a process for neighbours to leave; between two looks for them
 _PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 
 
@@ -100,6 +101,8 @@ class Pacemaker:
     def __init__(self, session: ort.InferenceSession, usual: float | None) -> None:
         self._call = bound_call_of(session)
         self.told: list[int] = []  # the fastest beats
+        self.waited = 0.0  # seconds
+        self.last = 0  # beat
         self.usual = usual or float("inf")
         begin = time.perf_counter()
         while len(self.told) < _LEAST_RUNS or (
@@ -116,6 +119,7 @@ class Pacemaker:
         self._call()
         ns = timed(self._call)
         self.told = sorted([*self.told, ns])[:_LEAST_RUNS]
+        self.last = ns
         fastest = float(np.median(self.told))
         if len(self.told) == _LEAST_RUNS and fastest * _FASTER < self.usual:
             self.usual = fastest
@@ -124,6 +128,13 @@ class Pacemaker:
     def alone(self, beat: int) -> bool:
         """Whether nobody disturbed the machine at a beat."""
         return beat <= _UNDISTURBED * self.usual
+
+    def wait(self) -> None:
+        """Until nobody disturbs the machine; all waiting of a process together has an end."""
+        begin = time.perf_counter()
+        while not self.alone(self.beat()) and self.waited + time.perf_counter() - begin < _WAIT_S:
+            time.sleep(_NAP_S)
+        self.waited += time.perf_counter() - begin
 
 
 class Visited:
@@ -208,5 +219,7 @@ def visit_in_turns(
     """Until each has been left alone often enough, or is given up."""
     while left:
         for chain in rng.sample(left, len(left)):
+            if pace is not None and not pace.alone(pace.last):
+                pace.wait()
             chain.visit(pace)
         left = [chain for chain in left if not chain.done(runs, pace)]

@@ -5,7 +5,8 @@ import random
 import time
 
 import pytest
-from hwprune.backends.cpu import visits
+from hwprune.backends.cpu import CpuBackend, turns, visits
+from hwprune.backends.cpu import backend as cpu
 from hwprune.backends.cpu.chains import nothing
 
 
@@ -18,8 +19,14 @@ class Pace:
     def __init__(self, *beats: int) -> None:
         self.beats = list(beats)
 
+    last = 0
+
     def beat(self) -> int:
-        return self.beats.pop(0) if len(self.beats) > 1 else self.beats[0]
+        self.last = self.beats.pop(0) if len(self.beats) > 1 else self.beats[0]
+        return self.last
+
+    def wait(self) -> None:
+        self.waits = getattr(self, "waits", 0) + 1
 
 
 def visited(pace: Pace, times: int) -> visits.Visited:
@@ -48,8 +55,20 @@ def test_a_beat_is_timed_with_the_caches_as_it_leaves_them_itself():
 def pacemaker(call, usual):
     """A pacemaker that calls anything."""
     made = object.__new__(visits.Pacemaker)
-    made._call, made.told, made.usual = call, [], usual
+    made._call, made.told, made.usual, made.waited = call, [], usual, 0.0
     return made
+
+
+def test_who_is_disturbed_waits_until_nobody_is_there_but_not_for_ever(monkeypatch):
+    given = iter([190, 180, 100, *[200] * 1000])
+    monkeypatch.setattr(visits, "timed", lambda _: next(given))
+    monkeypatch.setattr(visits, "_WAIT_S", 0.05)
+    pace = pacemaker(lambda: None, usual=100.0)
+    pace.wait()
+    assert pace.last == 100
+    pace.wait()
+    assert pace.last == 200
+    assert 0.05 <= pace.waited < 1
 
 
 def test_a_pace_that_was_told_beside_a_neighbour_is_mended(monkeypatch):
@@ -103,3 +122,20 @@ def test_what_the_runtime_refuses_is_reported_and_the_rest_goes_on():
     assert found[2] == []
     assert len(found[3]) >= 2
     assert json.dumps(found)
+
+
+@pytest.mark.ort
+def test_runs_of_whole_files_are_told_apart_by_a_pacemaker_that_really_runs():
+    backend = CpuBackend()
+    (pacemaker,) = backend._chains([cpu._PACEMAKER])
+    pace = next(ns for i, ns, _ in chains_alone(pacemaker) if i == 1)
+    usual = sorted(pace)[0]
+    models = [nothing(), pacemaker.model]
+    for pace_ns, expected in ((None, 0), (1e12, "all"), (0.9 * usual / 1.2, 0)):
+        ((_, runs, alone, _),) = turns.files(models, 1, 0.05, 0, pace_ns)
+        assert len(alone) == (len(runs) if expected == "all" else expected)
+
+
+def chains_alone(pacemaker):
+    models, weights = [nothing(), pacemaker.model], [[], pacemaker.weights]
+    return visits.chains(models, weights, [1, 1], threads=1, runs=4, seed=0)
