@@ -29,7 +29,7 @@ def call_of(session: ort.InferenceSession) -> Callable[[], Any]:
     110, by chance).
     """
     outputs = [o.name for o in session.get_outputs()]
-    feeds = {name: value.numpy() for name, value in feeds_of(session).items()}
+    feeds = arrays_of(session)
     return lambda: session.run(outputs, feeds)
 
 
@@ -90,12 +90,17 @@ def size_of(session: ort.InferenceSession) -> int:
     return sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in shapes)
 
 
-def feeds_of(session: ort.InferenceSession) -> dict[str, Any]:
+def arrays_of(session: ort.InferenceSession) -> dict[str, Any]:
     """An input of the right type and shape for each one the session has."""
-    return {
-        i.name: ort.OrtValue.ortvalue_from_numpy(made_up(numpy_type(i.type), _shape(i)))
-        for i in session.get_inputs()
-    }
+    return {i.name: made_up(numpy_type(i.type), _shape(i)) for i in session.get_inputs()}
+
+
+def feeds_of(session: ort.InferenceSession) -> dict[str, Any]:
+    """The same as values of the runtime's. Their `numpy()` may be a view of memory that goes when
+    they do.
+    """
+    made = arrays_of(session).items()
+    return {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in made}
 
 
 def _shape(given: Any) -> list[int]:
