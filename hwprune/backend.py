@@ -157,8 +157,8 @@ class Backend(Protocol):
         """From now on kernels are timed while `PACE` takes `pace_ns`, as far as it is up to us.
 
         Neighbours slow a shared machine down by up to nine tenths and let it go within
-        milliseconds or minutes; rows of one table are only comparable at one pace. Called only where
-        `keeps_pace`.
+        milliseconds or minutes; rows of one table are only comparable at one pace. Called only
+        where `keeps_pace`.
         """
 
     def names(self, kernels: Sequence[Kernel]) -> list[tuple[str, ...]]:

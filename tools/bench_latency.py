@@ -48,7 +48,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CALIBRATION_PLANS = 24  # half of them of the search space, half of any widths
 SECONDS_PER_PLAN = 0.25
 PROCESSES = 3
-PATIENCE = 8.0  # times as long, for undisturbed runs
+PATIENCE = 3.0  # times as long, for undisturbed runs
 LEAST_RUNS = 5  # of a plan in a process
 Array = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def bench(
     found = timed(built([*trials, *plans], graph, network), backend, threads)
     usual = medians([s.runs_ns for s in found])
     quiet = medians([s.undisturbed_ns for s in found])
-    if np.isnan(quiet).all(axis=1).any():  # nobody can tell, as with threads, or nobody left it alone
+    if np.isnan(quiet).all(axis=1).any():  # nobody can tell
         quiet = usual
     some = len(trials)
     estimates = calibrated(estimator, trials, plans, quiet)

@@ -91,7 +91,7 @@ class Structure:
         return step.activation[0] in self.capabilities.activations.get(precision, frozenset())
 
     def ends_on_integers(self, step: Step) -> bool:
-        """Whether what `step` writes is int8 if it computes on integers, its activation included."""
+        """Whether what `step` writes is int8, its activation included, if it computes on them."""
         able = self.capabilities.activations.get("int8", frozenset())
         return step.activation is None or step.activation[0] in able
 

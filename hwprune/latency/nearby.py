@@ -66,9 +66,8 @@ class Nearby:
         if node is None:
             return Form.PLAIN
         step, precision = self._structure.by_node[node], self.precision(node)
-        if precision == "int8" and step.activation:
-            if not self._structure.absorbs(step, precision, self.layout(step)):
-                return Form.PLAIN
+        if precision == "int8" and not self._structure.ends_on_integers(step):
+            return Form.PLAIN
         return self.reads(step, tensor)
 
     def layout(self, step: Step) -> Form:

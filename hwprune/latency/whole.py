@@ -187,7 +187,9 @@ class Whole:
             self._keys[place.conv] = self._keys[place.conv]._replace(fuses=True)
             return
         self._reads[step.node] = Form.PLAIN if few else form
-        vanishes = place.relu and precision == "fp32" and self._read_as_integers(place, self.kernels)
+        vanishes = (
+            place.relu and precision == "fp32" and self._read_as_integers(place, self.kernels)
+        )
         self._forms[step.output] = self._written(place, precision, form, vanishes)
         if not (vanishes and step.op == "Relu"):
             self._keys[step.node] = StepKey(step.node, precision, form, vanishes, False, widths)
