@@ -108,7 +108,8 @@ class _Lowering:
         """The weight's encoding, coarser where the bias would not fit into an int32.
 
         That happens to channels that are dead but for their bias; their weights are then so small
-        beside it (2^-15) that rounding them to zero changes nothing.
+        beside it (2^-15) that rounding them to zero changes nothing, nor does making them as large
+        as the new scale where zero is none of their levels (1 bit).
         """
         encoding = self.encodings.weights[node.inputs[1].name]
         if bias is None:

@@ -7,7 +7,6 @@ in front of a weight, stops it).
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from hwprune.quantize.encodings import Encoding

@@ -4,8 +4,8 @@ A byte has 256 values: enough for eight weights of 1 bit, five ternary ones, two
 file holds these bytes and, once for all layers with the same levels, what makes the table of the
 weights that each byte stands for. Reading the table gives int8 weights in front of the
 DequantizeLinear. Runtimes fold constants before they fuse, so the layer runs its int8 kernel, as
-fast as if all bytes stood in the file. No operator here is newer than opset 13, and any graph of ours
-has opset 17: files stay readable for older runtimes, and none has to know 4-bit types.
+fast as if all bytes stood in the file. No operator here is newer than opset 13: a file keeps its
+opset, older runtimes read it, and none has to know 4-bit types.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from hwprune.quantize.encodings import Integers
 
-DECODER_BYTES = 96  # of the operators that decode one layer, names of up to five letters
+_DECODER_BYTES = 96  # of the operators that decode one layer, names of up to five letters
 _CUT_BYTES = 88  # of those that cut off what fills up the last byte
+_SCALE_BYTES = 5  # of a channel: the weight's scale and zero point
+_BIAS_BYTES = 8  # of a channel: the bias and its scale
 
 
 def per_byte(levels: int) -> int:
@@ -30,15 +32,25 @@ def per_byte(levels: int) -> int:
     return count
 
 
-def stored_bytes(weights: int, levels: int) -> int:
-    """What so many weights take in a file, in whichever form takes less.
+def stored_bytes(weights: int, levels: int, channels: int = 0, bias: bool = True) -> int:
+    """What a quantised layer takes in a file beside names and operators, which stay the same.
 
-    Exact but for the length of names (see `DECODER_BYTES`). What layers share (a table's
-    operators, a shape) comes on top, some 350 bytes for all layers with the same levels.
+    To within 40 bytes a layer (names and lengths differ). What all layers of the same levels share
+    comes on top once, some 350 bytes, and 50 for every shape of a weight.
+
+    Args:
+        weights: How many; in whichever form takes less, the decoder's operators included.
+        levels: How many integers a weight may be: 2 for 1 bit, else 2^bits - 1.
+        channels: So many have a scale of their own.
+        bias: Whether they have one.
     """
+    parameters = channels * (_SCALE_BYTES + bias * _BIAS_BYTES)
+    return min(weights, _packed_bytes(weights, levels)) + parameters
+
+
+def _packed_bytes(weights: int, levels: int) -> int:
     count = per_byte(levels)
-    packed = -(-weights // count) + DECODER_BYTES + (_CUT_BYTES if weights % count else 0)
-    return min(weights, packed)
+    return -(-weights // count) + _DECODER_BYTES + (_CUT_BYTES if weights % count else 0)
 
 
 def pack(codes: Integers, levels: int) -> NDArray[np.uint8]:
@@ -65,7 +77,7 @@ class Storage:
 
         A constant called `name` where that takes no more bytes than the packed form.
         """
-        if stored_bytes(weights.size, len(levels)) == weights.size:
+        if _packed_bytes(weights.size, len(levels)) >= weights.size:
             return gs.Constant(name, weights)
         packed = gs.Constant(name, pack(np.searchsorted(levels, weights), len(levels)))
         index = self._apply("Cast", [packed], to=int(onnx.TensorProto.INT32))

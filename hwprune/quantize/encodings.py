@@ -32,7 +32,7 @@ class Encoding:
     @property
     def levels(self) -> Integers:
         """The integers that there are, ascending, as int8 or uint8."""
-        return _range(self.bits, self.signed) if self.codebook is None else self.codebook
+        return levels_of(self.bits, self.signed) if self.codebook is None else self.codebook
 
     @property
     def lowest(self) -> int:
@@ -71,7 +71,8 @@ class Encoding:
 
 
 @cache
-def _range(bits: int, signed: bool) -> Integers:
+def levels_of(bits: int, signed: bool = True) -> Integers:
+    """The integers of so many bits, ascending, as int8 or uint8."""
     if not signed:
         return np.arange(1 << bits, dtype=np.uint8)
     if bits == 1:
