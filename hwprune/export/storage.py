@@ -25,7 +25,7 @@ _BIAS_BYTES = 8  # of a channel: the bias and its scale
 
 
 def per_byte(levels: int) -> int:
-    """How many weights of `levels` levels a byte tells apart: the largest n, levels^n <= 256."""
+    """Weights of `levels` (2 or more) that a byte tells apart: the largest n, levels^n <= 256."""
     count = 1
     while levels ** (count + 1) <= 256:
         count += 1
