@@ -2,10 +2,12 @@
 
 Every quantised tensor gets one QuantizeLinear/DequantizeLinear pair. Behind an int8 node the pair
 stands in the tensor's place, so that everybody reads the quantised value; before an int8 node it
-stands beside the fp32 tensor, which others go on reading. Weights are stored as integers.
+stands beside the fp32 tensor, which others go on reading. Weights are stored as integers, in as
+few bits as they have (see `storage`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,15 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from hwprune.backend import Capabilities
+from hwprune.errors import UnsupportedModelError
+from hwprune.export.narrow import Steps, in_bytes
+from hwprune.export.storage import Storage
 from hwprune.graph.cost import output_axis
 from hwprune.graph.read import clone, to_proto
 from hwprune.quantize.encodings import Array, Encoding, Encodings
 from hwprune.quantize.placement import Placement, bounds, data_inputs, place, products
 
+_OLDEST = 13  # opset: per-channel scales, and the operators that decode weights
 _BIAS_STEPS = 2.0**30  # an int32 bias may be this many steps of input scale x weight scale
 
 
@@ -32,11 +38,26 @@ def lower(
         kernels: "fp32" or "int8" per node name; nodes left out run fp32.
         encodings: Of every tensor that `place` encodes and every weight of an int8 node.
         capabilities: Of the target.
+
+    Returns:
+        The model in the graph's own opset, without the shapes of inner tensors: runtimes infer
+        them, and they would be bytes.
+
+    Raises:
+        UnsupportedModelError: The graph's opset is too old for what the file would hold.
     """
+    if graph.opset < _OLDEST:
+        raise UnsupportedModelError(
+            f"opset {graph.opset} cannot hold quantised weights: a scale per channel, and the "
+            f"operators that decode weights of fewer than 8 bits, are of opset {_OLDEST}",
+            "read the file with hwprune.graph.read, which brings it to opset 17 or newer",
+        )
     placement = place(graph, kernels, capabilities)
     lowered = clone(graph)
     _Lowering(lowered, placement, encodings).run()
-    return to_proto(lowered.cleanup().toposort())
+    model = to_proto(lowered.cleanup().toposort())
+    del model.graph.value_info[:]
+    return model
 
 
 class _Lowering:
@@ -46,6 +67,7 @@ class _Lowering:
         self.graph = graph
         self.placement = placement
         self.encodings = encodings
+        self.storage = Storage(graph)
         self.shared: dict[str, list[gs.Constant]] = {}
 
     def run(self) -> None:
@@ -68,15 +90,17 @@ class _Lowering:
         channels = weight.shape[output_axis(node)]
         encoding = self._weight_encoding(node, bias, input_scale)
         axis = {} if encoding.axis is None else {"axis": encoding.axis}
+        name, integers = f"{node.name}/weight", encoding.quantize(weight.values)
+        stored = self.storage.add(f"{name}/integers", integers, encoding.levels)
         zeros = np.zeros(encoding.scale.shape, np.int8)
-        constants = (encoding.quantize(weight.values), encoding.scale, zeros)
-        node.inputs[1] = self._dequantized(f"{node.name}/weight", constants, axis)
+        node.inputs[1] = self._dequantized(name, stored, axis, encoding.scale, zeros)
         if bias is not None:
             scale = (encoding.scale * input_scale).astype(np.float32)
             values = np.broadcast_to(bias.values.reshape(-1), (channels,))
             steps = np.rint(values.astype(np.float64) / scale).astype(np.int32)
-            axis = {"axis": 0} if scale.ndim else {}
-            node.inputs[2] = self._dequantized(f"{node.name}/bias", (steps, scale), axis)
+            name, axis = f"{node.name}/bias", {"axis": 0} if scale.ndim else {}
+            stored = gs.Constant(f"{name}/integers", steps)
+            node.inputs[2] = self._dequantized(name, stored, axis, scale)
 
     def _weight_encoding(
         self, node: gs.Node, bias: gs.Constant | None, input_scale: Array
@@ -84,15 +108,15 @@ class _Lowering:
         """The weight's encoding, coarser where the bias would not fit into an int32.
 
         That happens to channels that are dead but for their bias; their weights are then so small
-        beside it (2^-15) that rounding them to zero changes nothing.
+        beside it (2^-15) that rounding them to zero changes nothing, nor does making them as large
+        as the new scale where zero is none of their levels (1 bit).
         """
         encoding = self.encodings.weights[node.inputs[1].name]
         if bias is None:
             return encoding
         least = np.abs(bias.values.reshape(-1)) / (input_scale * _BIAS_STEPS)
         scale = np.maximum(encoding.scale, least if encoding.scale.ndim else least.max())
-        return Encoding(scale.astype(np.float32), encoding.zero_point, encoding.axis,
-                        encoding.bits, encoding.signed)  # fmt: skip
+        return replace(encoding, scale=scale.astype(np.float32))
 
     def _drop_saturated(self, activation: gs.Node) -> None:
         """Removes a Relu or Clip whose bounds the quantiser behind it enforces anyway.
@@ -126,30 +150,46 @@ class _Lowering:
         self._pair(tensor, target, tensor.name)
 
     def _pair(self, source: gs.Variable, target: gs.Variable, name: str) -> None:
-        parameters = self._parameters(self.placement.root(name))
-        integers = gs.Variable(f"{name}/quantized", np.uint8, source.shape)
-        self._add("QuantizeLinear", [source, *parameters], integers)
-        self._add("DequantizeLinear", [integers, *parameters], target)
+        """Adds: source -> Q -> DQ -> target, with a Clip between for fewer than 8 bits.
 
-    def _parameters(self, root: str) -> list[gs.Constant]:
-        if root not in self.shared:
-            encoding = self._encoding(root)
-            self.shared[root] = [
-                gs.Constant(f"{root}/scale", np.asarray(encoding.scale, np.float32)),
-                gs.Constant(f"{root}/zero_point", np.asarray(encoding.zero_point, np.uint8)),
+        What passes integers on that were clipped already clips nothing.
+        """
+        root = self.placement.root(name)
+        form = in_bytes(self._encoding(root))
+        read = self._steps(root, form.read)
+        integers = gs.Variable(f"{name}/quantized", np.uint8, source.shape)
+        if form.bounds is None or name != root:
+            self._add("QuantizeLinear", [source, *read], integers)
+        else:
+            made = read if form.made == form.read else self._steps(f"{root}/made", form.made)
+            rounded = gs.Variable(f"{name}/rounded", np.uint8, source.shape)
+            self._add("QuantizeLinear", [source, *made], rounded)
+            self._add("Clip", [rounded, *self._bounds(name, form.bounds)], integers)
+        self._add("DequantizeLinear", [integers, *read], target)
+
+    def _steps(self, name: str, steps: Steps) -> list[gs.Constant]:
+        if name not in self.shared:
+            self.shared[name] = [
+                gs.Constant(f"{name}/scale", np.asarray(steps.scale, np.float32)),
+                gs.Constant(f"{name}/zero_point", np.asarray(steps.zero_point, np.uint8)),
             ]
-        return self.shared[root]
+        return self.shared[name]
+
+    def _bounds(self, name: str, bounds: tuple[int, int]) -> list[gs.Constant]:
+        ends = zip(("lowest", "highest"), bounds, strict=True)
+        return [gs.Constant(f"{name}/{end}", np.asarray(value, np.uint8)) for end, value in ends]
 
     def _encoding(self, tensor: str) -> Encoding:
         return self.encodings.activations[self.placement.root(tensor)]
 
     def _dequantized(
-        self, name: str, constants: Sequence[NDArray[Any]], attributes: Mapping[str, Any]
+        self, name: str, integers: gs.Tensor, attributes: Mapping[str, Any], *steps: NDArray[Any]
     ) -> gs.Variable:
-        parts = zip(("integers", "scale", "zero_point"), constants, strict=False)
-        inputs = [gs.Constant(f"{name}/{part}", np.asarray(value)) for part, value in parts]
-        out = gs.Variable(name, np.float32, inputs[0].shape)
-        self._add("DequantizeLinear", inputs, out, attributes)
+        """`steps` are the scale and, if there is one, the zero point."""
+        parts = zip(("scale", "zero_point"), steps, strict=False)
+        constants = [gs.Constant(f"{name}/{part}", np.asarray(value)) for part, value in parts]
+        out = gs.Variable(name, np.float32)
+        self._add("DequantizeLinear", [integers, *constants], out, attributes)
         return out
 
     def _add(

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
-from hwprune.quantize.encodings import Encoding, Encodings
+from hwprune.quantize.encodings import Encoding, Encodings, levels_of
 from hwprune.quantize.placement import Placement, bounds, nonnegative, place, products
 
 _SCALE = np.float32(0.05)
@@ -49,6 +49,6 @@ def _weight(node: gs.Node, capabilities: Capabilities) -> Encoding:
     axis = output_axis(node)
     others = tuple(i for i in range(values.ndim) if i != axis)
     top = np.maximum(np.abs(values).max(axis=others), 1e-8)
-    scale = (top / (2 ** (capabilities.weight_bits - 1) - 1)).astype(np.float32)
+    scale = (top / levels_of(capabilities.weight_bits)[-1]).astype(np.float32)
     zero = np.zeros(scale.shape, np.int64)
     return Encoding(scale, zero, axis, capabilities.weight_bits, signed=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An affine quantiser, x ~ scale * (q - zero_point), q rounded half to even and saturated.
+    """An affine quantiser, x ~ scale * (q - zero_point), where q is the nearest of its `levels`.
 
     `scale` and `zero_point` are 0-d for one per tensor, 1-d for one per index along `axis`.
-    Signed encodings are symmetric with a narrow range: 8 bits are -127..127.
+    Signed encodings are symmetric with a narrow range: 8 bits are -127..127, 2 bits -1..1; a
+    single bit is the sign, -1 or 1 (Courbariaux et al. 2016). A `codebook` (1-d, ascending, at
+    most 2^bits integers) stands in for the range.
     """
 
     scale: Array
@@ -24,23 +27,35 @@ class Encoding:
     axis: int | None = None
     bits: int = 8
     signed: bool = False
+    codebook: Integers | None = None
+
+    @property
+    def levels(self) -> Integers:
+        """The integers that there are, ascending, as int8 or uint8."""
+        return levels_of(self.bits, self.signed) if self.codebook is None else self.codebook
 
     @property
     def lowest(self) -> int:
         """The least integer."""
-        return 1 - (1 << (self.bits - 1)) if self.signed else 0
+        return int(self.levels[0])
 
     @property
     def highest(self) -> int:
         """The greatest integer."""
-        return (1 << (self.bits - int(self.signed))) - 1
+        return int(self.levels[-1])
 
     def quantize(self, values: Array) -> Integers:
-        """The integers that stand for `values` (same shape), as int8 or uint8."""
+        """The integers that stand for `values` (same shape), as int8 or uint8.
+
+        Halfway between two integers of a range it is the even one, else the upper one.
+        """
         scale, zero_point = self._along(values.ndim)
+        levels = self.levels
+        if len(levels) <= self.highest - self.lowest:
+            between = (levels[1:].astype(np.float64) + levels[:-1]) / 2
+            return levels[np.searchsorted(between, values / scale + zero_point, side="right")]
         steps = np.rint(values / scale) + zero_point
-        kind = np.int8 if self.signed else np.uint8
-        return np.asarray(np.clip(steps, self.lowest, self.highest), kind)
+        return np.asarray(np.clip(steps, self.lowest, self.highest), levels.dtype)
 
     def dequantize(self, integers: Integers) -> Array:
         """The values that `integers` stand for (same shape)."""
@@ -53,6 +68,17 @@ class Encoding:
             return self.scale, self.zero_point
         shape = [-1 if i == self.axis else 1 for i in range(ndim)]
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+
+@cache
+def levels_of(bits: int, signed: bool = True) -> Integers:
+    """The integers of so many bits, ascending, as int8 or uint8."""
+    if not signed:
+        return np.arange(1 << bits, dtype=np.uint8)
+    if bits == 1:
+        return np.array([-1, 1], np.int8)
+    highest = (1 << (bits - 1)) - 1
+    return np.arange(-highest, highest + 1, dtype=np.int8)
 
 
 @dataclass(frozen=True, slots=True)

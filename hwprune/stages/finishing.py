@@ -1,8 +1,10 @@
 """The last stages: time and judge the written file, and put the artefact together."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hwprune.export.narrow import narrowed
 from hwprune.graph.cost import macs, params
 from hwprune.graph.read import to_proto
 from hwprune.latency.measure import CONTENDED
@@ -140,9 +142,19 @@ def make_report(
         frozen=describe.frozen_section(job),
         search=outcome.search,
         stages=spent,
-        warnings=_warnings(run, outcome, checked),
+        warnings=(*_warnings(run, outcome, checked), *_narrow(built)),
         versions=describe.versions(),
     )
+
+
+def _narrow(built: Built) -> Iterator[str]:
+    """What activations of fewer bits than the kernels have cost."""
+    if tensors := narrowed(built.model):
+        yield (
+            f"{len(tensors)} activations have fewer than 8 bits, for which this target has no "
+            "kernels: they are computed in 8 bits, and each costs a Clip more (its time is in "
+            "what was measured)"
+        )
 
 
 def _warnings(run: Run, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
