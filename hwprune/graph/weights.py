@@ -88,6 +88,7 @@ def write_apart(graph: gs.Graph, path: Path) -> onnx.ModelProto:
         for tensor in tensors:
             np.save(file, tensor.values, allow_pickle=False)
             tensor.to_variable(tensor.dtype, tensor.shape)
+            tensor.type = "tensor_type"  # which the call leaves out, and the export asks for
             graph.inputs.append(tensor)
     model: onnx.ModelProto = gs.export_onnx(graph)
     return model

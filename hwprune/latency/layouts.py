@@ -308,8 +308,10 @@ class Configured:
         if self._near:  # its inputs are as it likes them
             return channels % self._layouts.multiple == 0
         shapes = {self.shape(t) for t in step.inputs}
-        joins = all(s[1] % self._layouts.block == 0 for s in shapes)
-        fits = joins if step.op == "Concat" else len(shapes) == 1
+        if step.op == "Concat":
+            fits = all(s[1] % self._layouts.block == 0 for s in shapes)
+        else:
+            fits = len(shapes) == 1
         return fits and all(self.form(t) is Form.BLOCKED for t in step.inputs)
 
     def blocks(self, step: Step) -> bool:
