@@ -16,7 +16,8 @@ class Encoding:
     """An affine quantiser, x ~ scale * (q - zero_point), q rounded half to even and saturated.
 
     `scale` and `zero_point` are 0-d for one per tensor, 1-d for one per index along `axis`.
-    Signed encodings are symmetric with a narrow range: 8 bits are -127..127.
+    Signed encodings are symmetric with a narrow range: 8 bits are -127..127, 2 bits -1..1. One
+    bit is -1 or 1, and never 0.
     """
 
     scale: Array
@@ -28,16 +29,18 @@ class Encoding:
     @property
     def lowest(self) -> int:
         """The least integer."""
-        return 1 - (1 << (self.bits - 1)) if self.signed else 0
+        return -self.highest if self.signed else 0
 
     @property
     def highest(self) -> int:
         """The greatest integer."""
-        return (1 << (self.bits - int(self.signed))) - 1
+        return max(1, (1 << (self.bits - int(self.signed))) - 1)
 
     def quantize(self, values: Array) -> Integers:
         """The integers that stand for `values` (same shape), as int8 or uint8."""
         scale, zero_point = self._along(values.ndim)
+        if self.signed and self.bits == 1:
+            return np.where(values >= 0, np.int8(1), np.int8(-1))
         steps = np.rint(values / scale) + zero_point
         kind = np.int8 if self.signed else np.uint8
         return np.asarray(np.clip(steps, self.lowest, self.highest), kind)

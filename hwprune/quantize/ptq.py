@@ -1,7 +1,7 @@
-"""Post-training quantisation: calibrate, choose the range, correct the biases."""
+"""Post-training quantisation: choose ranges, round weights, correct biases."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -13,15 +13,19 @@ from hwprune.backend import Capabilities
 from hwprune.graph.read import clone
 from hwprune.network.run import Data, Inputs, outputs, split
 from hwprune.network.twin import to_module, write_back
+from hwprune.quantize.calibrate import best_ranges, whole_ranges
 from hwprune.quantize.encodings import Encodings
-from hwprune.quantize.instrument import BATCH, calibrated, encodings_of
+from hwprune.quantize.instrument import encodings_of, frozen_twin, instrument
+from hwprune.quantize.kinds import weight_kinds
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import place
 from hwprune.quantize.quantizers import correcting_biases
+from hwprune.quantize.rounding import round_weights
 from hwprune.quantize.samples import affordable
 
-_PERCENTILES = (100.0, 99.99)
+_BATCH = 64  # samples a forward pass
 _VALUES = 1e8  # activations of one pass; ranges and biases settle well before that
+_WEIGHED = 4e7  # of the pass whose errors are weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,17 @@ class Quantized:
 
 
 def quantize(
-    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Data
+    graph: gs.Graph,
+    kernels: Mapping[str, str],
+    capabilities: Capabilities,
+    x: Data,
+    weight_bits: Mapping[str, int] | None = None,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8.
 
-    Activation ranges are whole or cut at the 99.99th percentile, bias correction is used or not:
-    whatever brings the outputs on the calibration data nearest to the fp32 network's (SQNR).
+    Every step is kept only if it brings the outputs on the calibration data nearer to the fp32
+    network's (SQNR): ranges by the best method for each tensor instead of whole ones, weights below
+    8 bits rounded by GPTQ instead of to the nearest, corrected biases.
 
     Args:
         graph: Canonical graph; left unchanged.
@@ -47,24 +56,49 @@ def quantize(
         capabilities: Of the target.
         x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
             first 256 samples are used, fewer (but 16) for a large network.
+        weight_bits: 1 to 8 per node that runs in int8; nodes left out get all that the target has.
+
+    Raises UsageError for other bits.
     """
     x = affordable(graph, x, _VALUES, least=16, most=256)
     placement = place(graph, kernels, capabilities)
-    reference = outputs(to_module(graph), x)
+    kinds = weight_kinds(graph, placement, capabilities, weight_bits)
+    twin = to_module(graph)
+    reference = outputs(twin, x)
 
     def quality(module: fx.GraphModule) -> float:
-        pairs = zip(reference, outputs(module, x), strict=True)
+        pairs = zip(reference, outputs(frozen_twin(module), x), strict=True)
         return fmean(sqnr_db(exact, value) for exact, value in pairs)
 
-    ranges = (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)
-    plain, score = _best(ranges, quality)
-    corrected = _corrected(plain, x)
-    return _read(corrected if quality(corrected) > score else plain, graph)
+    few = affordable(graph, x, _WEIGHED, least=8, most=128)
+    whole = whole_ranges(twin, x, placement.encoded)
+    chosen = best_ranges(twin, x, few, placement.encoded)
+    found = _Best(instrument(graph, placement, whole, kinds), quality)
+    found.offer(instrument(graph, placement, chosen, kinds))
+    low = {name for name, kind in kinds.items() if kind.bits < 8}
+    if low:
+        found.offer(_rounded(found.module, x, low))
+    found.offer(_corrected(found.module, x))
+    return _read(found.module, graph)
 
 
 def reread(quantized: Quantized) -> Quantized:
     """The same module after training: new weights, scales and zero points."""
     return _read(quantized.module, quantized.graph)
+
+
+class _Best:
+    """The best module so far."""
+
+    def __init__(self, module: fx.GraphModule, quality: Callable[[fx.GraphModule], float]) -> None:
+        self.module, self.quality = module, quality
+        self.score = quality(module)
+
+    def offer(self, module: fx.GraphModule) -> None:
+        """Takes `module` if it is better."""
+        score = self.quality(module)
+        if score > self.score:
+            self.module, self.score = module, score
 
 
 def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
@@ -73,16 +107,15 @@ def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
     return Quantized(module, encodings_of(module), updated)
 
 
+def _rounded(module: fx.GraphModule, x: Inputs, nodes: Collection[str]) -> fx.GraphModule:
+    rounded = copy.deepcopy(module)
+    round_weights(rounded, x, nodes)
+    return rounded
+
+
 def _corrected(module: fx.GraphModule, x: Inputs) -> fx.GraphModule:
     corrected = copy.deepcopy(module)
     with torch.no_grad(), correcting_biases(corrected):
-        for batch in split(x, BATCH):
+        for batch in split(x, _BATCH):
             corrected(*batch)
     return corrected.eval()
-
-
-def _best(
-    candidates: Iterable[fx.GraphModule], quality: Callable[[fx.GraphModule], float]
-) -> tuple[fx.GraphModule, float]:
-    scored = [(module, quality(module)) for module in candidates]
-    return max(scored, key=lambda pair: pair[1])

@@ -1,5 +1,7 @@
-"""The one place that knows brevitas' modules: choice -> quantiser, calibration, read-out."""
+"""The modules that quantise: made of brevitas', calibrated, read out."""
 
+import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -7,8 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwprune.quantize.catalogue import activation_quantizer, weight_quantizer
 from hwprune.quantize.encodings import Encoding
-from hwprune.quantize.kinds import Kind, activation_kind, qnn, quiet_mode, weight_kind
+from hwprune.quantize.kinds import WeightKind
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # optional extras that we do not use
+    import brevitas.nn as qnn
+    from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
+
+# Its state_dict calls torch in a deprecated way whenever anybody reads a network's weights.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"brevitas\.")
 
 _LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv1d: qnn.QuantConv1d,
@@ -19,3 +30,104 @@ _LAYERS: dict[type[nn.Module], Any] = {
     nn.ConvTranspose3d: qnn.QuantConvTranspose3d,
     nn.Linear: qnn.QuantLinear,
 }
+_GEOMETRY = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
+    *("dilation", "groups", "in_features", "out_features"),
+)
+
+
+class _Rounded(nn.Module):
+    """What a calibrated activation quantiser computes, in one operation."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        super().__init__()
+        self.scale, self.zero_point = float(encoding.scale), int(encoding.zero_point)
+        self.ends = encoding.lowest, encoding.highest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape in, the same out."""
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.ends)
+
+
+def quantized_layer(layer: nn.Module, kind: WeightKind) -> nn.Module:
+    """The layer with its weight quantised in every forward pass; the parameters are shared."""
+    quantized = _rebuilt(
+        layer, _LAYERS[type(layer)], weight_quant=weight_quantizer(kind), return_quant_tensor=False
+    )
+    with torch.no_grad():
+        quantized.quant_weight()  # type: ignore[operator]  # scales of their own start here
+    return quantized
+
+
+@torch.no_grad()
+def frozen(quantizer: nn.Module) -> nn.Module:
+    """A quantised layer or activation quantiser as it is now, several times as fast."""
+    if isinstance(quantizer, qnn.QuantIdentity):
+        return _Rounded(activation_encoding(quantizer))
+    plain = next(kind for kind, quantized in _LAYERS.items() if type(quantizer) is quantized)
+    layer = _rebuilt(quantizer, plain)
+    layer.weight = nn.Parameter(quantizer.quant_weight().value)  # type: ignore[operator]
+    return layer
+
+
+def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Module:
+    """A layer of the same geometry, of another kind, with the same parameters."""
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    names = [n for n in _GEOMETRY if hasattr(layer, n) and (transposed or n != "output_padding")]
+    geometry = {name: getattr(layer, name) for name in names}
+    rebuilt = kind(**geometry, bias=layer.bias is not None, **options)
+    rebuilt.weight, rebuilt.bias = layer.weight, layer.bias
+    return rebuilt.train(layer.training)
+
+
+def nearest(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What rounds to the grid of a quantised layer: groups x outputs per group x any."""
+    encoding = weight_encoding(layer, 0)
+    scale = torch.from_numpy(encoding.scale)
+    if encoding.axis is not None:
+        scale = scale.reshape(getattr(layer, "groups", 1), -1, 1)
+    if encoding.bits == 1:
+        return lambda values: torch.where(values >= 0, scale, -scale)
+    low, high = encoding.lowest, encoding.highest
+    return lambda values: (values / scale).round().clamp(low, high) * scale
+
+
+def activation_module(nonnegative: bool, low: float, high: float, bits: int = 8) -> nn.Module:
+    """A per-tensor quantiser of the range `low` to `high`, widened to hold zero."""
+    quantizer: nn.Module = qnn.QuantIdentity(
+        act_quant=activation_quantizer(nonnegative, bits), return_quant_tensor=False
+    )
+    with torch.no_grad(), calibration_mode(quantizer):
+        quantizer(torch.tensor([min(low, 0.0), max(high, 0.0)]))
+    return quantizer.eval()
+
+
+def correcting_biases(module: nn.Module) -> AbstractContextManager[None]:
+    """Within it every layer measures the mean error of its quantised weight; leaving it corrects
+    the biases (Nagel et al. 2019, section 4.2, with data). Layers without bias stay as they are.
+    """
+    mode: AbstractContextManager[None] = bias_correction_mode(module, skip_if_no_bias=True)
+    return mode
+
+
+@torch.no_grad()
+def activation_encoding(quantizer: nn.Module) -> Encoding:
+    """What a calibrated activation quantiser computes."""
+    proxy: Any = quantizer.act_quant
+    zero_point = np.rint(_array(proxy.zero_point())).astype(np.int64)
+    return Encoding(_array(proxy.scale()), zero_point, bits=int(proxy.bit_width()))
+
+
+@torch.no_grad()
+def weight_encoding(layer: nn.Module, axis: int) -> Encoding:
+    """What a quantised layer does to its weight; `axis` counts in the initializer's layout."""
+    weight: Any = layer.quant_weight()  # type: ignore[operator]
+    scale = _array(weight.scale)
+    per_channel = weight.scale.numel() > 1 or weight.scale.ndim > 0
+    scale = scale.reshape(-1) if per_channel else scale
+    zeros = np.zeros(scale.shape, np.int64)
+    return Encoding(scale, zeros, axis if per_channel else None, int(weight.bit_width), signed=True)
+
+
+def _array(value: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(value.detach().cpu().numpy(), np.float32)
