@@ -57,9 +57,6 @@ def main() -> None:
     twin = to_module(graph)
     exact = outputs(twin, x)[0]
     print(f"fp32: {top1(outputs(twin, test)[0], labels):.2%}; {len(x)} calibration images\n")
-        f"fp32: {top1(outputs(twin, test)[0], labels):.2%}; {len(x)} calibration images\n",
-        flush=True,
-    )
     print("| weights | " + " | ".join(COLUMNS) + " |\n|---|" + "--:|" * len(COLUMNS), flush=True)
     for bits in options.bits:
         print(f"| {bits} bits |", end="", flush=True)

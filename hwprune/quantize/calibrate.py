@@ -12,10 +12,19 @@ from hwprune.quantize.ranges import Range, candidates, whole
 T = TypeVar("T")
 
 
+def observe(
+    twin: fx.GraphModule, x: Inputs, tensors: Collection[str], look: Callable[[Tensor], T]
+) -> dict[str, T]:
+    """What `look` makes of each tensor, while the network runs over `x` at once."""
+    observer = _Observer(twin, frozenset(tensors), look)
+    observer.run(*x)
+    return observer.found
+
+
 @torch.no_grad()
 def whole_ranges(twin: fx.GraphModule, x: Inputs, tensors: Collection[str]) -> dict[str, Range]:
     """From the least to the greatest value of each tensor."""
-    return _seen(twin, x, tensors, whole)
+    return observe(twin, x, tensors, whole)
 
 
 def best_ranges(
@@ -36,8 +45,8 @@ def best_ranges(
         seed: Draws n.
     """
     with torch.no_grad():
-        found = _seen(twin, x, tensors, candidates)
-    values = _seen(twin, tuple(map(_leaf, few)), [*tensors, *_outputs(twin)], lambda value: value)
+        found = observe(twin, x, tensors, candidates)
+    values = observe(twin, tuple(map(_leaf, few)), [*tensors, *_outputs(twin)], lambda value: value)
     weights = _sensitivities(values, tensors, _outputs(twin), seed)
 
     def error(tensor: str, method: str) -> float:
@@ -72,15 +81,6 @@ def _outputs(twin: fx.GraphModule) -> list[str]:
     """ONNX names of the graph's outputs."""
     last = next(n for n in twin.graph.nodes if n.op == "output")
     return [n.meta["tensor"] for n in last.all_input_nodes]
-
-
-def _seen(
-    twin: fx.GraphModule, x: Inputs, tensors: Collection[str], look: Callable[[Tensor], T]
-) -> dict[str, T]:
-    """What `look` makes of each tensor, while the network runs over `x` at once."""
-    observer = _Observer(twin, frozenset(tensors), look)
-    observer.run(*x)
-    return observer.found
 
 
 class _Observer(fx.Interpreter, Generic[T]):

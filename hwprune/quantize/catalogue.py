@@ -39,7 +39,7 @@ _BY_GROUP = {
 }
 _Tensor = Int8WeightPerTensorFloat.let(each_output=False)
 _Channel = Int8WeightPerChannelFloat.let(each_output=True)
-_WEIGHTS: dict[tuple[str, str], Any] = {
+WEIGHTS: dict[tuple[str, str], Any] = {
     # the scale follows the largest magnitude
     ("max", "tensor"): Int8WeightPerTensorFloat,
     ("max", "channel"): Int8WeightPerChannelFloat,
@@ -73,10 +73,10 @@ _ACTIVATIONS: dict[bool, Any] = {
 def weight_quantizer(kind: WeightKind) -> Any:
     """Brevitas' quantiser of that kind, to be given to a layer. Raises UsageError."""
     row = (kind.name, kind.granularity)
-    if row not in _WEIGHTS:
-        known = ", ".join(f"{name} per {granularity}" for name, granularity in sorted(_WEIGHTS))
+    if row not in WEIGHTS:
+        known = ", ".join(f"{name} per {granularity}" for name, granularity in sorted(WEIGHTS))
         raise UsageError(f"there is no weight quantiser {kind.name} per {kind.granularity}", known)
-    return _WEIGHTS[row].let(bit_width=kind.bits)
+    return WEIGHTS[row].let(bit_width=kind.bits)
 
 
 def activation_quantizer(nonnegative: bool, bits: int = 8) -> Any:

@@ -30,10 +30,8 @@ _LAYERS: dict[type[nn.Module], Any] = {
     nn.ConvTranspose3d: qnn.QuantConvTranspose3d,
     nn.Linear: qnn.QuantLinear,
 }
-_GEOMETRY = (
-    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
-    *("dilation", "groups", "in_features", "out_features"),
-)
+_MATRIX = ("in_features", "out_features")
+_WINDOW = "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"
 
 
 class _Rounded(nn.Module):
@@ -72,8 +70,9 @@ def frozen(quantizer: nn.Module) -> nn.Module:
 
 def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Module:
     """A layer of the same geometry, of another kind, with the same parameters."""
-    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    names = [n for n in _GEOMETRY if hasattr(layer, n) and (transposed or n != "output_padding")]
+    names = _MATRIX if isinstance(layer, nn.Linear) else _WINDOW
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        names = (*names, "output_padding")
     geometry = {name: getattr(layer, name) for name in names}
     rebuilt = kind(**geometry, bias=layer.bias is not None, **options)
     rebuilt.weight, rebuilt.bias = layer.weight, layer.bias

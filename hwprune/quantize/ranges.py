@@ -30,9 +30,9 @@ class Range:
 
 
 def candidates(values: Tensor, bits: int = 8) -> dict[str, Range]:
-    """The range of each method of `METHODS`, for all values that a tensor takes."""
+    """The range of each method of `RANGES`, for all values that a tensor takes."""
     few, ends = _drawn(values.flatten()), whole(values)
-    return {name: method(few, ends, bits) for name, method in METHODS.items()}
+    return {name: method(few, ends, bits) for name, method in RANGES.items()}
 
 
 def whole(values: Tensor) -> Range:
@@ -97,7 +97,7 @@ def _divergence(counts: Tensor, end: int, levels: int) -> float:
 
 
 Method = Callable[[Tensor, Range, int], Range]
-METHODS: Mapping[str, Method] = {
+RANGES: Mapping[str, Method] = {
     "minmax": lambda values, ends, bits: ends,
     "percentile": _percentile,
     "mse": _least_error,
