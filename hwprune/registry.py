@@ -27,6 +27,24 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "thorough": "distillation until it no longer helps, then quantisation-aware training",
     },
 }
+CHOSEN: Mapping[str, Mapping[str, str]] = {  # by hwprune itself
+    "weight quantiser": {
+        "max": "symmetric integers, the scale from the largest magnitude (default from 7 bits on)",
+        "mse": "symmetric integers, the scale errs least, learned in training (LSQ; default below)",
+        "asymmetric": "integers with a zero point, from the least to the greatest value",
+        "power-of-two": "symmetric integers, scales are powers of two",
+        "binary": "1 bit: the sign (BinaryNet)",
+        "xnor": "1 bit: the sign times the mean magnitude (XNOR-Net; default for 1 bit)",
+        "ternary": "-a, 0 or a (Ternary Weight Networks)",
+        "dorefa": "odd integers of the squashed weight, for training (DoReFa)",
+    },
+    "activation range": {
+        "minmax": "from the least to the greatest value",
+        "percentile": "99.99 % of the values on either side",
+        "mse": "the least mean squared error",
+        "entropy": "the least divergence of the rounded distribution (KL)",
+    },
+}
 _LACKS = {
     "host": "cannot be used on other machines: leave @ssh:... out",
     "options": "has no runtime options: leave --runtime out",

@@ -3,7 +3,7 @@
 import pytest
 
 from hwprune.errors import BackendError, UsageError
-from hwprune.registry import METHODS, backend_names, get_backend, known_method, unknown
+from hwprune.registry import CHOSEN, METHODS, backend_names, get_backend, known_method, unknown
 from hwprune.target import Host
 
 
@@ -39,6 +39,14 @@ def test_efforts_are_those_that_the_compiler_knows() -> None:
     from hwprune.stages.options import EFFORTS
 
     assert set(METHODS["effort"]) == set(EFFORTS)
+
+
+def test_quantisers_and_ranges_are_those_that_quantize_knows() -> None:
+    from hwprune.quantize.catalogue import WEIGHTS
+    from hwprune.quantize.ranges import RANGES
+
+    assert set(CHOSEN["weight quantiser"]) == {name for name, _ in WEIGHTS}
+    assert set(CHOSEN["activation range"]) == set(RANGES)
 
 
 def test_targets_come_from_entry_points() -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import output_axis, weight_input
+from hwprune.network import linear
 from hwprune.network.run import Data
-from hwprune.pruning import linear
 from hwprune.pruning.obs import Consumer, eliminate
 from hwprune.pruning.statistics import LayerStatistics, collect
 from hwprune.registry import unknown

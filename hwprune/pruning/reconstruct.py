@@ -16,10 +16,10 @@ from torch import Tensor, fx
 
 from hwprune.graph.channels import Coupling, Keep
 from hwprune.graph.cost import largest_tensor_bytes, macs
+from hwprune.network import linear
 from hwprune.network.fork import Tail, Values
 from hwprune.network.run import Data, inputs_of
 from hwprune.network.twin import initializers, to_module, write_back
-from hwprune.pruning import linear
 from hwprune.pruning.damage import additions, changed, damaged, give_biases
 from hwprune.pruning.leastsquares import refit
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from hwprune.errors import DataError
+from hwprune.network import linear
 from hwprune.network.run import Data, Inputs, batches, inputs_of
 from hwprune.network.twin import to_module
-from hwprune.pruning import linear
 
 _LEAST_ROWS, _MOST_ROWS, _ROWS_PER_COLUMN = 6000, 16384, 8
 

@@ -1,57 +1,58 @@
 """Puts quantisers into a twin: on the very tensors and weights that the lowering quantises."""
 
+import copy
 from collections.abc import Mapping
 from typing import cast
 
 import onnx_graphsurgeon as gs
-import torch
 from torch import fx
 
-from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
-from hwprune.network.run import Data, split
 from hwprune.network.twin import to_module
 from hwprune.quantize.encodings import Encodings
+from hwprune.quantize.kinds import WeightKind
 from hwprune.quantize.placement import Placement, nonnegative, products
 from hwprune.quantize.quantizers import (
     activation_encoding,
-    activation_quantizer,
-    calibrating,
+    activation_module,
+    frozen,
     quantized_layer,
     weight_encoding,
 )
-
-BATCH = 64  # samples a forward pass; ranges are averaged over the passes
+from hwprune.quantize.ranges import Range
 
 
 def instrument(
-    graph: gs.Graph, placement: Placement, capabilities: Capabilities, percentile: float
+    graph: gs.Graph,
+    placement: Placement,
+    ranges: Mapping[str, Range],
+    weights: Mapping[str, WeightKind],
 ) -> fx.GraphModule:
-    """The twin of `graph` with uncalibrated quantisers; its parameters keep their paths.
+    """The twin of `graph` with quantisers; its parameters keep their paths.
 
     A quantised tensor is called in `meta["tensor"]` as in the lowered file: behind an int8 node
     the quantised value takes the tensor's name, before one it is `<tensor>/dequantized`.
+
+    Args:
+        graph: Canonical graph; left unchanged.
+        placement: Where quantisers stand.
+        ranges: What they cover, per tensor with an encoding of its own.
+        weights: How the weight of each int8 product is quantised, by node.
     """
     module = to_module(graph)
-    _quantize_layers(module, graph, placement, capabilities)
-    _quantize_tensors(module, graph, placement, percentile)
+    _quantize_layers(module, graph, placement, weights)
+    _quantize_tensors(module, graph, placement, ranges)
     module.recompile()
-    return module
-
-
-def calibrated(
-    graph: gs.Graph,
-    placement: Placement,
-    capabilities: Capabilities,
-    x: Data,
-    percentile: float = 100,
-) -> fx.GraphModule:
-    """The instrumented twin with ranges that cover `percentile` per cent of what `x` causes."""
-    module = instrument(graph, placement, capabilities, percentile)
-    with torch.no_grad(), calibrating(module):
-        for batch in split(x, BATCH):
-            module(*batch)
     return module.eval()
+
+
+def frozen_twin(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy of an instrumented twin that computes the same several times as fast."""
+    copied = copy.deepcopy(module)
+    layers = [path for path, _ in module.meta["quantized_weights"].values()]
+    for path in (*layers, *module.meta["quantizers"].values()):
+        copied.set_submodule(path, frozen(module.get_submodule(path)))
+    return copied
 
 
 def encodings_of(module: fx.GraphModule) -> Encodings:
@@ -65,29 +66,32 @@ def encodings_of(module: fx.GraphModule) -> Encodings:
 
 
 def _quantize_layers(
-    module: fx.GraphModule, graph: gs.Graph, placement: Placement, capabilities: Capabilities
+    module: fx.GraphModule,
+    graph: gs.Graph,
+    placement: Placement,
+    weights: Mapping[str, WeightKind],
 ) -> None:
     """Replaces the layers of int8 nodes; the quantised weights are listed in the module's meta."""
     paths = {n.meta["node"]: str(n.target) for n in module.graph.nodes if n.op == "call_module"}
-    weights: dict[str, tuple[str, int]] = {}
+    found: dict[str, tuple[str, int]] = {}
     for node in products(graph, placement):
         path = paths[node.name]
-        layer = module.get_submodule(path)
-        bits, per_channel = capabilities.weight_bits, capabilities.per_channel
-        module.set_submodule(path, quantized_layer(layer, bits, per_channel))
-        weights[node.inputs[1].name] = (path, output_axis(node))
-    module.meta["quantized_weights"] = weights
+        layer = quantized_layer(module.get_submodule(path), weights[node.name])
+        module.set_submodule(path, layer)
+        found[node.inputs[1].name] = (path, output_axis(node))
+    module.meta["quantized_weights"] = found
 
 
 def _quantize_tensors(
-    module: fx.GraphModule, graph: gs.Graph, placement: Placement, percentile: float
+    module: fx.GraphModule, graph: gs.Graph, placement: Placement, ranges: Mapping[str, Range]
 ) -> None:
     positive = nonnegative(graph)
     values = {n.meta["tensor"]: n for n in module.graph.nodes if n.meta["tensor"]}
     paths: dict[str, str] = {}
     for number, tensor in enumerate(placement.encoded):
         paths[tensor] = f"quantizer_{number}"
-        quantizer = activation_quantizer(tensor in positive, percentile)
+        covered = ranges[tensor]
+        quantizer = activation_module(tensor in positive, covered.low, covered.high)
         module.add_submodule(paths[tensor], quantizer)
         _insert(module.graph, values[tensor], paths[tensor], placement)
     module.meta["quantizers"] = paths

@@ -1,8 +1,8 @@
-"""Post-training quantisation: calibrate, choose the range, correct the biases."""
+"""Post-training quantisation: choose ranges, round weights, correct biases."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import onnx_graphsurgeon as gs
@@ -13,15 +13,29 @@ from hwprune.backend import Capabilities
 from hwprune.graph.read import clone
 from hwprune.network.run import Data, Inputs, outputs, split
 from hwprune.network.twin import to_module, write_back
+from hwprune.quantize.calibrate import best_ranges, observe, whole_ranges
+from hwprune.quantize.checks import (
+    check_encodings,
+    check_ranges,
+    check_samples,
+    check_weights,
+    exploding_channel,
+    silent_channels,
+)
 from hwprune.quantize.encodings import Encodings
-from hwprune.quantize.instrument import BATCH, calibrated, encodings_of
+from hwprune.quantize.equalize import equalized
+from hwprune.quantize.instrument import encodings_of, frozen_twin, instrument
+from hwprune.quantize.kinds import WeightKind, weight_kinds
 from hwprune.quantize.noise import sqnr_db
-from hwprune.quantize.placement import place
+from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.quantizers import correcting_biases
+from hwprune.quantize.ranges import whole
+from hwprune.quantize.rounding import round_weights
 from hwprune.quantize.samples import affordable
 
-_PERCENTILES = (100.0, 99.99)
+_BATCH = 64  # samples a forward pass
 _VALUES = 1e8  # activations of one pass; ranges and biases settle well before that
+_WEIGHED = 4e7  # of the pass whose errors are weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +45,22 @@ class Quantized:
     module: fx.GraphModule
     encodings: Encodings
     graph: gs.Graph  # the network with the module's weights and corrected biases
+    concerns: tuple[str, ...] = ()  # what may cost quality, by node or tensor
 
 
 def quantize(
-    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Data
+    graph: gs.Graph,
+    kernels: Mapping[str, str],
+    capabilities: Capabilities,
+    x: Data,
+    weight_bits: Mapping[str, int] | None = None,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8.
 
-    Activation ranges are whole or cut at the 99.99th percentile, bias correction is used or not:
-    whatever brings the outputs on the calibration data nearest to the fp32 network's (SQNR).
+    Every step is kept only if it brings the outputs on the calibration data nearer to the fp32
+    network's (SQNR): channels equally wide between layers, the best range for each tensor instead
+    of the whole one, weights below 8 bits rounded by GPTQ instead of to the nearest, corrected
+    biases.
 
     Args:
         graph: Canonical graph; left unchanged.
@@ -47,19 +68,31 @@ def quantize(
         capabilities: Of the target.
         x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
             first 256 samples are used, fewer (but 16) for a large network.
+        weight_bits: 1 to 8 per node that runs in int8; nodes left out get all that the target has.
+
+    Raises:
+        UsageError: Other bits.
+        DataError: Too few samples, all the same, or a tensor that becomes NaN or infinite.
+        ModelError: Weights that are NaN or infinite, or a scale that is.
     """
     x = affordable(graph, x, _VALUES, least=16, most=256)
     placement = place(graph, kernels, capabilities)
-    reference = outputs(to_module(graph), x)
-
-    def quality(module: fx.GraphModule) -> float:
-        pairs = zip(reference, outputs(module, x), strict=True)
-        return fmean(sqnr_db(exact, value) for exact, value in pairs)
-
-    ranges = (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)
-    plain, score = _best(ranges, quality)
-    corrected = _corrected(plain, x)
-    return _read(corrected if quality(corrected) > score else plain, graph)
+    check_samples(x)
+    check_weights(graph, placement)
+    kinds = weight_kinds(graph, placement, capabilities, weight_bits)
+    concerns = _concerns(graph, placement, x)
+    few = affordable(graph, x, _WEIGHED, least=8, most=128)
+    graph = _equalized(graph, placement, kinds, few)
+    twin, tensors = to_module(graph), placement.encoded
+    found = _Best(
+        instrument(graph, placement, whole_ranges(twin, x, tensors), kinds), _quality(twin, x)
+    )
+    found.offer(instrument(graph, placement, best_ranges(twin, x, few, tensors), kinds))
+    low = {name for name, kind in kinds.items() if kind.bits < 8}
+    if low:
+        found.offer(_rounded(found.module, x, low))
+    found.offer(_corrected(found.module, x))
+    return replace(_read(found.module, graph), concerns=concerns)
 
 
 def reread(quantized: Quantized) -> Quantized:
@@ -67,22 +100,76 @@ def reread(quantized: Quantized) -> Quantized:
     return _read(quantized.module, quantized.graph)
 
 
+Quality = Callable[[fx.GraphModule], float]
+
+
+def _quality(twin: fx.GraphModule, x: Inputs) -> Quality:
+    """How near the outputs of a quantised network are to the twin's: mean SQNR, dB."""
+    reference = outputs(twin, x)
+
+    def quality(module: fx.GraphModule) -> float:
+        pairs = zip(reference, outputs(frozen_twin(module), x), strict=True)
+        return fmean(sqnr_db(exact, value) for exact, value in pairs)
+
+    return quality
+
+
+class _Best:
+    """The best module so far."""
+
+    def __init__(self, module: fx.GraphModule, quality: Quality) -> None:
+        self.module, self.quality = module, quality
+        self.score = quality(module)
+
+    def offer(self, module: fx.GraphModule) -> None:
+        """Takes `module` if it is better."""
+        score = self.quality(module)
+        if score > self.score:
+            self.module, self.score = module, score
+
+
+def _equalized(
+    graph: gs.Graph, placement: Placement, kinds: Mapping[str, WeightKind], x: Inputs
+) -> gs.Graph:
+    """The network with channels equally wide between layers, if that brings the outputs nearer."""
+    other = equalized(graph)
+    if other is None:
+        return graph
+    quality = _quality(to_module(graph), x)
+    plain, even = (
+        quality(instrument(g, placement, whole_ranges(to_module(g), x, placement.encoded), kinds))
+        for g in (graph, other)
+    )
+    return other if even > plain else graph
+
+
+@torch.no_grad()
+def _concerns(graph: gs.Graph, placement: Placement, x: Inputs) -> tuple[str, ...]:
+    """What channels may cost quality. Raises DataError for values that are not finite."""
+    twin = to_module(graph)
+    seen = observe(twin, x, placement.encoded, lambda v: (whole(v), exploding_channel(v)))
+    check_ranges({tensor: found for tensor, (found, _) in seen.items()})
+    dwarfs = (f"tensor {tensor!r}: {why}" for tensor, (_, why) in seen.items() if why)
+    return (*silent_channels(graph, placement), *dwarfs)
+
+
 def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
     updated = clone(graph)
     write_back(module, updated)
-    return Quantized(module, encodings_of(module), updated)
+    encodings = encodings_of(module)
+    check_encodings(encodings)
+    return Quantized(module, encodings, updated)
+
+
+def _rounded(module: fx.GraphModule, x: Inputs, nodes: Collection[str]) -> fx.GraphModule:
+    rounded = copy.deepcopy(module)
+    round_weights(rounded, x, nodes)
+    return rounded
 
 
 def _corrected(module: fx.GraphModule, x: Inputs) -> fx.GraphModule:
     corrected = copy.deepcopy(module)
     with torch.no_grad(), correcting_biases(corrected):
-        for batch in split(x, BATCH):
+        for batch in split(x, _BATCH):
             corrected(*batch)
     return corrected.eval()
-
-
-def _best(
-    candidates: Iterable[fx.GraphModule], quality: Callable[[fx.GraphModule], float]
-) -> tuple[fx.GraphModule, float]:
-    scored = [(module, quality(module)) for module in candidates]
-    return max(scored, key=lambda pair: pair[1])

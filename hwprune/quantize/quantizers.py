@@ -1,6 +1,7 @@
-"""The one place that knows brevitas: choice -> quantiser, calibration, read-out."""
+"""The modules that quantise: made of brevitas', calibrated, read out."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -8,31 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwprune.quantize.catalogue import activation_quantizer, weight_quantizer
 from hwprune.quantize.encodings import Encoding
+from hwprune.quantize.kinds import WeightKind
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # optional extras that we do not use
     import brevitas.nn as qnn
-    from brevitas.core.stats import NegativeMinOrZero
     from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
-    from brevitas.inject.enum import StatsOp
-    from brevitas.quant.scaled_int import (
-        Int8WeightPerChannelFloat,
-        Int8WeightPerTensorFloat,
-        Uint8ActPerTensorFloat,
-    )
-    from brevitas.quant.shifted_scaled_int import ShiftedUint8ActPerTensorFloat
 
 # Its state_dict calls torch in a deprecated way whenever anybody reads a network's weights.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"brevitas\.")
 
-# (what, granularity) -> brevitas quantiser; bit width and percentile are set on top
-_QUANTIZERS: dict[tuple[str, str], Any] = {
-    ("weight", "channel"): Int8WeightPerChannelFloat,
-    ("weight", "tensor"): Int8WeightPerTensorFloat,
-    ("nonnegative activation", "tensor"): Uint8ActPerTensorFloat,
-    ("activation", "tensor"): ShiftedUint8ActPerTensorFloat,
-}
 _LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv1d: qnn.QuantConv1d,
     nn.Conv2d: qnn.QuantConv2d,
@@ -42,45 +30,75 @@ _LAYERS: dict[type[nn.Module], Any] = {
     nn.ConvTranspose3d: qnn.QuantConvTranspose3d,
     nn.Linear: qnn.QuantLinear,
 }
-_GEOMETRY = (
-    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding"),
-    *("dilation", "groups", "in_features", "out_features"),
-)
+_MATRIX = ("in_features", "out_features")
+_WINDOW = "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"
 
 
-def quantized_layer(layer: nn.Module, bits: int, per_channel: bool) -> nn.Module:
+class _Rounded(nn.Module):
+    """What a calibrated activation quantiser computes, in one operation."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        super().__init__()
+        self.scale, self.zero_point = float(encoding.scale), int(encoding.zero_point)
+        self.ends = encoding.lowest, encoding.highest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape in, the same out."""
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.ends)
+
+
+def quantized_layer(layer: nn.Module, kind: WeightKind) -> nn.Module:
     """The layer with its weight quantised in every forward pass; the parameters are shared."""
-    quantizer = _QUANTIZERS["weight", "channel" if per_channel else "tensor"].let(bit_width=bits)
-    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    names = [n for n in _GEOMETRY if hasattr(layer, n) and (transposed or n != "output_padding")]
-    geometry = {name: getattr(layer, name) for name in names}
-    quantized: nn.Module = _LAYERS[type(layer)](
-        **geometry, bias=layer.bias is not None, weight_quant=quantizer, return_quant_tensor=False
+    quantized = _rebuilt(
+        layer, _LAYERS[type(layer)], weight_quant=weight_quantizer(kind), return_quant_tensor=False
     )
-    quantized.weight, quantized.bias = layer.weight, layer.bias
-    return quantized.train(layer.training)
+    with torch.no_grad():
+        quantized.quant_weight()  # type: ignore[operator]  # scales of their own start here
+    return quantized
 
 
-def activation_quantizer(nonnegative: bool, percentile: float) -> nn.Module:
-    """A per-tensor uint8 quantiser; with a zero point unless the tensor is never negative.
+@torch.no_grad()
+def frozen(quantizer: nn.Module) -> nn.Module:
+    """A quantised layer or activation quantiser as it is now, several times as fast."""
+    if isinstance(quantizer, qnn.QuantIdentity):
+        return _Rounded(activation_encoding(quantizer))
+    plain = next(kind for kind, quantized in _LAYERS.items() if type(quantizer) is quantized)
+    layer = _rebuilt(quantizer, plain)
+    layer.weight = nn.Parameter(quantizer.quant_weight().value)  # type: ignore[operator]
+    return layer
 
-    Calibration makes it cover `percentile` per cent of the values on either side; 100: all.
-    """
-    kind = _QUANTIZERS["nonnegative activation" if nonnegative else "activation", "tensor"]
-    if percentile < 100:
-        kind = kind.let(high_percentile_q=percentile, low_percentile_q=100 - percentile)
-    elif nonnegative:
-        kind = kind.let(scaling_stats_op=StatsOp.MAX)
-    else:
-        kind = kind.let(scaling_stats_op=StatsOp.MIN_MAX, zero_point_stats_impl=NegativeMinOrZero)
-    quantizer: nn.Module = qnn.QuantIdentity(act_quant=kind, return_quant_tensor=False)
+
+def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Module:
+    """A layer of the same geometry, of another kind, with the same parameters."""
+    names = _MATRIX if isinstance(layer, nn.Linear) else _WINDOW
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        names = (*names, "output_padding")
+    geometry = {name: getattr(layer, name) for name in names}
+    rebuilt = kind(**geometry, bias=layer.bias is not None, **options)
+    rebuilt.weight, rebuilt.bias = layer.weight, layer.bias
+    return rebuilt.train(layer.training)
+
+
+def nearest(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What rounds to the grid of a quantised layer: groups x outputs per group x any."""
+    encoding = weight_encoding(layer, 0)
+    scale = torch.from_numpy(encoding.scale)
+    if encoding.axis is not None:
+        scale = scale.reshape(getattr(layer, "groups", 1), -1, 1)
+    if encoding.bits == 1:
+        return lambda values: torch.where(values >= 0, scale, -scale)
+    low, high = encoding.lowest, encoding.highest
+    return lambda values: (values / scale).round().clamp(low, high) * scale
+
+
+def activation_module(nonnegative: bool, low: float, high: float, bits: int = 8) -> nn.Module:
+    """A per-tensor quantiser of the range `low` to `high`, widened to hold zero."""
+    quantizer: nn.Module = qnn.QuantIdentity(
+        act_quant=activation_quantizer(nonnegative, bits), return_quant_tensor=False
+    )
+    with torch.no_grad(), calibration_mode(quantizer):
+        quantizer(torch.tensor([min(low, 0.0), max(high, 0.0)]))
     return quantizer.eval()
-
-
-def calibrating(module: nn.Module) -> AbstractContextManager[None]:
-    """Within it the network computes in fp32 and its quantisers collect statistics."""
-    mode: AbstractContextManager[None] = calibration_mode(module)
-    return mode
 
 
 def correcting_biases(module: nn.Module) -> AbstractContextManager[None]:
@@ -95,7 +113,8 @@ def correcting_biases(module: nn.Module) -> AbstractContextManager[None]:
 def activation_encoding(quantizer: nn.Module) -> Encoding:
     """What a calibrated activation quantiser computes."""
     proxy: Any = quantizer.act_quant
-    return Encoding(_array(proxy.scale()), np.rint(_array(proxy.zero_point())).astype(np.int64))
+    zero_point = np.rint(_array(proxy.zero_point())).astype(np.int64)
+    return Encoding(_array(proxy.scale()), zero_point, bits=int(proxy.bit_width()))
 
 
 @torch.no_grad()

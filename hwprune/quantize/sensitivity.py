@@ -11,7 +11,9 @@ from hwprune.backend import Capabilities
 from hwprune.network.fork import Tail, fork
 from hwprune.network.run import Data, as_loss, batches, is_classifier, kl, outputs
 from hwprune.network.twin import to_module
-from hwprune.quantize.instrument import calibrated
+from hwprune.quantize.calibrate import whole_ranges
+from hwprune.quantize.instrument import instrument
+from hwprune.quantize.kinds import weight_kinds
 from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.samples import affordable
 
@@ -37,8 +39,9 @@ def sensitivity(
     """
     x = affordable(graph, x, _VALUES, least=8, most=64)
     everything = place(graph, kernels, capabilities)
-    quantized = calibrated(graph, everything, capabilities, x)
     twin = to_module(graph)
+    ranges = whole_ranges(twin, x, everything.encoded)
+    quantized = instrument(graph, everything, ranges, weight_kinds(graph, everything, capabilities))
     reference = outputs(twin, x)
     found = {name: 0.0 for name, kernel in kernels.items() if kernel == "int8"}
     names = [node.name for node in graph.nodes if node.name in everything.nodes]

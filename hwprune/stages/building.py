@@ -45,7 +45,9 @@ def build(job: Job, plan: Plan, progress: Progress, sampling: Sampling = FINAL) 
     if not kernels:
         return Built(plan, graph, to_module(graph), to_proto(graph))
     with progress.stage("quantize") as stage:
-        quantized = quantize(graph, kernels, job.capabilities, job.calibration())
+        quantized = quantize(graph, kernels, job.capabilities, job.calibration(), plan.weight_bits)
+        for concern in quantized.concerns:
+            progress.note(concern)
     if epochs:
         with progress.stage("qat", total=1) as stage:
             quantized = qat(

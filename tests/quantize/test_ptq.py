@@ -1,16 +1,20 @@
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 import torch
+from torch import fx
 
 from hwprune.backend import Capabilities
+from hwprune.errors import UsageError
+from hwprune.graph.cost import weighted_nodes
 from hwprune.network.run import capture, outputs
 from hwprune.network.twin import to_module
-from hwprune.quantize.instrument import calibrated, encodings_of
+from hwprune.quantize.instrument import encodings_of
 from hwprune.quantize.noise import sqnr_db
-from hwprune.quantize.placement import place
 from hwprune.quantize.ptq import Quantized, quantize, reread
 from hwprune.testing.networks import build, flat_head, residual, separable
 
@@ -65,21 +69,10 @@ def test_encodings_quantise_as_the_module_does(quantized: Quantized, images: tor
 
 
 @pytest.mark.parametrize("bits", [8, 7])
-def test_weights_use_the_whole_range(
-    graph: gs.Graph,
-    kernels: dict[str, str],
-    capabilities: Capabilities,
-    images: torch.Tensor,
-    bits: int,
+def test_full_widths_use_the_whole_range(
+    graph: gs.Graph, instrumented: Callable[..., fx.GraphModule], bits: int
 ) -> None:
-    fewer = Capabilities(
-        capabilities.precisions,
-        capabilities.activations,
-        capabilities.residual_fused,
-        capabilities.passthrough,
-        weight_bits=bits,
-    )
-    encodings = encodings_of(calibrated(graph, place(graph, kernels, fewer), fewer, images))
+    encodings = encodings_of(instrumented(graph, "max", bits))
     tensors = graph.tensors()
     for name, encoding in encodings.weights.items():
         weight = tensors[name].values
@@ -87,6 +80,70 @@ def test_weights_use_the_whole_range(
         top = 2 ** (bits - 1) - 1
         np.testing.assert_allclose(encoding.scale, np.abs(weight).max(others) / top, rtol=1e-5)
         assert np.abs(encoding.quantize(weight)).max() == top
+
+
+@pytest.mark.parametrize("bits", [4, 2, 1])
+def test_bits_of_each_node(
+    graph: gs.Graph,
+    kernels: dict[str, str],
+    capabilities: Capabilities,
+    images: torch.Tensor,
+    bits: int,
+) -> None:
+    """Stored integers are few, and stand for the very weights that the module computes with."""
+    nodes = weighted_nodes(graph)
+    first, last = nodes[0], nodes[-1]
+    inner = {node.name: bits for node in nodes[1:-1]}
+    found = quantize(graph, kernels, capabilities, images, {**inner, last.name: 6})
+    weights, module = found.encodings.weights, found.module
+    assert (weights[first.inputs[1].name].bits, weights[last.inputs[1].name].bits) == (8, 6)
+    for node in nodes[1:-1]:
+        weight = node.inputs[1].name
+        integers = weights[weight].quantize(found.graph.tensors()[weight].values)
+        assert len(np.unique(integers)) <= max(2, 2**bits - 1)
+        layer = module.get_submodule(module.meta["quantized_weights"][weight][0])
+        computed = layer.quant_weight().value.detach().numpy()
+        again = weights[weight].dequantize(integers).reshape(computed.shape)
+        np.testing.assert_allclose(again, computed, atol=1e-6)
+
+
+def test_low_bits_are_better_than_plain_rounding(
+    graph: gs.Graph,
+    kernels: dict[str, str],
+    capabilities: Capabilities,
+    images: torch.Tensor,
+    instrumented: Callable[..., fx.GraphModule],
+) -> None:
+    exact = outputs(to_module(graph), images)[0]
+    bits = {node.name: 3 for node in weighted_nodes(graph)}
+    found = quantize(graph, kernels, capabilities, images, bits)
+    plain = instrumented(graph, "mse", 3)
+    ours, theirs = (sqnr_db(exact, outputs(m, images)[0]) for m in (found.module, plain))
+    assert ours > theirs + 2
+
+
+def test_the_target_limits_the_bits(
+    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    seven = replace(capabilities, weight_bits=7)
+    nodes = weighted_nodes(graph)
+    found = quantize(graph, kernels, seven, images, {nodes[0].name: 8, nodes[1].name: 5})
+    bits = [found.encodings.weights[node.inputs[1].name].bits for node in nodes]
+    assert bits == [7, 5, *[7] * (len(nodes) - 2)]
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_other_bits_are_refused(
+    graph: gs.Graph,
+    kernels: dict[str, str],
+    capabilities: Capabilities,
+    images: torch.Tensor,
+    bits: int,
+) -> None:
+    name = weighted_nodes(graph)[0].name
+    wide = replace(capabilities, weight_bits=16)
+    with pytest.raises(UsageError, match=name):
+        quantize(graph, kernels, wide, images, {name: bits})
 
 
 def test_nonnegative_tensors_have_no_zero_point(quantized: Quantized) -> None:
@@ -110,19 +167,6 @@ def test_bias_correction_moves_biases_only(graph: gs.Graph, quantized: Quantized
     for name, tensor in before.items():
         if isinstance(tensor, gs.Constant) and tensor.values.ndim > 1:
             np.testing.assert_array_equal(tensor.values, after[name].values)
-
-
-def test_outliers_are_cut(capabilities: Capabilities, images: torch.Tensor) -> None:
-    graph = build(residual)
-    spiked = images.clone()
-    spiked[0, 0, 0, 0] = 1000.0
-    kernels = {node.name: "int8" for node in graph.nodes if node.op == "Conv"}
-    placement = place(graph, kernels, capabilities)
-    whole, cut = (
-        encodings_of(calibrated(graph, placement, capabilities, spiked, percentile))
-        for percentile in (100, 99.9)
-    )
-    assert cut.activations["x"].scale < whole.activations["x"].scale / 50
 
 
 def test_training_is_reread(quantized: Quantized, images: torch.Tensor) -> None:

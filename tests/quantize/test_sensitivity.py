@@ -1,12 +1,14 @@
+from collections.abc import Callable
+
 import onnx_graphsurgeon as gs
 import pytest
 import torch
+from torch import fx
 
 from hwprune.backend import Capabilities
 from hwprune.network.run import kl, outputs
 from hwprune.network.twin import to_module
 from hwprune.quantize import sensitivity as under_test
-from hwprune.quantize.instrument import calibrated
 from hwprune.quantize.placement import place
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.testing.networks import build, residual, separable
@@ -23,14 +25,18 @@ def kernels(graph: gs.Graph) -> dict[str, str]:
 
 
 def test_equals_quantising_that_node_alone(
-    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+    graph: gs.Graph,
+    kernels: dict[str, str],
+    capabilities: Capabilities,
+    images: torch.Tensor,
+    instrumented: Callable[..., fx.GraphModule],
 ) -> None:
     found = sensitivity(graph, kernels, capabilities, images)
     exact = outputs(to_module(graph), images)[0]
     assert set(found) == set(kernels)
     for node in place(graph, kernels, capabilities).nodes:
         placement = place(graph, {node: "int8"}, capabilities)
-        alone = calibrated(graph, placement, capabilities, images)
+        alone = instrumented(graph, placement=placement)
         expected = kl(exact, outputs(alone, images)[0])
         assert found[node] == pytest.approx(expected, rel=0.02, abs=1e-7)
 

@@ -1,0 +1,88 @@
+"""Weight quantisers that are formulas of their papers; brevitas puts them into its layers.
+
+A module gives what brevitas asks of a quantiser: the quantised weight, its scale (which broadcasts
+against it), zero point and bit width. The value is an integer times the scale. Gradients pass
+straight through the rounding (Bengio et al. 2013).
+"""
+
+import torch
+from torch import Tensor, nn
+
+Quantised = tuple[Tensor, Tensor, Tensor, Tensor]
+
+_THRESHOLD = 0.7  # of the mean magnitude
+
+
+class Binary(nn.Module):
+    """sign(w) (Courbariaux et al. 2016, BinaryNet, eq. 1), the sign of zero being +1.
+
+    `scaled`: times the mean magnitude (Rastegari et al. 2016, XNOR-Net, eq. 6). Unscaled, weights
+    beyond +-1 are not moved any further (BinaryNet, eq. 4).
+    """
+
+    def __init__(self, scaled: bool, each_output: bool, output_channel_dim: int) -> None:
+        super().__init__()
+        self.scaled = scaled
+        self.axis = output_channel_dim if each_output else None
+
+    def forward(self, weight: Tensor) -> Quantised:
+        """Any shape in, the same out."""
+        if self.scaled:
+            scale, through = _mean(weight.abs(), self.axis), weight
+        else:
+            scale, through = torch.ones(()), weight.clamp(-1, 1)
+        sign = torch.where(weight >= 0, 1.0, -1.0)
+        return _straight(through, sign * scale), scale, torch.zeros(()), torch.tensor(1.0)
+
+
+class Ternary(nn.Module):
+    """-a, 0 or a: 0 up to 0.7 of the mean magnitude, a the mean of the magnitudes above it.
+
+    Li et al. 2016, Ternary Weight Networks, eq. 5 and 6.
+    """
+
+    def __init__(self, each_output: bool, output_channel_dim: int) -> None:
+        super().__init__()
+        self.axis = output_channel_dim if each_output else None
+
+    def forward(self, weight: Tensor) -> Quantised:
+        """Any shape in, the same out."""
+        size = weight.abs()
+        above = (size > _THRESHOLD * _mean(size, self.axis)).to(weight.dtype)
+        count = _mean(above, self.axis).clamp_min(1 / weight.numel())
+        scale = _mean(size * above, self.axis) / count
+        value = _straight(weight, weight.sign() * above * scale)
+        return value, scale, torch.zeros(()), torch.tensor(2.0)
+
+
+class DoReFa(nn.Module):
+    """2 q(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1 with q(x) = round((2^k - 1) x) / (2^k - 1).
+
+    Zhou et al. 2016, eq. 9, for k bits. The levels are the odd integers of k + 1 signed bits times
+    1 / (2^k - 1), which is what is told of the bit width.
+    """
+
+    def __init__(self, bit_width: int) -> None:
+        super().__init__()
+        self.bits = bit_width
+
+    def forward(self, weight: Tensor) -> Quantised:
+        """Any shape in, the same out: from -1 to 1."""
+        steps = 2**self.bits - 1
+        squashed = weight.tanh()
+        unit = squashed / (2 * squashed.abs().max().clamp_min(1e-10)) + 0.5
+        value = 2 * _straight(unit, (unit * steps).round() / steps) - 1
+        return value, torch.tensor(1 / steps), torch.zeros(()), torch.tensor(self.bits + 1.0)
+
+
+def _straight(through: Tensor, value: Tensor) -> Tensor:
+    """`value`, whose gradient with respect to `through` is 1."""
+    return through + (value - through).detach()
+
+
+def _mean(values: Tensor, axis: int | None) -> Tensor:
+    """Over everything but `axis`, ready to broadcast."""
+    if axis is None:
+        return values.mean()
+    others = [i for i in range(values.ndim) if i != axis % values.ndim]
+    return values.mean(others, keepdim=True)

@@ -1,0 +1,58 @@
+"""GPTQ: weights rounded one column after another, the later ones making up for the earlier.
+
+Frantar et al. 2022 (GPTQ, section 3) minimises |(W - Q) X|^2, whose Hessian is H = 2 X X', over the
+grid of a quantiser whose scales are fixed.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_DAMPING = 0.01  # of the mean diagonal of H, added to it
+_BLOCK = 64  # columns; what they leave to those behind the block is carried over at its end
+
+Grid = Callable[[Tensor], Tensor]  # groups x outputs x 1 to the nearest values of the quantiser
+
+
+def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
+    """Weights on the grid whose products with the inputs are near to those of `weight`.
+
+    Args:
+        weight: W, groups x outputs x columns.
+        moment: X X' up to a factor, groups x columns x columns.
+        grid: Rounds one column of all outputs.
+
+    Returns:
+        Q, of the shape of `weight`. The columns of most power were rounded first.
+    """
+    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
+    factor = _inverse_factor(moment[:, order][:, :, order].double()).to(weight.dtype)
+    rest, found = weight[:, :, order].clone(), torch.empty_like(weight)
+    for start in range(0, weight.shape[2], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rounded, errors = _round_block(rest[:, :, block].clone(), factor[:, block, block], grid)
+        found[:, :, order[block]] = rounded
+        rest[:, :, start + _BLOCK :] -= errors @ factor[:, block, start + _BLOCK :]
+    return found
+
+
+def _round_block(rest: Tensor, factor: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The rounded columns, and their errors over the diagonal of the factor."""
+    rounded, errors = torch.empty_like(rest), torch.empty_like(rest)
+    for i in range(rest.shape[2]):
+        here = slice(i, i + 1)
+        rounded[:, :, here] = grid(rest[:, :, here])
+        errors[:, :, here] = (rest[:, :, here] - rounded[:, :, here]) / factor[:, here, here]
+        rest[:, :, i:] -= errors[:, :, here] * factor[:, here, i:]
+    return rounded, errors
+
+
+def _inverse_factor(moment: Tensor) -> Tensor:
+    """U of H^-1 = U' U, upper triangular."""
+    diagonal = moment.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    diagonal += torch.where(mean > 0, _DAMPING * mean, 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
+    upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return upper
