@@ -103,7 +103,7 @@ class KernelGraph:
 
     def _setting(self, step: Step, c: Configured, added: Shape | None = None) -> Setting:
         """Of `step`, which computes the Add behind it on the way if there is something `added`."""
-        tensor = step.output if added is None else self.by_node[step.residual or ""].output
+        last = step if added is None else self.by_node[step.residual or ""]
         form = c.layout(step)
         return Setting(
             step.node,
@@ -111,9 +111,9 @@ class KernelGraph:
             form,
             form is Form.BLOCKED and c.blocks(step),
             c.absorbs(step),
-            c.vanishes(step),
+            c.vanishes(last),
             tuple([c.shape(t) for t in step.inputs]),
-            c.shape(tensor),
+            c.shape(last.output),
             added,
         )
 

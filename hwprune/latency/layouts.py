@@ -143,7 +143,7 @@ class Configured:
         return kernels
 
     def _between_integers(self, step: Step, kernels: Mapping[str, str]) -> bool:
-        if kernels.get(step.node, "fp32") == "int8":
+        if kernels.get(step.node, "fp32") != "fp32":
             return False
         able = self._structure.capabilities.activations.get("int8", frozenset())
         if step.activation and step.activation[0] not in able:
@@ -170,7 +170,7 @@ class Configured:
     def vanishes(self, step: Step) -> bool:
         """Whether the fp32 Relu at the end of `step` disappears into the quantisations behind."""
         last = step.activation[0] if step.activation else step.op
-        if last != "Relu" or self._near or self.precision(step.node) != "fp32":
+        if last != "Relu" or self._near or self.precision(step.node) == "int8":
             return False
         link = self._structure.link_of.get(step.output)
         readers, leaves = self.readers(link) if link else ([], True)
@@ -226,7 +226,7 @@ class Configured:
         if step.residual is None or not (self.left(step.residual) and self.left(step.node)):
             return False
         precision = self.precision(step.node)
-        if self.precision(step.residual) != precision:
+        if (self.precision(step.residual) == "int8") != (precision == "int8"):
             return False
         able = self._structure.capabilities
         if step.op == "MatMul":

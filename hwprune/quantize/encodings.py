@@ -55,6 +55,14 @@ class Encoding:
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
+def covering(values: Array, axis: int, bits: int) -> Encoding:
+    """The signed encoding whose ranges end at the largest magnitude of each index along `axis`."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    top = np.maximum(np.abs(values).max(axis=others), 1e-8)
+    scale = (top / (2 ** (bits - 1) - 1)).astype(np.float32)
+    return Encoding(scale, np.zeros(scale.shape, np.int64), axis, bits, signed=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Encodings:
     """Of a whole network: per quantised activation tensor and per quantised initializer."""

@@ -15,6 +15,7 @@ from hwprune.network.run import Data, Inputs, outputs, split
 from hwprune.network.twin import to_module, write_back
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.instrument import BATCH, calibrated, encodings_of
+from hwprune.quantize.matrices import round_matrices
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import place
 from hwprune.quantize.quantizers import correcting_biases
@@ -36,14 +37,14 @@ class Quantized:
 def quantize(
     graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities, x: Data
 ) -> Quantized:
-    """Quantises the nodes that `kernels` runs in int8.
+    """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
     Activation ranges are whole or cut at the 99.99th percentile, bias correction is used or not:
     whatever brings the outputs on the calibration data nearest to the fp32 network's (SQNR).
 
     Args:
         graph: Canonical graph; left unchanged.
-        kernels: "fp32" or "int8" per node name; nodes left out run fp32.
+        kernels: Per node name (see `hwprune.precision`); nodes left out run fp32.
         capabilities: Of the target.
         x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
             first 256 samples are used, fewer (but 16) for a large network.
@@ -56,7 +57,10 @@ def quantize(
         pairs = zip(reference, outputs(module, x), strict=True)
         return fmean(sqnr_db(exact, value) for exact, value in pairs)
 
-    ranges = (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)
+    ranges = (
+        round_matrices(module, graph, kernels, capabilities)
+        for module in (calibrated(graph, placement, capabilities, x, p) for p in _PERCENTILES)
+    )
     plain, score = _best(ranges, quality)
     corrected = _corrected(plain, x)
     return _read(corrected if quality(corrected) > score else plain, graph)
