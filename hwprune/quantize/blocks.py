@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from hwprune.precision import Blockwise
 from hwprune.quantize.encodings import Array
 
-_SHRUNK = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # shares of a block's range that are tried
+_SHRUNK = (0.9, 0.8, 0.7, 0.6, 0.5)  # shares of a block's range that are tried beside the whole
 _FINE_BITS = 8  # so many bits lose more by cutting the range off than they gain
+_PORTION = 1 << 20  # values that are worked on at once
 
 Bytes = NDArray[np.uint8]
 
@@ -40,19 +41,24 @@ def quantize_blocks(matrix: Array, kind: Blockwise) -> Blocks:
     The range of a block holds zero and, of the shares that are tried, as much of its values as
     brings the least square error: round to nearest with clipping by grid search.
     """
-    values = _blocked(matrix, kind)
-    best = _stepped(values, kind.bits, 1.0)
-    least = _error(values, best)
-    for share in _SHRUNK[1:] if kind.bits < _FINE_BITS else ():
-        tried = _stepped(values, kind.bits, share)
-        error = _error(values, tried)
+    rows = max(1, _PORTION // max(1, matrix.shape[1]))
+    starts = range(0, max(1, len(matrix)), rows)
+    portions = [_best(_blocked(matrix[i : i + rows], kind), kind.bits) for i in starts]
+    integers, scale, zero = (np.concatenate(parts) for parts in zip(*portions, strict=True))
+    return Blocks(kind.bits, matrix.shape[1], integers, scale, zero)
+
+
+def _best(values: Array, bits: int) -> tuple[Bytes, Array, Bytes]:
+    """Integers, scales and zero points of the best shares."""
+    integers, scale, zero = _stepped(values, bits, 1.0)
+    least = _error(values, integers, scale, zero)
+    for share in _SHRUNK if bits < _FINE_BITS else ():
+        tried = _stepped(values, bits, share)
+        error = _error(values, *tried)
         better = error < least
-        best = tuple(  # type: ignore[assignment]
-            np.where(better[..., None] if part.ndim == 3 else better, part, old)
-            for part, old in zip(tried, best, strict=True)
-        )
+        integers[better], scale[better], zero[better] = (part[better] for part in tried)
         least = np.minimum(error, least)
-    return Blocks(kind.bits, matrix.shape[1], *best)
+    return integers, scale, zero
 
 
 def _blocked(matrix: Array, kind: Blockwise) -> Array:
@@ -79,8 +85,7 @@ def _stepped(values: Array, bits: int, share: float) -> tuple[Bytes, Array, Byte
     return steps.astype(np.uint8), scale, zero.astype(np.uint8)
 
 
-def _error(values: Array, stepped: tuple[Bytes, Array, Bytes]) -> Array:
+def _error(values: Array, integers: Bytes, scale: Array, zero: Bytes) -> Array:
     """Square error per block."""
-    integers, scale, zero = stepped
     found = (integers.astype(np.float32) - zero[..., None]) * scale[..., None]
     return np.asarray(np.square(found - values).sum(axis=-1), np.float32)
