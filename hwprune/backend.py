@@ -20,7 +20,7 @@ class Kernel:
     """
 
     op: str
-    precision: str  # "fp32" | "int8"
+    precision: str  # see `hwprune.precision`
     inputs: tuple[Shape, ...]
     output: Shape
     attributes: tuple[tuple[str, str], ...] = ()  # name -> canonical JSON of the value, sorted
@@ -66,7 +66,7 @@ class Layouts:
 class Capabilities:
     """What the target's kernels can do, stated by the backend and never assumed elsewhere."""
 
-    precisions: Mapping[str, frozenset[str]]  # op -> precisions beyond fp32, e.g. {"int8"}
+    precisions: Mapping[str, frozenset[str]]  # op -> those beyond fp32 (see `hwprune.precision`)
     activations: Mapping[str, frozenset[str]]  # precision -> ops fused behind Conv/Gemm
     residual_fused: frozenset[str]  # precisions in which Conv + Add (+ Relu) is one kernel
     passthrough: frozenset[str]  # int8 ops that keep scale and zero point (MaxPool, Reshape...)

@@ -18,7 +18,7 @@ class Configuration:
 
     widths: Mapping[str, int] = field(default_factory=dict)  # group name -> channels kept
     dropped: frozenset[str] = frozenset()  # branch names
-    kernels: Mapping[str, str] = field(default_factory=dict)  # node name -> "fp32" | "int8"
+    kernels: Mapping[str, str] = field(default_factory=dict)  # node name -> see `hwprune.precision`
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Plan:
     """A configuration with the very channels that stay.
 
     `keep` lists, per group that is narrowed, the kept channel indices in ascending order;
-    `weight_bits` and `act_bits` are per node that runs quantised.
+    `weight_bits` and `act_bits` are per node that does not run fp32: what it computes with, so that
+    `act_bits` are 8 for products that read fp32 and round it on the way.
     """
 
     keep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

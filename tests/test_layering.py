@@ -14,7 +14,7 @@ SOURCES |= {"hwprune.models": ROOT / "models"}
 
 # A module imports only from rows above its own, from its own folder, and from SIBLINGS.
 ROWS = (
-    ("errors", "units", "registry", "target", "plan", "backend", "progress"),
+    ("errors", "units", "registry", "target", "plan", "precision", "backend", "progress"),
     ("graph",),
     ("store",),
     ("frontend", "network", "latency"),

@@ -12,7 +12,7 @@ from hwprune.backends.cpu.capabilities import capabilities
 from hwprune.backends.cpu.chains import Chain, chains_of, node_name, nothing
 from hwprune.backends.cpu.child import ask, sources
 from hwprune.backends.cpu.layout import block_size, reordering
-from hwprune.backends.cpu.micro import MicroModel
+from hwprune.backends.cpu.model import MicroModel
 from hwprune.backends.cpu.options import RuntimeOptions
 
 from hwprune.backend import PACE, RUN, Capabilities, Identity, Kernel, Samples, Timed, gather

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 from hwprune.backends.cpu.cost import expected_ns, size_bytes
-from hwprune.backends.cpu.micro import MicroModel, Weight, build, declared, stand_in
+from hwprune.backends.cpu.micro import build, stand_in
+from hwprune.backends.cpu.model import MicroModel, Weight, declared
 from onnx import TensorProto, helper
 
 from hwprune.backend import Kernel

@@ -1,4 +1,4 @@
-"""Writes a network with its quantisers as the QDQ file that onnxruntime fuses completely.
+"""Writes a network with its quantisers as the file that onnxruntime runs with integer kernels.
 
 Every quantised tensor gets one QuantizeLinear/DequantizeLinear pair. Behind an int8 node the pair
 stands in the tensor's place, so that everybody reads the quantised value; before an int8 node it
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from hwprune.backend import Capabilities
 from hwprune.errors import UnsupportedModelError
+from hwprune.export.matrices import lower_matrices
 from hwprune.export.narrow import Steps, in_bytes
 from hwprune.export.storage import Storage
 from hwprune.graph.cost import output_axis
-from hwprune.graph.read import clone, to_proto
+from hwprune.graph.read import clone
 from hwprune.quantize.encodings import Array, Encoding, Encodings
 from hwprune.quantize.placement import Placement, bounds, data_inputs, place, products
 
@@ -35,7 +36,7 @@ def lower(
 
     Args:
         graph: Canonical graph; left unchanged.
-        kernels: "fp32" or "int8" per node name; nodes left out run fp32.
+        kernels: Per node name (see `hwprune.precision`); nodes left out run fp32.
         encodings: Of every tensor that `place` encodes and every weight of an int8 node.
         capabilities: Of the target.
 
@@ -55,7 +56,9 @@ def lower(
     placement = place(graph, kernels, capabilities)
     lowered = clone(graph)
     _Lowering(lowered, placement, encodings).run()
-    model = to_proto(lowered.cleanup().toposort())
+    lower_matrices(lowered, kernels, capabilities)
+    # As it is: ONNX cannot infer the shapes behind operators that are not its own.
+    model: onnx.ModelProto = gs.export_onnx(lowered.cleanup().toposort())
     del model.graph.value_info[:]
     return model
 

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
 from hwprune.graph.cost import output_axis
-from hwprune.quantize.encodings import Encoding, Encodings, levels_of
+from hwprune.quantize.encodings import Encoding, Encodings, covering
 from hwprune.quantize.placement import Placement, bounds, nonnegative, place, products
 
 _SCALE = np.float32(0.05)
@@ -27,7 +27,10 @@ def placeholder_encodings(
         for tensor in placement.encoded
     }
     weights = {
-        node.inputs[1].name: _weight(node, capabilities) for node in products(graph, placement)
+        node.inputs[1].name: covering(
+            node.inputs[1].values, output_axis(node), capabilities.weight_bits
+        )
+        for node in products(graph, placement)
     }
     return Encodings(activations, weights)
 
@@ -42,13 +45,3 @@ def _clipped(graph: gs.Graph, placement: Placement) -> dict[str, Encoding]:
             scale = np.asarray((high - low) / 255, np.float32)
             found[node.outputs[0].name] = Encoding(scale, np.asarray(round(-low / float(scale))))
     return found
-
-
-def _weight(node: gs.Node, capabilities: Capabilities) -> Encoding:
-    values = node.inputs[1].values
-    axis = output_axis(node)
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    top = np.maximum(np.abs(values).max(axis=others), 1e-8)
-    scale = (top / levels_of(capabilities.weight_bits)[-1]).astype(np.float32)
-    zero = np.zeros(scale.shape, np.int64)
-    return Encoding(scale, zero, axis, capabilities.weight_bits, signed=True)

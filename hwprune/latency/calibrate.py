@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hwprune.backend import RUN, Kernel
 from hwprune.latency.families import class_of
+from hwprune.precision import bytes_per_weight
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Standard deviations of the prior, and of a measured plan. What only moves data finds in a network
@@ -58,13 +59,13 @@ def class_name(kernel: Kernel) -> str:
     return "/".join(class_of(kernel, "")[:4])
 
 
-def weight_bytes(kernel: Kernel) -> int:
+def weight_bytes(kernel: Kernel) -> float:
     """Of the weights that a kernel reads."""
     if kernel.op not in _WEIGHTED or len(kernel.inputs) < 2:
         return 0
     if kernel.op == "MatMul" and len(kernel.inputs[1]) > 2:
         return 0
-    return prod(kernel.inputs[1]) * (1 if kernel.precision == "int8" else 4)
+    return prod(kernel.inputs[1]) * bytes_per_weight(kernel.precision)
 
 
 def calibrate(

@@ -51,7 +51,7 @@ class Emitter:
     def _kernels(self, s: Setting) -> tuple[Kernel, ...]:
         step = self._steps[s.node]
         if s.added is not None:
-            return (self._with_add(step, s, s.added),)
+            return self._with_add(step, s, s.added)
         if step.op == "BatchNormalization" and s.form is Form.BLOCKED:
             return (self._scale(step, s.output),)
         attributes = self._laid_out(step, s)
@@ -63,16 +63,20 @@ class Emitter:
             attributes = tuple(sorted(attributes + tuple((f"{name}:{k}", v) for k, v in own)))
             return (Kernel(step.op, s.precision, s.inputs, s.output, attributes, (name,)),)
         behind = Kernel(name, "fp32", (s.output,), s.output, own)
-        if s.precision == "fp32":
+        if s.precision != "int8":
             return (head,) if s.vanishes else (head, behind)
         first = [transposed(s.output, TO_FIRST)] if s.form is Form.LAST else []
         return head, *first, Kernel("DequantizeLinear", "int8", (s.output,), s.output), behind
 
-    def _with_add(self, step: Step, s: Setting, added: Shape) -> Kernel:
-        add = self._steps[step.residual or ""]
-        fused = ("Add",) + ((add.activation[0],) if add.activation else ())
-        attributes = self._laid_out(step, s)
-        return Kernel(step.op, "fp32", (*s.inputs, added), s.output, attributes, fused)
+    def _with_add(self, step: Step, s: Setting, added: Shape) -> tuple[Kernel, ...]:
+        """The activation behind the Add runs inside fp32 kernels only."""
+        name, own = self._steps[step.residual or ""].activation or ("", ())
+        alone = bool(name) and s.precision != "fp32"
+        fused = ("Add", name) if name and not alone else ("Add",)
+        attributes, inputs = self._laid_out(step, s), (*s.inputs, added)
+        head = Kernel(step.op, s.precision, inputs, s.output, attributes, fused)
+        behind = Kernel(name, "fp32", (s.output,), s.output, own)
+        return (head, behind) if alone and not s.vanishes else (head,)
 
     def _scale(self, step: Step, shape: Shape) -> Kernel:
         """A normalisation in blocks runs as a depthwise 1x1 convolution of whole blocks."""

@@ -105,7 +105,7 @@ class Structure:
         """Whether the target has a kernel of `step` with the Add behind it, which computes in
         `behind`.
         """
-        if step.residual is None or precision != behind:
+        if step.residual is None or (precision == "int8") != (behind == "int8"):
             return False
         able = self.capabilities
         return precision in (able.bias_fused if step.op == "MatMul" else able.residual_fused)

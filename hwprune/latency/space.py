@@ -6,12 +6,14 @@ Every choice is a variable with a few options; an assignment (variable -> option
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from hwprune.graph.channels import ChannelGroup, Coupling, Widths
 from hwprune.latency.kernels import KernelGraph
 from hwprune.plan import Configuration
 
 _MOST_GROUPS = 4  # a kernel that depends on more groups than this has them share one keep ratio
+_MOST_FORMS = 1024  # combinations of the kernels around one tensor: a table holds them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def build_space(
         else:
             options[name] = _shared_ratio(cluster, step, most)
     kernels = {s.node: s.precisions for s in network.steps if precisions and len(s.precisions) > 1}
-    return SearchSpace(options, tuple(b.name for b in coupling.branches), kernels)
+    branches = tuple(b.name for b in coupling.branches)
+    return SearchSpace(options, branches, _affordable(kernels, network))
 
 
 def offered_widths(width: int, step: int, coarse_step: int, most: int) -> tuple[int, ...]:
@@ -79,6 +82,23 @@ def _ladder(width: int, step: int, coarse_step: int, most: int) -> set[int]:
     spare = [w for w in fine if w not in coarse]
     extra = most - len(coarse)
     return {*coarse, *(spare[round((i + 0.5) * len(spare) / extra - 0.5)] for i in range(extra))}
+
+
+def _affordable(
+    kernels: Mapping[str, tuple[str, ...]], network: KernelGraph
+) -> dict[str, tuple[str, ...]]:
+    """Without the last kernels of nodes at tensors that many read, as long as one has others left
+    than fp32 and int8.
+    """
+    found = dict(kernels)
+    for link in network.links:
+        nodes = [n for n in (link.producer, *link.consumers) if n in found]
+        while prod(len(found[n]) for n in nodes) > _MOST_FORMS:
+            longest = max(nodes, key=lambda n: len(found[n]))
+            if len(found[longest]) <= 2:
+                break
+            found[longest] = found[longest][:-1]
+    return found
 
 
 def full_widths(space: SearchSpace) -> Widths:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
+from hwprune.graph.matrix import bias_behind, is_plain
 
 # heads that may take an activation
 _ABSORBING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization"}
@@ -69,17 +70,18 @@ def _step(node: gs.Node, activation: gs.Node | None, capabilities: Capabilities)
             activation.op,
             tuple(sorted({**dict(_json_attributes(activation.attrs)), **bounds}.items())),
         )
-    precisions = ("fp32", *sorted(_extra_precisions(node, capabilities)))
+    others = sorted(_extra_precisions(node, capabilities), key=lambda p: (p != "int8", p))
+    precisions = ("fp32", *others)
     inputs = tuple(t.name for t in node.inputs if t.name and _is_operand(node, t))
     return Step(node.name, node.op, inputs, last.outputs[0].name, attributes, precisions, behind)
 
 
 def _extra_precisions(node: gs.Node, capabilities: Capabilities) -> frozenset[str]:
     found = capabilities.precisions.get(node.op, frozenset())
-    if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        weight = node.inputs[1]
-        batched = node.op == "MatMul" and len(weight.shape) > 2
-        return found if isinstance(weight, gs.Constant) and not batched else frozenset()
+    if node.op in ("Gemm", "MatMul"):
+        return found if is_plain(node) else frozenset()
+    if node.op in ("Conv", "ConvTranspose"):
+        return found if isinstance(node.inputs[1], gs.Constant) else frozenset()
     if node.op in ("Add", "Mul"):
         shapes = {tuple(t.shape) for t in node.inputs}
         two = len(shapes) == 1 and not any(isinstance(t, gs.Constant) for t in node.inputs)
@@ -145,7 +147,8 @@ def _fuse_adds(steps: list[Step], graph: gs.Graph, capabilities: Capabilities) -
     if capabilities.residual_fused:
         partner |= _residuals(steps, readers)
     if capabilities.bias_fused:
-        partner |= _biases(steps, readers, _ranks(graph))
+        behind = {node.name: bias_behind(node, graph) for node in graph.nodes}
+        partner |= {name: add.name for name, add in behind.items() if add is not None}
     return tuple(replace(s, residual=partner.get(s.node)) for s in steps)
 
 
@@ -159,30 +162,6 @@ def _residuals(steps: list[Step], readers: Mapping[str, int]) -> dict[str, str]:
             last = max(feeding, key=steps.index)
             found[last.node] = add.node
     return found
-
-
-def _biases(
-    steps: list[Step], readers: Mapping[str, int], ranks: Mapping[str, int]
-) -> dict[str, str]:
-    """MatMul of a weight matrix -> Add of a vector of weights behind it alone."""
-    products = {
-        s.output: s.node
-        for s in steps
-        if s.op == "MatMul" and s.activation is None and ranks.get(s.inputs[-1]) == 2
-    }
-    return {
-        products[t]: add.node
-        for add in steps
-        if add.op == "Add" and any(ranks.get(t) == 1 for t in add.inputs)
-        for t in add.inputs
-        if t in products and readers[t] == 1
-    }
-
-
-def _ranks(graph: gs.Graph) -> dict[str, int]:
-    """Of the constants."""
-    constants = (t for n in graph.nodes for t in n.inputs if isinstance(t, gs.Constant))
-    return {t.name: len(t.shape) for t in constants}
 
 
 def links_of(graph: gs.Graph, steps: tuple[Step, ...]) -> tuple[Link, ...]:

@@ -145,7 +145,9 @@ class Whole:
         floats = [
             p
             for p in self._places
-            if p.able and p.step.node not in self._gone and kernels.get(p.step.node) != "int8"
+            if p.able
+            and p.step.node not in self._gone
+            and kernels.get(p.step.node, "fp32") == "fp32"
         ]
         while found := [p for p in floats if self._between_integers(p, kernels)]:
             kernels |= {p.step.node: "int8" for p in found}
@@ -182,14 +184,15 @@ class Whole:
         widths = tuple(map(self._widths.get, place.groups))
         form, few = self._laid(place, precision, widths)
         self._computes[step.node] = form
+        vanishes = (
+            place.relu and precision != "int8" and self._read_as_integers(place, self.kernels)
+        )
         if place.conv and self._fuses(place.conv, step, precision):
             self._forms[step.output] = self._reads[step.node] = self._computes[place.conv]
-            self._keys[place.conv] = self._keys[place.conv]._replace(fuses=True)
+            own = self._keys[place.conv]
+            self._keys[place.conv] = own._replace(fuses=True, vanishes=vanishes)
             return
         self._reads[step.node] = Form.PLAIN if few else form
-        vanishes = (
-            place.relu and precision == "fp32" and self._read_as_integers(place, self.kernels)
-        )
         self._forms[step.output] = self._written(place, precision, form, vanishes)
         if not (vanishes and step.op == "Relu"):
             self._keys[step.node] = StepKey(step.node, precision, form, vanishes, False, widths)

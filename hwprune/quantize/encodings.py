@@ -81,6 +81,14 @@ def levels_of(bits: int, signed: bool = True) -> Integers:
     return np.arange(-highest, highest + 1, dtype=np.int8)
 
 
+def covering(values: Array, axis: int, bits: int) -> Encoding:
+    """The signed encoding whose ranges end at the largest magnitude of each index along `axis`."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    top = np.maximum(np.abs(values).max(axis=others), 1e-8)
+    scale = (top / levels_of(bits)[-1]).astype(np.float32)
+    return Encoding(scale, np.zeros(scale.shape, np.int64), axis, bits, signed=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Encodings:
     """Of a whole network: per quantised activation tensor and per quantised initializer."""

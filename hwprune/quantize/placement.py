@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
+from hwprune.graph.matrix import is_plain
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _ELEMENTWISE = frozenset({"Add", "Mul"})
@@ -135,19 +136,8 @@ def _plain_product(node: gs.Node) -> bool:
         return False
     if isinstance(node.inputs[0], gs.Constant):
         return False
-    if node.op in ("Gemm", "MatMul") and not _plain_matrix(node):
-        return False
+    if node.op in ("Gemm", "MatMul"):
+        return is_plain(node)
     if node.op == "ConvTranspose":
         return bool(node.attrs.get("group", 1) == 1)
     return True
-
-
-def _plain_matrix(node: gs.Node) -> bool:
-    """A matrix that nobody else reads, neither scaled nor transposed on the left, a bias row."""
-    if len(node.inputs[1].shape) != 2 or len(node.inputs[1].outputs) != 1:
-        return False
-    scaled = any(node.attrs.get(name, 1.0) != 1.0 for name in ("alpha", "beta"))
-    columns = (node.outputs[0].shape[-1],)
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    row = bias is None or (tuple(bias.shape[-1:]) == columns == (bias.values.size,))
-    return row and not scaled and not node.attrs.get("transA", 0)

@@ -25,11 +25,12 @@ from hwprune.quantize.checks import (
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.equalize import equalized
 from hwprune.quantize.instrument import encodings_of, frozen_twin, instrument
-from hwprune.quantize.kinds import WeightKind, weight_kinds
+from hwprune.quantize.kinds import weight_kinds
+from hwprune.quantize.matrices import round_matrices
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.quantizers import correcting_biases
-from hwprune.quantize.ranges import whole
+from hwprune.quantize.ranges import Range, whole
 from hwprune.quantize.rounding import round_weights
 from hwprune.quantize.samples import affordable
 
@@ -55,7 +56,7 @@ def quantize(
     x: Data,
     weight_bits: Mapping[str, int] | None = None,
 ) -> Quantized:
-    """Quantises the nodes that `kernels` runs in int8.
+    """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
     Every step is kept only if it brings the outputs on the calibration data nearer to the fp32
     network's (SQNR): channels equally wide between layers, the best range for each tensor instead
@@ -64,7 +65,7 @@ def quantize(
 
     Args:
         graph: Canonical graph; left unchanged.
-        kernels: "fp32" or "int8" per node name; nodes left out run fp32.
+        kernels: Per node name (see `hwprune.precision`); nodes left out run fp32.
         capabilities: Of the target.
         x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
             first 256 samples are used, fewer (but 16) for a large network.
@@ -82,12 +83,15 @@ def quantize(
     kinds = weight_kinds(graph, placement, capabilities, weight_bits)
     concerns = _concerns(graph, placement, x)
     few = affordable(graph, x, _WEIGHED, least=8, most=128)
-    graph = _equalized(graph, placement, kinds, few)
+
+    def rounded(network: gs.Graph, ranges: Mapping[str, Range]) -> fx.GraphModule:
+        module = instrument(network, placement, ranges, kinds)
+        return round_matrices(module, network, kernels, capabilities)
+
+    graph = _equalized(graph, placement.encoded, few, rounded)
     twin, tensors = to_module(graph), placement.encoded
-    found = _Best(
-        instrument(graph, placement, whole_ranges(twin, x, tensors), kinds), _quality(twin, x)
-    )
-    found.offer(instrument(graph, placement, best_ranges(twin, x, few, tensors), kinds))
+    found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
+    found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))
     low = {name for name, kind in kinds.items() if kind.bits < 8}
     if low:
         found.offer(_rounded(found.module, x, low))
@@ -129,7 +133,10 @@ class _Best:
 
 
 def _equalized(
-    graph: gs.Graph, placement: Placement, kinds: Mapping[str, WeightKind], x: Inputs
+    graph: gs.Graph,
+    tensors: Collection[str],
+    x: Inputs,
+    rounded: Callable[[gs.Graph, Mapping[str, Range]], fx.GraphModule],
 ) -> gs.Graph:
     """The network with channels equally wide between layers, if that brings the outputs nearer."""
     other = equalized(graph)
@@ -137,8 +144,7 @@ def _equalized(
         return graph
     quality = _quality(to_module(graph), x)
     plain, even = (
-        quality(instrument(g, placement, whole_ranges(to_module(g), x, placement.encoded), kinds))
-        for g in (graph, other)
+        quality(rounded(g, whole_ranges(to_module(g), x, tensors))) for g in (graph, other)
     )
     return other if even > plain else graph
 

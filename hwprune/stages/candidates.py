@@ -13,11 +13,12 @@ from hwprune.network.fork import Tail, Values, fork
 from hwprune.network.run import Inputs, batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
+from hwprune.precision import FP32, bits_of
 from hwprune.pruning.criteria import Ranking
 from hwprune.pruning.damage import changed
 from hwprune.pruning.reconstruct import Reference
 
-_BITS = {"int8": 8}
+_ACT_BITS = 8  # all kernels but fp32 compute on 8-bit activations, whoever rounds them
 
 
 def plan_for(
@@ -25,6 +26,7 @@ def plan_for(
 ) -> Plan:
     """Fixes which channels stay: the ones the criterion removes last.
 
+    `weight_bits` are those of int8 weights on the target.
     Without a ranking the first channels of a group stay, which is good for timing only.
     """
     keep = {
@@ -32,13 +34,13 @@ def plan_for(
         for name, width in c.widths.items()
         if width < coupling.full[name]
     }
-    quantised = [n for n, kernel in c.kernels.items() if kernel in _BITS]
+    rounded = {n: kernel for n, kernel in c.kernels.items() if kernel != FP32}
     return Plan(
         keep,
         c.dropped,
         dict(c.kernels),
-        dict.fromkeys(quantised, weight_bits),
-        dict.fromkeys(quantised, 8),
+        {n: bits_of(kernel, weight_bits) for n, kernel in rounded.items()},
+        dict.fromkeys(rounded, _ACT_BITS),
     )
 
 

@@ -20,9 +20,12 @@ def build_problem(
     calibration: Calibration,
     rankings: Mapping[str, Ranking],
     branch_losses: Mapping[str, float],
-    kernel_losses: Mapping[str, float],
+    kernel_losses: Mapping[str, Mapping[str, float]],
 ) -> Problem:
-    """Joins what is known about time with what is estimated about loss (nats, additive)."""
+    """Joins what is known about time with what is estimated about loss (nats, additive).
+
+    `kernel_losses` are by node and kernel; those that are not told lose nothing.
+    """
     space = estimator.space
     variables = tuple(Variable(name, size) for name, size in space.sizes.items())
     latency = tuple(Factor(f.scope, f.table) for f in estimator.factors(calibration))
@@ -31,12 +34,10 @@ def build_problem(
         Factor((f"branch:{b}",), np.array([max(0.0, branch_losses[b]), 0.0]), f"branch:{b}")
         for b in space.branches
     ]
-    loss += [
-        Factor(
-            (f"kernel:{n}",), np.array([0.0, *[max(0.0, kernel_losses.get(n, 0.0))] * (len(o) - 1)])
-        )
-        for n, o in space.kernels.items()
-    ]
+    for node, options in space.kernels.items():
+        losses = kernel_losses.get(node, {})
+        table = np.array([max(0.0, losses.get(kernel, 0.0)) for kernel in options])
+        loss.append(Factor((f"kernel:{node}",), table))
     return Problem(variables, latency, tuple(loss), 0.0)
 
 

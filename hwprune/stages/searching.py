@@ -41,7 +41,7 @@ class Losses:
     evaluator: Evaluator
     rankings: Mapping[str, Ranking]
     branches: Mapping[str, float]
-    kernels: Mapping[str, float]
+    kernels: Mapping[str, Mapping[str, float]]  # node -> kernel -> loss
 
     def plan(self, job: Job, c: Configuration) -> Plan:
         """The plan that carries a configuration out, with the channels that matter least gone."""
@@ -76,21 +76,20 @@ def _document(losses: Losses) -> dict[str, Any]:
     return {
         "rankings": rankings,
         "branches": dict(losses.branches),
-        "kernels": dict(losses.kernels),
+        "kernels": {n: dict(found) for n, found in losses.kernels.items()},
         "samples": len(losses.evaluator.search_x[0]),
     }
 
 
 def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
-    """Channel rankings, and the loss of dropping each branch and quantising each node alone."""
+    """Channel rankings, and the loss of dropping each branch and of each kernel alone."""
     stage.update(0, "ranking channels")
     few, seed = job.calibration(min(count, _RANKING)), job.options.seed
     orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)
     evaluator = make_evaluator(job, count)
     groups, branches = _losses_alone(job, orders, evaluator, stage)
-    stage.update(0.75, "sensitivity to int8")
-    kernels = dict.fromkeys(profile.space.kernels, "int8")
-    harm = sensitivity(job.graph, kernels, job.capabilities, few)
+    stage.update(0.75, "sensitivity to kernels")
+    harm = sensitivity(job.graph, profile.space.kernels, job.capabilities, few)
     return Losses(evaluator, rescaled(orders, groups), branches, harm)
 
 
@@ -184,12 +183,12 @@ def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assi
 
 
 def candidate_loss(job: Job, profile: Profile, losses: Losses) -> Callable[[Assignment], float]:
-    """The objective: measured divergence of the repaired network, plus what int8 adds."""
+    """The objective: measured divergence of the repaired network, plus what its kernels add."""
 
     def evaluate(assignment: Assignment) -> float:
         c = profile.configuration(assignment)
         plan = losses.plan(job, c)
-        quantised = sum(losses.kernels.get(n, 0.0) for n, k in c.kernels.items() if k == "int8")
-        return losses.evaluator.loss(plan) + quantised
+        rounding = sum(losses.kernels.get(n, {}).get(k, 0.0) for n, k in c.kernels.items())
+        return losses.evaluator.loss(plan) + rounding
 
     return evaluate

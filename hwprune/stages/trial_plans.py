@@ -16,27 +16,28 @@ from hwprune.plan import Configuration
 
 
 def extremes(space: SearchSpace) -> list[Configuration]:
-    """The untouched network in fp32, and with everything in int8 that can be."""
-    quantised = {n: options[-1] for n, options in space.kernels.items()}
-    return [Configuration(), Configuration(kernels=quantised)] if quantised else [Configuration()]
+    """The untouched network in fp32, and with as much as possible in each other precision."""
+    others = dict.fromkeys(k for options in space.kernels.values() for k in options[1:])
+    plans = [{n: k for n, options in space.kernels.items() if k in options} for k in others]
+    return [Configuration(), *(Configuration(kernels=kernels) for kernels in plans)]
 
 
 def drawn(space: SearchSpace, rng: random.Random) -> Configuration:
-    """A plan of the space: its widths by chance, its kernels fp32, int8 or mixed.
+    """A plan of the space: its widths by chance, its kernels fp32, others or mixed.
 
     A third of the options, the narrowest, are left out: what is left of such a network is calls.
     """
     assignment = {f"width:{v}": rng.randrange(len(o) // 3, len(o)) for v, o in space.widths.items()}
     share = rng.choice((0.0, 0.2, 0.8, 1.0))
     for node, options in space.kernels.items():
-        chosen = len(options) - 1 if rng.random() < share else 0
+        chosen = rng.randrange(1, len(options)) if rng.random() < share else 0
         assignment[f"kernel:{node}"] = chosen
     return space.configuration(assignment)
 
 
 def scattered(network: KernelGraph, rng: random.Random) -> Configuration:
     """A plan of any widths down to a quarter, on multiples of 8, of 4 or anywhere, its kernels
-    fp32, int8 or mixed.
+    fp32, others or mixed.
     """
     least, multiple = rng.choice((0.25, 0.5, 0.75)), rng.choice((8, 4, 1))
     widths = {}
@@ -45,7 +46,7 @@ def scattered(network: KernelGraph, rng: random.Random) -> Configuration:
         widths[group.name] = min(group.width, max(multiple, width))
     share = rng.choice((0.0, 0.5, 0.5, 1.0))
     able = [s for s in network.steps if len(s.precisions) > 1]
-    kernels = {s.node: s.precisions[-1] for s in able if rng.random() < share}
+    kernels = {s.node: rng.choice(s.precisions[1:]) for s in able if rng.random() < share}
     return Configuration(widths, frozenset(), kernels)
 
 

@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hwprune.backend import Backend, Samples
 from hwprune.errors import HwpruneError
 from hwprune.latency.measure import measure
+from hwprune.precision import FP32, INT8, is_known, of_matrices
 from hwprune.testing.kernels import conv, example
-
-_PRECISIONS = {"fp32", "int8"}
 
 
 class BackendContract:
@@ -52,9 +51,11 @@ class BackendContract:
     def test_capabilities_are_consistent(self, backend: Backend) -> None:
         found = backend.capabilities()
         assert found == backend.capabilities()
-        assert set().union(*found.precisions.values()) <= _PRECISIONS - {"fp32"}
-        assert set(found.activations) <= _PRECISIONS
-        assert found.residual_fused <= _PRECISIONS
+        assert all(map(is_known, set().union(*found.precisions.values()) - {FP32}))
+        assert set(found.activations) | found.residual_fused <= {FP32, INT8}
+        assert all(map(is_known, found.bias_fused))
+        of_matrices_only = [p for o, p in found.precisions.items() if o not in ("Gemm", "MatMul")]
+        assert not any(map(of_matrices, set().union(*of_matrices_only)))
         assert found.passthrough <= set(found.precisions)
         assert 1 <= found.weight_bits <= 8
 

@@ -199,3 +199,31 @@ def test_what_is_claimed_at_lower_optimisation_levels_is_what_happens(graph):
     assert not claims.residual_fused
     assert not claims.layouts.blocked
     assert {"Add", "Relu"} <= {n.op_type for n in nodes}
+
+
+OPERATOR = {"dynamic-int8": "DynamicQuantizeMatMul"}
+OF_MATRICES = sorted(CLAIMS.precisions["Gemm"] - {"int8"})
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("graph", ["all", "disable"])
+@pytest.mark.parametrize("precision", OF_MATRICES)
+def test_products_that_round_for_themselves_are_one_node_with_their_bias(precision, graph):
+    plain = example("MatMul", precision)
+    inputs = (*plain.inputs, (plain.output[-1],))
+    with_bias = Kernel("MatMul", precision, inputs, plain.output, (), ("Add",))
+    for kernel in (plain, with_bias, example("Gemm", precision)):
+        (node,) = optimised(kernel, graph)
+        assert node.op_type == OPERATOR.get(precision, "MatMulNBits")
+        assert bool(node.input[-1])
+        assert len(node.input) == len(optimised(kernel)[0].input)
+    assert CpuBackend(options={"graph": graph}).capabilities().bias_fused >= {precision}
+
+
+@pytest.mark.ort
+def test_a_width_without_a_kernel_of_its_own_is_not_offered():
+    """Two bits take hundreds of times as long where the runtime unpacks them first."""
+    about = CpuBackend()._about
+    offered = CLAIMS.precisions["MatMul"]
+    assert ("nbits-2/128" in offered) == about["vnni"]
+    assert not any(p.startswith("nbits") for op in ("Conv", "Add") for p in CLAIMS.precisions[op])

@@ -18,6 +18,7 @@ from hwprune.latency.kernels import KernelGraph
 from hwprune.plan import Configuration
 from hwprune.stages.trial_plans import as_built
 from hwprune.testing.families import randomize
+from hwprune.testing.networks import attended, build, flat_head, layer_normed
 
 
 @pytest.fixture(scope="module", params=["resnet", "densenet"])
@@ -63,3 +64,19 @@ def test_int8_and_mixed_plans_run_nearly_what_is_foreseen(network, share, tmp_pa
     common = sum((real & foreseen).total() for real, foreseen in pairs)
     most = sum(max(real.total(), foreseen.total()) for real, foreseen in pairs)
     assert common / most > 0.85
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize("block", [layer_normed, attended], ids=lambda block: block.__name__)
+@pytest.mark.parametrize("seed", range(3))
+def test_products_in_any_kernel_run_what_is_foreseen(block, seed, tmp_path):
+    graph = build(block, head=flat_head)
+    kernels = KernelGraph(graph, couple(graph), CpuBackend().capabilities())
+    rng = random.Random(seed)
+    able = {s.node: s.precisions for s in kernels.steps if s.op in ("Gemm", "MatMul")}
+    chosen = {n: rng.choice([p for p in o if p != "int8"]) for n, o in able.items()}
+    real, foreseen = compared((graph, kernels), Configuration(kernels=chosen), tmp_path)
+    assert real & foreseen == foreseen
+    written = {"MatMulNBits", "DynamicQuantizeMatMul"}
+    rounding = sum(k != "fp32" for k in chosen.values())
+    assert sum(n for op, n in real.items() if op in written) == rounding > 0

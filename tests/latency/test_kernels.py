@@ -1,13 +1,16 @@
 """Kernel graphs: what is fused, where boundaries are paid, what a dropped branch saves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from hwprune.backend import Capabilities
 from hwprune.graph.coupling import couple
+from hwprune.latency.calibrate import weight_bytes
 from hwprune.latency.kernels import KernelGraph
 from hwprune.plan import Configuration
-from hwprune.testing.networks import build, option_a, plain, residual
+from hwprune.testing.networks import build, flat_head, layer_normed, option_a, plain, residual
 
 
 @pytest.fixture
@@ -114,3 +117,68 @@ def test_pads_of_a_zero_padded_shortcut_follow_the_widths(capabilities):
             assert tuple(grown) == kernel.output
             return
     pytest.fail("no Pad kernel")
+
+
+OF_MATRICES = frozenset({"dynamic-int8", "nbits-4/32"})
+
+
+@pytest.fixture
+def able(capabilities) -> Capabilities:
+    both = frozenset({"int8"}) | OF_MATRICES
+    more = {"Gemm": both, "MatMul": both, "Transpose": frozenset({"int8"})}
+    precisions = {**capabilities.precisions, **more}
+    fused = frozenset({"fp32"}) | OF_MATRICES
+    return replace(capabilities, precisions=precisions, bias_fused=fused)
+
+
+@pytest.fixture
+def products(able) -> KernelGraph:
+    """Ends in a MatMul with its Add and Relu, and a Gemm."""
+    graph = build(plain, head=flat_head)
+    return KernelGraph(graph, couple(graph), able)
+
+
+def of_products(network: KernelGraph, matmul: str, gemm: str):
+    """What runs behind the convolutions, changes of layout left out."""
+    chosen = {"MatMul": matmul, "Gemm": gemm}
+    kernels = {s.node: chosen[s.op] for s in network.steps if s.op in chosen}
+    found = [k for k in ops(network, kernels) if not k[0].startswith("Reorder")]
+    return found[1 + [op for op, *_ in found].index("Flatten") :]
+
+
+@pytest.mark.parametrize("kernel", sorted(OF_MATRICES))
+def test_products_that_round_for_themselves_take_the_bias_and_leave_the_activation(
+    products, kernel
+):
+    assert of_products(products, kernel, kernel) == [
+        ("MatMul", kernel, ("Add",)), ("Relu", "fp32", ()), ("Gemm", kernel, ()),
+    ]  # fmt: skip
+    assert of_products(products, "fp32", kernel) == [
+        ("MatMul", "fp32", ("Add", "Relu")), ("Gemm", kernel, ()),
+    ]  # fmt: skip
+
+
+def test_they_pay_no_boundaries_but_those_of_their_neighbours(products):
+    found = of_products(products, "nbits-4/32", "int8")
+    assert found == [
+        ("MatMul", "nbits-4/32", ("Add",)),  # the Relu vanishes into the quantisation
+        ("Gemm", "int8", ()), ("QuantizeLinear", "int8", ()), ("DequantizeLinear", "int8", ()),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "runs"), [("fp32", "int8"), ("nbits-4/32", "nbits-4/32")])
+def test_between_integers_they_stay_what_they_are(able, asked, runs):
+    graph = build(layer_normed)
+    network = KernelGraph(graph, couple(graph), able)
+    _, second = (s.node for s in network.steps if s.op == "MatMul")
+    integers = {s.node: "int8" for s in network.steps if "int8" in s.precisions}
+    settled = network.settled(Configuration(kernels={**integers, second: asked}))
+    assert settled.kernels[second] == runs
+
+
+def test_their_weights_are_counted_in_bytes(products):
+    kernels = products.kernels({}, frozenset(), {s.node: "nbits-4/32" for s in products.steps})
+    (gemm,) = (k for k in kernels if k.op == "Gemm")
+    inner, outputs = gemm.inputs[1]
+    assert weight_bytes(gemm) == inner * outputs * (0.5 + 4 / 32)
+    assert weight_bytes(replace(gemm, precision="fp32")) == inner * outputs * 4

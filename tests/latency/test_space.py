@@ -1,11 +1,13 @@
 """Offered widths and the configurations that assignments stand for."""
 
+from dataclasses import replace
+
 import pytest
 
 from hwprune.graph.coupling import couple
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space, offered_widths
-from hwprune.testing.networks import build, dense, residual
+from hwprune.testing.networks import build, dense, layer_normed, residual
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,16 @@ def test_groups_that_meet_in_one_kernel_share_a_ratio(capabilities):
     assert len(space.widths) < len(network.coupling.prunable)
     covered = [g for options in space.widths.values() for g in options[0]]
     assert sorted(covered) == sorted(g.name for g in network.coupling.prunable)
+
+
+def test_kernels_around_one_tensor_are_few_enough_for_a_table(capabilities, monkeypatch):
+    both = frozenset({"int8", "nbits-4/32", "nbits-8/32"})
+    able = replace(capabilities, precisions={"MatMul": both})
+    graph = build(layer_normed)  # two products, one behind the other
+    network = KernelGraph(graph, couple(graph), able)
+    names = ("fp32", "int8", "nbits-4/32", "nbits-8/32")
+    assert list(build_space(network, 2, 2).kernels.values()) == [names, names]
+    monkeypatch.setattr("hwprune.latency.space._MOST_FORMS", 9)
+    assert list(build_space(network, 2, 2).kernels.values()) == [names[:3], names[:3]]
+    monkeypatch.setattr("hwprune.latency.space._MOST_FORMS", 1)
+    assert list(build_space(network, 2, 2).kernels.values()) == [names[:2], names[:2]]

@@ -1,5 +1,8 @@
 """The search problem: factors over the right variables, with the right tables."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hwprune.backends.null import NullBackend
@@ -34,7 +37,7 @@ def problem(estimator):
         for g in coupling.prunable
     }
     branches = {b.name: BRANCH_LOSS for b in coupling.branches}
-    kernels = dict.fromkeys(estimator.space.kernels, KERNEL_LOSS)
+    kernels = {node: {"int8": KERNEL_LOSS} for node in estimator.space.kernels}
     return build_problem(estimator, Calibration(), rankings, branches, kernels)
 
 
@@ -73,3 +76,20 @@ def test_the_latency_is_that_of_the_estimator(problem, estimator):
     full = {v.name: v.size - 1 for v in problem.variables}
     c = estimator.space.configuration(full)
     assert problem.latency_ns(full) == pytest.approx(estimator.latency_ns(c, Calibration()))
+
+
+def test_each_kernel_has_a_loss_of_its_own(estimator):
+    node = next(iter(estimator.space.kernels))
+    options = {**estimator.space.kernels, node: ("fp32", "int8", "nbits-4/32")}
+    wider = replace(estimator.space, kernels=options)
+    told = {node: {"int8": 0.2, "nbits-4/32": 0.3}}
+    with_more = SimpleNamespace(space=wider, network=estimator.network, factors=lambda _: ())
+    rankings = {
+        g.name: Ranking(np.arange(g.width), np.zeros(g.width + 1))
+        for g in estimator.network.coupling.prunable
+    }
+    branches = {b.name: 0.0 for b in estimator.network.coupling.branches}
+    found = build_problem(with_more, Calibration(), rankings, branches, told)
+    tables = {f.scope[0]: list(f.table) for f in found.loss if f.scope[0][:7] == "kernel:"}
+    assert tables.pop(f"kernel:{node}") == [0.0, 0.2, 0.3]
+    assert all(table == [0.0, 0.0] for table in tables.values())
