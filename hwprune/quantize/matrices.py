@@ -100,9 +100,11 @@ def _straight_through(value: Tensor, rounded: Tensor) -> Tensor:
 def round_by_blocks(x: Tensor, block: int) -> Tensor:
     """`... x inner`, each `block` values along the last axis on 255 steps around zero."""
     inner = x.shape[-1]
-    parts = F.pad(x, (0, -inner % block)).unflatten(-1, (-1, block))
+    filled = F.pad(x, (0, -inner % block))
+    parts = filled.reshape(*x.shape[:-1], filled.shape[-1] // block, block)
     scale = parts.abs().amax(-1, keepdim=True).clamp_min(_LEAST) / 127
-    return (torch.round(parts / scale) * scale).flatten(-2)[..., :inner]
+    rounded = torch.round(parts / scale) * scale
+    return rounded.reshape(filled.shape)[..., :inner]
 
 
 def round_by_call(x: Tensor, rows: int) -> Tensor:
