@@ -58,9 +58,9 @@ def quantize(
     """Quantises the nodes that `kernels` runs in int8.
 
     Every step is kept only if it brings the outputs on the calibration data nearer to the fp32
-    network's (SQNR): channels equally wide between layers, the best range for each tensor instead
-    of the whole one, weights below 8 bits rounded by GPTQ instead of to the nearest, corrected
-    biases.
+    network's (SQNR): channels equally wide between layers (where a weight has but one scale), the
+    best range for each tensor instead of the whole one, weights below 8 bits rounded by GPTQ
+    instead of to the nearest, corrected biases.
 
     Args:
         graph: Canonical graph; left unchanged.
@@ -82,7 +82,8 @@ def quantize(
     kinds = weight_kinds(graph, placement, capabilities, weight_bits)
     concerns = _concerns(graph, placement, x)
     few = affordable(graph, x, _WEIGHED, least=8, most=128)
-    graph = _equalized(graph, placement, kinds, few)
+    if not capabilities.per_channel:  # scales of their own make up for uneven channels, too
+        graph = _equalized(graph, placement, kinds, few)
     twin, tensors = to_module(graph), placement.encoded
     found = _Best(
         instrument(graph, placement, whole_ranges(twin, x, tensors), kinds), _quality(twin, x)
