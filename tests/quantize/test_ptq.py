@@ -122,22 +122,6 @@ def test_low_bits_are_better_than_plain_rounding(
     assert ours > theirs + 2
 
 
-def test_uneven_channels_are_equalised_where_they_share_a_scale(
-    capabilities: Capabilities, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uneven = build(residual, residual)
-    for node in weighted_nodes(uneven)[:-1]:
-        widths = np.geomspace(0.03, 3, len(node.inputs[1].values), dtype=np.float32)
-        node.inputs[1].values = node.inputs[1].values * widths.reshape(-1, 1, 1, 1)
-    shared = replace(capabilities, per_channel=False)
-    kernels = {node.name: "int8" for node in uneven.nodes}
-    exact = outputs(to_module(uneven), images)[0]
-    ours = sqnr_db(exact, outputs(quantize(uneven, kernels, shared, images).module, images)[0])
-    monkeypatch.setattr("hwprune.quantize.ptq.equalized", lambda graph: None)
-    plain = sqnr_db(exact, outputs(quantize(uneven, kernels, shared, images).module, images)[0])
-    assert ours > plain + 1
-
-
 def test_the_target_limits_the_bits(
     graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
 ) -> None:
