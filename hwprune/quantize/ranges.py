@@ -25,8 +25,9 @@ class Range:
         """`values` on the grid of 2^bits integers that covers the range."""
         scale = max(self.high - self.low, 1e-10) / (2**bits - 1)
         zero = round(-self.low / scale)
-        steps: Tensor = (values / scale).round().clamp(-zero, 2**bits - 1 - zero)
-        return steps * scale
+        steps = (values / scale).round().clamp(-zero, 2**bits - 1 - zero)
+        rounded: Tensor = steps * scale
+        return rounded
 
 
 def candidates(values: Tensor, bits: int = 8) -> dict[str, Range]:
