@@ -74,7 +74,9 @@ def _sensitivities(
 
 def _project(output: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(output.shape, generator=generator)
-    return (output * noise).sum() / output.detach().norm().clamp_min(1e-12)
+    power: Tensor = output.detach().square().sum()
+    score: Tensor = (output * noise).sum() / power.sqrt().clamp_min(1e-12)
+    return score
 
 
 def _outputs(twin: fx.GraphModule) -> list[str]:

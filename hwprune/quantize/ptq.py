@@ -59,9 +59,9 @@ def quantize(
     """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
     Every step is kept only if it brings the outputs on the calibration data nearer to the fp32
-    network's (SQNR): channels equally wide between layers, the best range for each tensor instead
-    of the whole one, weights below 8 bits rounded by GPTQ instead of to the nearest, corrected
-    biases.
+    network's (SQNR): channels equally wide between layers (where a weight has but one scale), the
+    best range for each tensor instead of the whole one, weights below 8 bits rounded by GPTQ
+    instead of to the nearest, corrected biases.
 
     Args:
         graph: Canonical graph; left unchanged.
@@ -88,7 +88,8 @@ def quantize(
         module = instrument(network, placement, ranges, kinds)
         return round_matrices(module, network, kernels, capabilities)
 
-    graph = _equalized(graph, placement.encoded, few, rounded)
+    if not capabilities.per_channel:  # scales of their own make up for uneven channels, too
+        graph = _equalized(graph, placement.encoded, few, rounded)
     twin, tensors = to_module(graph), placement.encoded
     found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
     found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))

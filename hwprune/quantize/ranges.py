@@ -26,7 +26,8 @@ class Range:
         scale = max(self.high - self.low, 1e-10) / (2**bits - 1)
         zero = round(-self.low / scale)
         steps = (values / scale).round().clamp(-zero, 2**bits - 1 - zero)
-        return steps * scale
+        rounded: Tensor = steps * scale
+        return rounded
 
 
 def candidates(values: Tensor, bits: int = 8) -> dict[str, Range]:
