@@ -21,8 +21,9 @@ from hwprune.frontend.models import load_model
 from hwprune.graph.coupling import couple
 from hwprune.registry import get_backend
 from hwprune.rewrites.table import REWRITES, alike
-from hwprune.stages.rewriting import Gain, free_share, in_turns, is_worth_it
+from hwprune.stages.rewriting import Gain, bound_macs, in_turns, is_worth_it
 from hwprune.stages.subject import Subject
+from hwprune.units import format_count
 from hwprune.verify.equality import difference
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -40,7 +41,7 @@ def main() -> None:
     options = _options()
     backend = get_backend(options.target)
     threads = options.threads or backend.default_threads()
-    print("| network | rewrite | nodes | largest difference | free MACs | fp32 | int8 | kept |")
+    print("| network | rewrite | nodes | largest difference | bound MACs | fp32 | int8 | kept |")
     print("|---|---|--:|--:|--:|--:|--:|---|")
     for name, graph in networks(options.shared, options.only):
         start = Subject(backend, backend.capabilities(), threads, graph, graph, couple(graph))
@@ -79,11 +80,11 @@ def rows(start: Subject, options: argparse.Namespace) -> Iterator[tuple[str, ...
 def _figures(before: Subject, after: Subject, gains: dict[str, Gain]) -> tuple[str, ...]:
     x = made_up(inputs_of_graph(before.graph), 8, 0)
     apart = difference(before.graph, after.graph, x.inputs(slice(0, len(x))))
-    shares = [f"{100 * free_share(s.graph, s.coupling):.0f}" for s in (before, after)]
+    bound = (format_count(bound_macs(s.graph, s.coupling)) for s in (before, after))
     return (
         f"{len(before.graph.nodes)} -> {len(after.graph.nodes)}",
         f"{apart:.1g}",
-        f"{' -> '.join(shares)} %",
+        " -> ".join(bound),
         *(_ratio(gains[form]) if form in gains else "-" for form in ("fp32", "int8")),
     )
 

@@ -22,6 +22,7 @@ from hwprune.stages.choice import Choice, remember, remembered
 from hwprune.stages.sources import Job
 from hwprune.stages.subject import Subject
 from hwprune.stages.trial_plans import as_built, quantised_everywhere
+from hwprune.units import format_count
 from hwprune.verify.equality import ROUNDING, difference
 
 _SECONDS, _PROCESSES = 0.5, 3  # for both graphs in both precisions, per process
@@ -107,17 +108,16 @@ def _objection(before: Subject, after: Subject) -> str | None:
         return f"it does not run: {(str(error).splitlines() or [''])[0]}"
     if not apart <= ROUNDING:
         return f"outputs differ by {apart:.2g} of their magnitude"
-    shares = [free_share(s.graph, s.coupling) for s in (before, after)]
-    if shares[1] < shares[0]:
-        return f"{shares[0]:.0%} of the MACs could be pruned, with it {shares[1]:.0%}"
+    least, most = (bound_macs(s.graph, s.coupling) for s in (before, after))
+    if most > least:
+        return f"{format_count(most)} MACs could not be pruned, {format_count(least)} without it"
     return None
 
 
-def free_share(graph: gs.Graph, coupling: Coupling) -> float:
-    """Share of the MACs in layers that make or read channels that can go."""
+def bound_macs(graph: gs.Graph, coupling: Coupling) -> int:
+    """Multiply-accumulates of layers that neither make nor read a channel that can go."""
     free = {n for g in coupling.prunable for n in (*g.producers, *g.consumers)}
-    costs = {node.name: node_macs(node) for node in graph.nodes}
-    return sum(costs[name] for name in free if name in costs) / max(1, sum(costs.values()))
+    return sum(node_macs(node) for node in graph.nodes if node.name not in free)
 
 
 def in_turns(
