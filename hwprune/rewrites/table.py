@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from hwprune.rewrites.activations import lift_rectifiers
 from hwprune.rewrites.detours import drop_detours
 from hwprune.rewrites.edit import Rewriting
 from hwprune.rewrites.heads import split_heads
@@ -16,6 +17,7 @@ from hwprune.rewrites.parts import read_parts
 from hwprune.rewrites.picks import pick_early
 from hwprune.rewrites.rows import flatten_sequences
 from hwprune.rewrites.shortcuts import convolve_shortcuts
+from hwprune.rewrites.transposes import join_transposes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ REWRITES = (
         "shortcuts", "sliced, padded shortcuts are strided 1x1 convolutions", convolve_shortcuts
     ),
     Rewrite("means", "means over the image are global average pools", pool_means),
+    Rewrite("transposes", "transposes in a row are one, or none", join_transposes),
+    Rewrite("activations", "rectifiers stand where a layer takes them in", lift_rectifiers),
     Rewrite("picks", "what is not picked at the end is not computed", pick_early),
     Rewrite("heads", "queries, keys and values are cut apart as blocks of heads", split_heads),
     Rewrite("rows", "layers on sequences are layers on rows", flatten_sequences),
