@@ -4,13 +4,15 @@
     python tools/bench_rewrites.py [--shared ../shared/data] [--only TEXT] [--threads 1]
                                    [--seconds 4] [--processes 5] [--target cpu] [--plain]
 
-For every rewrite that applies: the nodes before and after, and the ratios of time that decide. Then
+For every rewrite that applies: the nodes before and after, in the file and as the runtime runs
+them, and the ratios of time that decide. Then
 the network with all that were kept: time after over before, in fp32 and with everything in int8
 that can be, files in turns, the 20th percentile of each process, the median over processes and
 their range. `--plain` times nothing and shows what applies.
 """
 
 import argparse
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import onnx_graphsurgeon as gs
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.frontend.models import load_model
 from hwprune.graph.coupling import couple
+from hwprune.graph.read import to_proto
 from hwprune.registry import get_backend
 from hwprune.rewrites.table import REWRITES, alike
 from hwprune.stages.rewriting import Gain, bound_macs, in_turns, is_worth_it
@@ -41,8 +44,8 @@ def main() -> None:
     options = _options()
     backend = get_backend(options.target)
     threads = options.threads or backend.default_threads()
-    print("| network | rewrite | nodes | largest difference | bound MACs | fp32 | int8 | kept |")
-    print("|---|---|--:|--:|--:|--:|--:|---|")
+    print("| network | rewrite | nodes | run | difference | bound MACs | fp32 | int8 | kept |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|---|")
     for name, graph in networks(options.shared, options.only):
         start = Subject(backend, backend.capabilities(), threads, graph, graph, couple(graph))
         for cells in rows(start, options):
@@ -71,7 +74,7 @@ def rows(start: Subject, options: argparse.Namespace) -> Iterator[tuple[str, ...
         yield rewrite.name, *_figures(current, new, gains), "yes" if kept else "no"
         current = new if kept else current
     if current is start:
-        yield "none", str(len(start.graph.nodes)), "", "", "", "", ""
+        yield "none", str(len(start.graph.nodes)), *[""] * 6
         return
     gains = {} if options.plain else in_turns(start, current, options.seconds, options.processes)
     yield "**all kept**", *_figures(start, current, gains), ""
@@ -83,10 +86,19 @@ def _figures(before: Subject, after: Subject, gains: dict[str, Gain]) -> tuple[s
     bound = (format_count(bound_macs(s.graph, s.coupling)) for s in (before, after))
     return (
         f"{len(before.graph.nodes)} -> {len(after.graph.nodes)}",
+        f"{_run(before)} -> {_run(after)}",
         f"{apart:.1g}",
         " -> ".join(bound),
         *(_ratio(gains[form]) if form in gains else "-" for form in ("fp32", "int8")),
     )
+
+
+def _run(subject: Subject) -> int:
+    """How many nodes the runtime runs, in fp32."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(to_proto(subject.graph).SerializeToString())
+        return len(subject.backend.executed(path))
 
 
 def _ratio(gain: Gain) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
+import torch
 
 from hwprune.backend import Samples
 from hwprune.errors import BackendError
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.graph.channels import Coupling
 from hwprune.graph.cost import node_macs
+from hwprune.network.run import check_batches
+from hwprune.network.twin import to_module
 from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.report.schema import AppliedRewrite
@@ -101,10 +104,12 @@ def _judged(before: Subject, after: Subject, candidate: Rewrite) -> tuple[Gain |
 def _objection(before: Subject, after: Subject) -> str | None:
     """What speaks against a rewrite before any time is measured."""
     inputs, batch = inputs_of_graph(before.graph), int(before.graph.inputs[0].shape[0])
-    x = made_up(inputs, _SAMPLES * batch, before.seed)
+    made = made_up(inputs, _SAMPLES * batch, before.seed)
+    x = made.inputs(slice(0, len(made)))
     try:
-        apart = difference(before.graph, after.graph, x.inputs(slice(0, len(x))))
-    except Exception as error:  # whatever onnxruntime raises, the graph does not run
+        apart = difference(before.graph, after.graph, x)
+        check_batches(to_module(after.graph), tuple(map(torch.from_numpy, x)), batch)
+    except Exception as error:  # whatever onnxruntime or torch raises, the graph does not run
         return f"it does not run: {(str(error).splitlines() or [''])[0]}"
     if not apart <= ROUNDING:
         return f"outputs differ by {apart:.2g} of their magnitude"
