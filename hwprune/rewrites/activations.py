@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.tidy import bypass
-from hwprune.rewrites.edit import is_constant, on_a_copy, only_reader, producer
+from hwprune.rewrites.edit import is_constant, on_a_copy, producer, reads_alone
 
 _RECTIFIERS = frozenset({"Relu", "Clip"})
 _PASSING = frozenset({"MaxPool", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -38,7 +38,7 @@ def _first_passing(node: gs.Node, graph: gs.Graph) -> gs.Node | None:
     if not all(is_constant(tensor) for tensor in node.inputs[1:] if tensor.name):
         return None
     reader, maker = node, producer(node.inputs[0])
-    while maker is not None and only_reader(reader.inputs[0], graph) is reader:
+    while maker is not None and reads_alone(reader, reader.inputs[0], graph):
         if maker.op in _FUSING:
             return reader if reader is not node else None
         if maker.op not in _PASSING or len(maker.outputs) != 1:

@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.tidy import bypass
-from hwprune.rewrites.edit import on_a_copy, only_reader, producer
+from hwprune.rewrites.edit import on_a_copy, only_reader, producer, reads_alone
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _ALONG_LAST = frozenset({"Softmax", "LogSoftmax", "LayerNormalization"})
@@ -38,7 +38,7 @@ def _along_last(node: gs.Node) -> bool:
 def _undoes(before: gs.Node, node: gs.Node, after: gs.Node, graph: gs.Graph) -> bool:
     if not {before.op, after.op} <= _RESHAPES or after.inputs[0] is not node.outputs[0]:
         return False
-    if only_reader(node.inputs[0], graph) is not node:
+    if not reads_alone(node, node.inputs[0], graph):
         return False
     source, between, result = before.inputs[0], node.inputs[0], after.outputs[0]
     restored = list(source.shape) == list(result.shape)

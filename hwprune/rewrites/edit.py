@@ -42,6 +42,11 @@ def only_reader(tensor: gs.Tensor, graph: gs.Graph) -> gs.Node | None:
     return None if leaves(tensor, graph) or len(tensor.outputs) != 1 else tensor.outputs[0]
 
 
+def reads_alone(node: gs.Node, tensor: gs.Tensor, graph: gs.Graph) -> bool:
+    """Whether nobody but `node` reads the tensor, and it once."""
+    return not leaves(tensor, graph) and [id(n) for n in tensor.outputs] == [id(node)]
+
+
 def is_constant(tensor: gs.Tensor) -> bool:
     """Whether its values are known."""
     return isinstance(tensor, gs.Constant)

@@ -13,8 +13,8 @@ from hwprune.rewrites.edit import (
     is_constant,
     leaves,
     on_a_copy,
-    only_reader,
     producer,
+    reads_alone,
 )
 
 _ALONE = frozenset({"Relu", "Clip", "Erf", "Gelu", "Tanh", "Sigmoid", "Exp", "Sqrt", "LeakyRelu"})
@@ -42,7 +42,7 @@ def pick_early(graph: gs.Graph) -> None:
 
 
 def _picks_one(node: gs.Node, graph: gs.Graph) -> bool:
-    if node.op != "Gather" or only_reader(node.inputs[0], graph) is not node:
+    if node.op != "Gather" or not reads_alone(node, node.inputs[0], graph):
         return False
     (data, place), maker = node.inputs, producer(node.inputs[0])
     if maker is None or not is_constant(place) or place.values.ndim:

@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from hwprune.graph.tidy import bypass
-from hwprune.rewrites.edit import on_a_copy, only_reader, producer
+from hwprune.rewrites.edit import on_a_copy, producer, reads_alone
 
 
 @on_a_copy
@@ -16,7 +16,7 @@ def join_transposes(graph: gs.Graph) -> None:
         first = producer(node.inputs[0])
         if first is None or first.op != "Transpose":
             continue
-        if only_reader(node.inputs[0], graph) is not node:
+        if not reads_alone(node, node.inputs[0], graph):
             continue
         inner = _order(first)
         order = [inner[axis] for axis in _order(node)]
