@@ -110,16 +110,6 @@ def _is_large(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type in _FLOATS and plausible and LARGE <= prod(tensor.dims) <= MAX_ELEMENTS
 
 
-def _declared(tensor: gs.Constant) -> gs.Variable:
-    """The constant as a variable without values, in place.
-
-    The editor leaves out what kind of value it is where the tensor has never been a variable.
-    """
-    variable = tensor.to_variable(tensor.dtype, tensor.shape)
-    variable.type = "tensor_type"
-    return variable
-
-
 def _is_apart(tensor: gs.Tensor) -> bool:
     return (
         isinstance(tensor, gs.Constant)
