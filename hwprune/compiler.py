@@ -22,6 +22,7 @@ from hwprune.stages.options import CompileOptions
 from hwprune.stages.outcome import Outcome, decide, tighten
 from hwprune.stages.profiling import profile
 from hwprune.stages.recording import Recorder
+from hwprune.stages.rewriting import rewrite
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, load_job, out_dir
 from hwprune.stages.timing import Comparison, judge
@@ -51,6 +52,8 @@ def compile(options: CompileOptions, progress: Progress | None = None) -> Report
 
 
 def _compile(job: Job, out: Path, checkpoints: Checkpoints, recorder: Recorder) -> Report:
+    with recorder.stage("rewrite", total=1) as stage:
+        job = rewrite(job, checkpoints, stage)
     with recorder.stage("profile", total=1) as stage:
         run = Run(job, profile(job, checkpoints, stage), checkpoints, recorder)
     outcome, built, comparison = _settled(run)

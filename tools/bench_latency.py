@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from hwprune.backend import Backend, Capabilities, Samples
-from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.graph.coupling import couple
 from hwprune.graph.quarantine import read_untrusted
 from hwprune.latency.calibrate import Calibration, calibrate
@@ -41,6 +40,8 @@ from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.registry import get_backend
+from hwprune.rewrites.means import pool_means
+from hwprune.rewrites.shortcuts import convolve_shortcuts
 from hwprune.stages.profiling import Rows, for_any_plan, priced
 from hwprune.stages.trial_plans import as_built, drawn, extremes, scattered
 

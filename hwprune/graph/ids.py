@@ -46,8 +46,9 @@ class Channels:
 
     def tie(self, grid: Ids, reason: str) -> Ids:
         """Unites everything along the first axis of `count x positions x k`; returns one of it."""
-        for other in grid[1:]:
-            self.unite(grid[0], other, reason)
+        wide = grid.shape[2]
+        first = np.broadcast_to(grid[0], grid[1:].shape)  # all at once: most positions are alike
+        self.unite(first.reshape(-1, wide), grid[1:].reshape(-1, wide), reason)
         return self.find(grid[0])
 
     def refine(self, ids: Ids, sizes: Sequence[int]) -> list[Ids]:

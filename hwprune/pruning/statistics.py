@@ -87,7 +87,7 @@ class _Collector(fx.Interpreter):
         self.twin = to_module(graph)
         super().__init__(self.twin.requires_grad_(False))
         self.extra_traceback = False  # torch's, in the middle of our messages
-        self.generator, self.samples = generator, samples
+        self.generator, self.samples, self.batch = generator, samples, 0
         self.layers = linear.layers(self.module)
         self.is_probability = [t.inputs and t.inputs[0].op == "Softmax" for t in graph.outputs]
         self.found: dict[str, LayerStatistics] = {}
@@ -95,6 +95,7 @@ class _Collector(fx.Interpreter):
 
     def add(self, x: Inputs) -> None:
         self.live.clear()
+        self.batch = len(x[0])  # a layer may see the places of several samples as so many rows
         result = self.run(*map(_leaf, x))
         outputs = result if isinstance(result, tuple) else (result,)
         if not any(output.requires_grad for output in outputs):
@@ -113,7 +114,7 @@ class _Collector(fx.Interpreter):
         name = n.meta["node"]
         if n.op == "call_module" and name in self.layers:
             (x, *_), _ = self.fetch_args_kwargs_from_env(n)
-            statistics = self._record(name, x.detach(), value.detach(), len(x))
+            statistics = self._record(name, x.detach(), value.detach(), self.batch)
             self.live.append((statistics, value))
         return value
 

@@ -3,6 +3,7 @@
 from hwprune.report.html import write_html
 from hwprune.report.inspection import BranchInfo, GroupInfo, Inspection, VerifyResult
 from hwprune.report.schema import (
+    AppliedRewrite,
     Bounds,
     Change,
     Frozen,
@@ -20,6 +21,7 @@ from hwprune.report.schema import (
 from hwprune.report.text import print_report
 
 __all__ = [
+    "AppliedRewrite",
     "Bounds",
     "BranchInfo",
     "Change",

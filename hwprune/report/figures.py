@@ -3,7 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hwprune.report.schema import Bounds, Change, Latency, Layer, Percentiles, Report
+from hwprune.report.schema import (
+    AppliedRewrite,
+    Bounds,
+    Change,
+    Latency,
+    Layer,
+    Percentiles,
+    Report,
+)
 from hwprune.units import format_bytes, format_count, format_ns
 
 UNKNOWN = "-"
@@ -75,6 +83,11 @@ def deployment(report: Report) -> str:
     """What whoever deploys the file sets for these times to hold; '' if there is nothing to set."""
     settings = (f"{name}={value}" for name, value in report.target.session_options.items())
     return ", ".join(settings)
+
+
+def rewrite(found: AppliedRewrite) -> str:
+    """'shortcuts 0.93x': the network's time after over before."""
+    return f"{found.name} {found.ratio:.3g}x"
 
 
 def fate(layer: Layer) -> str:

@@ -19,6 +19,7 @@ def write_html(report: Report) -> str:
         + table(("", "original", "compiled", ""), _summary(report))
         + section("Warnings", bullets(report.warnings))
         + section("Layers", _layers(report))
+        + section("Rewritten", _rewrites(report))
         + section("Search", _search(report))
         + section("Kept at full width", bullets(f"{f.name}: {f.why}" for f in report.frozen))
         + section("Stages", _stages(report)),
@@ -43,6 +44,11 @@ def _layers(report: Report) -> str:
     bars = [_bar(x.predicted_us / slowest) for x in report.layers]
     head = ("layer", "op", "channels", "kernel", "predicted", "")
     return table(head, text.layer_rows(report), bars) if report.layers else ""
+
+
+def _rewrites(report: Report) -> str:
+    rows = [(r.name, r.what, f"{r.ratio:.3g}x") for r in report.rewrites]
+    return table(("rewrite", "what it does", "time"), rows) if rows else ""
 
 
 def _search(report: Report) -> str:

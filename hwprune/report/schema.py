@@ -121,6 +121,19 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedRewrite:
+    """An exact rewrite that was kept; `what` it does, in words.
+
+    `ratio` is the time of the whole network after over before, timed in turns, in whichever of
+    fp32 and int8 is the faster one.
+    """
+
+    name: str
+    what: str
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class Frozen:
     """A group of channels that had to keep its width, and why."""
 
@@ -161,6 +174,7 @@ class Report:
     params: Change
     layers: tuple[Layer, ...] = ()
     frozen: tuple[Frozen, ...] = ()
+    rewrites: tuple[AppliedRewrite, ...] = ()
     search: Search = Search("none", 0)
     stages: tuple[Stage, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -140,6 +140,7 @@ def make_report(
         params=Change(params(before), params(built.graph)),
         layers=describe.layers_section(job, built.plan, built.graph, layers),
         frozen=describe.frozen_section(job),
+        rewrites=job.choice.applied,
         search=outcome.search,
         stages=spent,
         warnings=(*_warnings(run, outcome, checked), *_narrow(built)),
@@ -159,7 +160,7 @@ def _narrow(built: Built) -> Iterator[str]:
 
 def _warnings(run: Run, outcome: Outcome, checked: Checked) -> tuple[str, ...]:
     job = run.job
-    found = [*run.profile.notes, *outcome.notes, *broken_bounds(job, checked)]
+    found = [*job.choice.notes, *run.profile.notes, *outcome.notes, *broken_bounds(job, checked)]
     if not job.known:
         found.append("no data were given: calibrated on noise, so the quality is not known")
     if not job.coupling.prunable:

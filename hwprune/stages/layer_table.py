@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hwprune.backend import RUN, Kernel
-from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.frontend.models import load_model
 from hwprune.graph.coupling import couple
 from hwprune.graph.safety import MAX_BYTES
@@ -27,7 +26,6 @@ from hwprune.report.grid import ClassSteps, Grid
 from hwprune.report.layers import LayerRow, LayerTable
 from hwprune.stages.profiling import (
     Rows,
-    Subject,
     find_steps,
     for_any_plan,
     priced,
@@ -35,6 +33,8 @@ from hwprune.stages.profiling import (
     trials,
     whole_plans,
 )
+from hwprune.stages.rewriting import choose
+from hwprune.stages.subject import Subject
 from hwprune.stages.trial_plans import as_built, extremes
 from hwprune.store.paths import table_path
 
@@ -74,6 +74,8 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
     """
     begin = time.monotonic()
     name, subject = _subject(options)
+    with progress.stage("rewrite", total=1) as stage:
+        subject = choose(subject, stage).carried_out(subject)
     with progress.stage("profile") as stage, subject.table() as table:
         rows = Rows(table, subject.backend, reporting(stage))
         steps = find_steps(subject.capabilities, rows)
@@ -169,14 +171,13 @@ def _subject(options: ProfileOptions) -> tuple[str, Subject]:
     model = load_model(
         options.model, options.weights, options.shapes, options.batch, options.max_model_size
     )
-    graph = pool_means(convolve_shortcuts(model.graph))
     return model.name, Subject(
         backend,
         backend.capabilities(),
         options.threads or backend.default_threads(),
         model.graph,
-        graph,
-        couple(graph),
+        model.graph,
+        couple(model.graph),
         options.seed,
         options.allow_foreign_table,
     )

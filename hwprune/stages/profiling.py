@@ -6,10 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
-import onnx_graphsurgeon as gs
-
 from hwprune.backend import RUN, Backend, Capabilities, Kernel, Layouts
-from hwprune.graph.channels import Coupling
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimator import Estimator
@@ -26,10 +23,10 @@ from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.sources import Job
+from hwprune.stages.subject import Subject
 from hwprune.stages.timing import Timing, time_each
 from hwprune.stages.trial_plans import as_built, drawn, extremes, scattered
 from hwprune.store.files import write_atomic
-from hwprune.store.paths import table_path
 
 _RUNS, _PROCESSES = 12, 3
 _QUICK_RUNS, _QUICK_PROCESSES = 6, 2  # of a compile run: the closed loop looks at what matters
@@ -39,32 +36,6 @@ _UNALIGNED = 12  # widths per group, on the steps and between them
 _SCATTERED, _DROPPED = 96, 0.3  # plans by chance; share of branches that a third of them have lost
 _TRIALS = 6  # plans timed whole beside the two extremes
 _TRIAL_SECONDS, _TRIAL_PROCESSES = 0.4, 2  # per plan and process
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A network on a target: all that profiling needs to know.
-
-    `graph` computes what `original` does, in operators that the runtime likes better.
-    """
-
-    backend: Backend
-    capabilities: Capabilities
-    threads: int
-    original: gs.Graph
-    graph: gs.Graph
-    coupling: Coupling
-    seed: int = 0
-    allow_foreign_table: bool = False
-
-    def network(self) -> KernelGraph:
-        """The kernels it may run."""
-        return KernelGraph(self.graph, self.coupling, self.capabilities)
-
-    def table(self) -> LatencyTable:
-        """This user's table, opened for the target."""
-        identity = self.backend.identity()
-        return LatencyTable(table_path(), identity, self.threads, self.allow_foreign_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +67,7 @@ class Profile:
 
 def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
     """Measures what the table misses for this network's space, and whole plans to calibrate it."""
-    subject = Subject(
-        job.backend,
-        job.capabilities,
-        job.threads,
-        job.model.graph,
-        job.graph,
-        job.coupling,
-        job.options.seed,
-        job.options.allow_foreign_table,
-    )
+    subject = job.subject
     with subject.table() as table:
         rows = Rows(table, job.backend, reporting(stage), quick=True)
         steps = find_steps(job.capabilities, rows)

@@ -1,6 +1,6 @@
 """The import stage: model, data and target as everything after them uses them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 
 from hwprune.backend import Backend, Capabilities
 from hwprune.errors import UnsupportedModelError, UsageError
-from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.frontend.data import Splits, load_inputs, split
 from hwprune.frontend.dataset import DataSet
@@ -22,7 +21,9 @@ from hwprune.network.operators import untranslated
 from hwprune.network.run import Inputs, check_batches
 from hwprune.network.twin import to_module
 from hwprune.registry import get_backend, known_target
+from hwprune.stages.choice import Choice
 from hwprune.stages.options import CompileOptions
+from hwprune.stages.subject import Subject
 
 _SYNTHETIC = 256  # samples where there is no data at all
 _CALIBRATION = 4096  # samples at most, for repair and for activation ranges
@@ -33,8 +34,8 @@ _SEARCH = 2048  # samples at most, to compare candidates
 class Job:
     """One run's inputs.
 
-    `graph` computes what `model.graph` does, in operators that the runtime likes better.
-    `known` is False where the data are synthetic: quality cannot be told.
+    `graph` computes what `model.graph` does, as `choice` says, in operators that the runtime likes
+    better. `known` is False where the data are synthetic: quality cannot be told.
     """
 
     options: CompileOptions
@@ -46,6 +47,21 @@ class Job:
     coupling: Coupling
     splits: Splits
     known: bool
+    choice: Choice = field(default_factory=Choice)
+
+    @property
+    def subject(self) -> Subject:
+        """What of it is measured."""
+        return Subject(
+            self.backend,
+            self.capabilities,
+            self.threads,
+            self.model.graph,
+            self.graph,
+            self.coupling,
+            self.options.seed,
+            self.options.allow_foreign_table,
+        )
 
     def calibration(self, count: int = _CALIBRATION) -> Inputs:
         """Training inputs for repair and ranges; labels are never looked at."""
@@ -74,7 +90,7 @@ def load_job(options: CompileOptions) -> Job:
         some = splits.train.take(2 * batch, options.seed)
         check_batches(to_module(model.graph), _tensors(some), batch)
     threads = options.threads or backend.default_threads()
-    able, graph = backend.capabilities(), pool_means(convolve_shortcuts(model.graph))
+    able, graph = backend.capabilities(), model.graph
     return Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
 
 

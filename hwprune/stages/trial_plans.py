@@ -22,6 +22,12 @@ def extremes(space: SearchSpace) -> list[Configuration]:
     return [Configuration(), *(Configuration(kernels=kernels) for kernels in plans)]
 
 
+def quantised_everywhere(network: KernelGraph) -> Configuration:
+    """The untouched network with everything in int8 that can be; without kernels if nothing can."""
+    able = [step for step in network.steps if len(step.precisions) > 1]
+    return network.settled(Configuration(kernels={s.node: s.precisions[-1] for s in able}))
+
+
 def drawn(space: SearchSpace, rng: random.Random) -> Configuration:
     """A plan of the space: its widths by chance, its kernels fp32, others or mixed.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hwprune.errors import StoreError
 
 TABLE = "latency.db"
+_CHOICES = "rewrites"
 
 
 def cache_folder() -> Path:
@@ -36,6 +37,16 @@ def table_path() -> Path | None:
     except StoreError as error:
         warnings.warn(f"{error}; latencies are not kept for the next run", stacklevel=2)
         return None
+
+
+def choice_path(name: str) -> Path | None:
+    """Where the choice of rewrites of that name is kept; None where there is no cache."""
+    try:
+        folder = cache_folder() / _CHOICES
+        folder.mkdir(exist_ok=True)
+    except (OSError, StoreError):
+        return None
+    return folder / f"{name}.json"
 
 
 def existing_table() -> Path:

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def file_outputs(model: Path, x: Array | tuple[Array, ...], threads: int = 1) -> list[torch.Tensor]:
+def file_outputs(
+    model: Path | bytes, x: Array | tuple[Array, ...], threads: int = 1
+) -> list[torch.Tensor]:
     """Outputs of the file for every sample of `x`, in portions of the batch it was written for.
 
     Args:
-        model: ONNX file with inputs `B x ...`; an open batch is fed one by one.
+        model: ONNX file, or what stands in one, with inputs `B x ...`; an open batch is fed one
+            by one.
         x: `N x ...`, one array for each input; the last portion is filled up by repetition, and
             cut again.
         threads: So many portions run side by side, each in one thread: sooner done than one

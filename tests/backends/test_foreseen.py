@@ -11,11 +11,11 @@ from hwprune.models.densenet import DenseNet
 from hwprune.models.resnet import cifar_resnet
 
 from hwprune.backend import RUN
-from hwprune.export.rewrites import pool_means
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.latency.kernels import KernelGraph
 from hwprune.plan import Configuration
+from hwprune.rewrites.means import pool_means
 from hwprune.stages.trial_plans import as_built
 from hwprune.testing.families import randomize
 from hwprune.testing.networks import attended, build, flat_head, layer_normed

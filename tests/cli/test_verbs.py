@@ -47,6 +47,13 @@ def test_report_and_verify_read_what_compile_wrote(hwprune: Run, classifier: Pat
     assert json.loads(again.stdout)["verdict"] == "met"
 
 
+def test_explain_says_which_kernels_run(hwprune: Run, classifier: Path) -> None:
+    compiled(hwprune, classifier)
+    text = hwprune("explain", "out").stdout
+    assert "rewritten" in text
+    assert all(f"- {name} (" in text for name in ("conv1", "conv2", "fc"))
+
+
 def test_inspect_shows_groups_and_why_some_are_frozen(hwprune: Run, classifier: Path) -> None:
     text = hwprune("inspect", classifier).stdout
     assert "16 channels" in text

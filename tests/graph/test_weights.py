@@ -174,3 +174,28 @@ def test_the_model_itself_is_left_as_it_is():
     canonical(model)
     assert model.SerializeToString() == before
     assert isinstance(model, onnx.ModelProto)
+
+
+def test_weights_that_reading_made_are_written_too(tmp_path):
+    """A large weight that BatchNormalization was folded into has never been an input."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w": rng.standard_normal((64, 64, 2, 2)).astype(np.float32),
+        **{name: np.ones(64, np.float32) for name in ("s", "b", "m", "v")},
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], name="c"),
+            helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"], name="n"),
+        ],
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64, 2, 2])],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    before = canonical(helper.make_model(graph, opset_imports=opset, ir_version=8))
+    weight = before.nodes[0].inputs[1].values.copy()
+    write_graph(before, tmp_path / "written.onnx")
+    after = read_written(tmp_path / "written.onnx")
+    np.testing.assert_array_equal(after.nodes[0].inputs[1].values, weight)

@@ -3,6 +3,7 @@
 import pytest
 
 from hwprune.report import (
+    AppliedRewrite,
     Bounds,
     Change,
     Frozen,
@@ -44,6 +45,7 @@ def report() -> Report:
             Layer("conv2", "Conv", (64, 64), (0, 0), "fp32", 32, 32, 0.0),
             Layer("<fc>", "Gemm", (64, 10), (64, 10), "fp32", 32, 32, 3000.0),
         ),
+        rewrites=(AppliedRewrite("shortcuts", "shortcuts are <1x1> convolutions", 0.934),),
         frozen=(Frozen("logits", "they are the output"),),
         search=Search("bo", 3, (0.5, 0.3, 0.25)),
         stages=(Stage("import", 0.4), Stage("profile", 61.2, resumed=True)),

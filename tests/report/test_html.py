@@ -45,7 +45,7 @@ def test_the_page_is_well_formed_and_complete(report: Report) -> None:
         "Some <CPU>, onnxruntime 1.31.1, 1 thread, batch 1, arena off, graph all; from bundled",
     ):
         assert figure in page.text
-    assert sum(tag == "tr" for tag, _ in page.tags) == 1 + 8 + 1 + 3 + 1 + 2
+    assert sum(tag == "tr" for tag, _ in page.tags) == 1 + 8 + 1 + 3 + 2 + 1 + 2
     assert any(tag == "polyline" for tag, _ in page.tags)
 
 

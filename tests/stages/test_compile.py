@@ -22,7 +22,7 @@ from hwprune.verify.parity import Parity
 # design.md 5.3; fields may be added, none renamed
 FIELDS = {
     "": "schema verdict model target budget latency_ms quality size_bytes macs params layers frozen"
-    " search stages warnings versions artifacts",
+    " rewrites search stages warnings versions artifacts",
     "model": "name source inputs",
     "target": "name device runtime threads batch",
     "budget": "latency_ms percentile max_drop max_bytes",

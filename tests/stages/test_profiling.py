@@ -21,7 +21,8 @@ from hwprune.latency.steps import Steps
 from hwprune.latency.table import LatencyTable
 from hwprune.plan import Configuration
 from hwprune.registry import get_backend
-from hwprune.stages.profiling import Profile, Rows, Subject, for_any_plan, priced
+from hwprune.stages.profiling import Profile, Rows, for_any_plan, priced
+from hwprune.stages.subject import Subject
 from hwprune.stages.timing import Timing
 from hwprune.stages.trial_plans import drawn, scattered
 

@@ -1,4 +1,4 @@
-"""Exact rewrites: the same function in operators that the runtime keeps in its fast layout."""
+"""Sliced and padded shortcuts as strided convolutions, which keep the runtime's fast layout."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from hwprune.graph.read import clone, to_proto
+from hwprune.graph.read import to_proto
+from hwprune.rewrites.edit import leaves, on_a_copy
 
 _MOVES = frozenset({"Slice", "Pad", "Gather"})
 _EXACT = 2**24  # integers up to here are exact in fp32
@@ -22,51 +23,21 @@ class _Selection:
     strides: tuple[int, int]
 
 
-def convolve_shortcuts(graph: gs.Graph) -> gs.Graph:
+@on_a_copy
+def convolve_shortcuts(graph: gs.Graph) -> None:
     """Writes strided, channel-padded shortcuts as 1x1 convolutions with a 0/1 weight.
 
     Slice and Pad, as in the option-A shortcut of He et al. 2016, throw the residual stream out of
     the runtime's blocked layout, and Add and Relu fuse no more. The convolution computes the very
     same values and takes the name of the last node it replaces.
 
-    Returns:
-        A new graph, or one equal to `graph` where there is no such shortcut.
+    Precondition: a chain of Slice, Pad and Gather, a Pad among them, that takes every s-th pixel
+    of whole channels, or zeros.
     """
-    result = clone(graph)
-    for chain in _chains(result):
-        selection = _selection(chain, result)
+    for chain in _chains(graph):
+        selection = _selection(chain, graph)
         if selection is not None:
             _replace(chain, selection)
-    return result.cleanup().toposort()
-
-
-def pool_means(graph: gs.Graph) -> gs.Graph:
-    """Writes ReduceMean over the two spatial axes as GlobalAveragePool, which has integer kernels.
-
-    Returns:
-        A new graph; a Flatten is added where the axes were not kept.
-    """
-    result = clone(graph)
-    for node in [node for node in result.nodes if _is_spatial_mean(node)]:
-        source, out = node.inputs[0], node.outputs[0]
-        kept = bool(node.attrs.get("keepdims", 1))
-        node.op, node.attrs, node.inputs = "GlobalAveragePool", {}, [source]
-        if not kept:
-            pooled = gs.Variable(f"{out.name}/pooled", out.dtype, (*source.shape[:2], 1, 1))
-            node.outputs = [pooled]
-            flatten = gs.Node("Flatten", f"{node.name}/flatten", {"axis": 1}, [pooled], [out])
-            result.nodes.append(flatten)
-    return result.cleanup().toposort()
-
-
-def _is_spatial_mean(node: gs.Node) -> bool:
-    if node.op != "ReduceMean" or len(node.inputs[0].shape) != 4:
-        return False
-    axes = node.attrs.get("axes", ())
-    if len(node.inputs) > 1:
-        constant = isinstance(node.inputs[1], gs.Constant)
-        axes = node.inputs[1].values.tolist() if constant else ()
-    return sorted(axis % 4 for axis in axes) == [2, 3]
 
 
 def _chains(graph: gs.Graph) -> list[list[gs.Node]]:
@@ -98,7 +69,7 @@ def _previous(node: gs.Node) -> gs.Node | None:
 
 def _next(node: gs.Node, graph: gs.Graph) -> gs.Node | None:
     out = node.outputs[0]
-    if len(out.outputs) != 1 or any(out is tensor for tensor in graph.outputs):
+    if len(out.outputs) != 1 or leaves(out, graph):
         return None
     return out.outputs[0] if _moves(out.outputs[0]) else None
 

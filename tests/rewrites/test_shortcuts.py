@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from hwprune.export.rewrites import convolve_shortcuts, pool_means
 from hwprune.graph.coupling import couple
 from hwprune.graph.slim import slim
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
-from hwprune.testing.networks import Block, build, mean_head, option_a, projection, residual, window
+from hwprune.rewrites.shortcuts import convolve_shortcuts
+from hwprune.testing.networks import Block, build, option_a, projection, residual, window
 
 
 def ops(graph: object) -> list[str]:
@@ -51,12 +51,3 @@ def test_selection_weights_are_zero_or_one() -> None:
     assert len(weights) == 1
     assert set(np.unique(weights[0])) == {0, 1}
     assert (weights[0].sum(axis=(1, 2, 3)) <= 1).all()
-
-
-def test_spatial_means_become_pools(images: torch.Tensor) -> None:
-    graph = build(residual, head=mean_head)
-    rewritten = pool_means(graph)
-    assert "ReduceMean" not in ops(rewritten)
-    assert ops(rewritten).count("GlobalAveragePool") == 1
-    pair = (outputs(to_module(g), images)[0] for g in (graph, rewritten))
-    torch.testing.assert_close(*pair, rtol=0, atol=1e-6)

@@ -1,0 +1,1 @@
+"""Exact rewrites: the same function in operators that a runtime executes faster."""
