@@ -38,7 +38,8 @@ def write_plots(found: Profiled, folder: Path) -> Iterator[Path]:
 
 
 def _precision(row: LayerRow) -> str:
-    return "int8" if any("Q" in name for name in row.kernels) else "fp32"
+    integers = any("Q" in name or "NBits" in name for name in row.kernels)
+    return "int8" if integers else "fp32"
 
 
 def _curves(found: Profiled) -> Iterator[Staircase]:

@@ -11,7 +11,7 @@ from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loop import Progress, Recipe, batch_size, fit
 
 _RATE = 0.03
-_QAT_RATE = 0.001
+_QAT_RATE, _LOW_BIT_RATE, _LOW_BITS = 0.001, 0.01, 4  # LSQ (Esser et al. 2020), section 2.3
 _STATISTICS = 256  # samples that BatchNorm statistics are taken from
 
 
@@ -58,8 +58,11 @@ def qat(
 ) -> Quantized:
     """Quantisation-aware training: the same loss, a small rate, the quantisers in place.
 
-    bfloat16 is coarser than the quantiser's steps, so this always computes in fp32.
+    Weights of few bits must move further to get to another level. bfloat16 is coarser than the
+    quantiser's steps, so this always computes in fp32.
     """
-    recipe = Recipe(epochs, _QAT_RATE, weight_decay=0.0, half=False)
+    fewest = min((e.bits for e in quantized.encodings.weights.values()), default=8)
+    rate = _LOW_BIT_RATE if fewest <= _LOW_BITS else _QAT_RATE
+    recipe = Recipe(epochs, rate, weight_decay=0.0, half=False)
     fit(quantized.module, to_module(teacher), data, recipe, seed, progress)
     return reread(quantized)
