@@ -22,8 +22,7 @@ class Structure:
         self.free = tuple(v for v in problem.variables if v.name not in fixed)
         self._index = {v.name: i for i, v in enumerate(self.free)}
         sizes = [v.size for v in self.free]
-        factors = (*problem.latency, *problem.loss)
-        self.layout = Layout([self.scope(f) for f in factors], sizes)
+        self.layout = Layout([self.scope(f) for f in problem.factors], sizes)
         self.moves = Moves(self.layout)
         elimination = Elimination(self.layout.scopes, sizes)
         self.exact = elimination.largest <= largest
@@ -50,13 +49,16 @@ class Conditioned:
     """The sums of a problem as flat vectors over the free variables.
 
     Attributes:
-        latency: nanoseconds; `constant_ns` is what depends on no free variable.
+        latency: nanoseconds of what depends on the variables.
+        size: bytes, likewise.
     """
 
     def __init__(self, problem: Problem, structure: Structure, fixed: Assignment) -> None:
         self.structure, self.fixed, self._problem = structure, dict(fixed), problem
         positions, values, _ = self._entries(problem.latency)
         self.latency = scatter_add(positions, values, structure.layout.length)
+        positions, values, _ = self._entries(problem.size)
+        self.size = scatter_add(positions, values, structure.layout.length)
         self._positions, self._values, terms = self._entries(problem.loss)
         self._knobs = ["", *problem.knobs]
         number = {k: i for i, k in enumerate(self._knobs)}

@@ -66,6 +66,7 @@ class Decoder:
         budget_ns: float,
         multipliers: Mapping[str, float] | None = None,
         fixed: Assignment | None = None,
+        most_bytes: float = inf,
     ) -> Decoded:
         """The assignment of least loss within the budget.
 
@@ -73,9 +74,11 @@ class Decoder:
             budget_ns: bound on the whole latency, the problem's constant included.
             multipliers: knob -> x; the knob's loss terms are scaled by 2 ** x.
             fixed: variables that keep the given option.
+            most_bytes: bound on the whole size, the problem's constant included.
 
         Raises:
-            InfeasibleError: even the fastest assignment is over the budget.
+            InfeasibleError: even the fastest assignment is over the budget, or the smallest one
+                within it over the bound on the size.
         """
         powers = multipliers or {}
         given = self._conditioned(fixed or {})
@@ -88,7 +91,7 @@ class Decoder:
             )
         room = budget_ns - self.problem.constant_ns
         for rounding in (_ROUNDING, -_ROUNDING):  # a budget may be exactly what something costs
-            solved = self._solve(given, powers, fastest, room * (1 + rounding))
+            solved = self._solve(given, powers, fastest, room * (1 + rounding), most_bytes)
             if solved.latency_ns <= budget_ns:
                 return solved
         return self._decoded(given, fastest.options, powers, inf)
@@ -108,14 +111,49 @@ class Decoder:
         powers: Mapping[str, float],
         fastest: _Point,
         room: float,
+        most_bytes: float,
     ) -> Decoded:
         loss = given.loss(powers)
-        hull = _Hull(given, loss, fastest, room)
-        descents = [descend(given, loss, room, p.options) for p in hull.starts()]
-        options = np.stack([*descents, fastest.options])
-        fits = given.totals(given.latency, options) <= room
-        best = int(np.argmin(np.where(fits, given.totals(loss, options), inf)))
-        return self._decoded(given, options[best], powers, hull.bound)
+        options, bound = _within(given, loss, fastest, room)
+        most = most_bytes - self.problem.constant_bytes
+        if given.totals(given.size, options[None])[0] > most:
+            options, bound = self._smaller(given, loss, fastest, room, most, options)
+        return self._decoded(given, options, powers, bound)
+
+    def _smaller(
+        self,
+        given: Conditioned,
+        loss: Floats,
+        fastest: _Point,
+        room: float,
+        most: float,
+        free: Ints,
+    ) -> tuple[Ints, float]:
+        """Least loss within both bounds, by the price of a byte: dearer where the best at a price
+        is too large, cheaper where it fits (the edge of the hull that crosses the bound).
+        """
+        small, _ = _within(given, given.size, fastest, room)
+        ends = np.stack([free, small])
+        sizes, losses = given.totals(given.size, ends), given.totals(loss, ends)
+        if sizes[1] > most:
+            least = sizes[1] + self.problem.constant_bytes
+            raise InfeasibleError(
+                f"no file within {most + self.problem.constant_bytes:.0f} bytes meets the budget: "
+                f"the smallest one takes about {least:.0f}"
+            )
+        bound = -inf
+        for _ in range(_ROUNDS):
+            price = (losses[1] - losses[0]) / (sizes[0] - sizes[1])
+            if not price > 0:
+                break
+            found, below = _within(given, loss + price * given.size, fastest, room)
+            bound = max(bound, below - price * most)
+            size, cost = (given.totals(flat, found[None])[0] for flat in (given.size, loss))
+            if cost + price * size >= losses[0] + price * sizes[0] - _ROUNDING * abs(losses[0]):
+                break  # nothing lies below the line between the ends
+            end = int(size <= most)
+            ends[end], sizes[end], losses[end] = found, size, cost
+        return descend(given, loss, room, ends[1], most), bound
 
     def _decoded(
         self, given: Conditioned, options: Ints, powers: Mapping[str, float], bound: float
@@ -140,6 +178,16 @@ class Decoder:
                 self._structures[key] = Structure(self.problem, key, self._largest)
             self._latest = wanted, Conditioned(self.problem, self._structures[key], wanted)
         return self._latest[1]
+
+
+def _within(given: Conditioned, loss: Floats, fastest: _Point, room: float) -> tuple[Ints, float]:
+    """Options of least `loss` whose latency fits, and a lower bound of that loss."""
+    hull = _Hull(given, loss, fastest, room)
+    descents = [descend(given, loss, room, p.options) for p in hull.starts()]
+    options = np.stack([*descents, fastest.options])
+    fits = given.totals(given.latency, options) <= room
+    best = int(np.argmin(np.where(fits, given.totals(loss, options), inf)))
+    return options[best], hull.bound
 
 
 class _Hull:

@@ -10,8 +10,12 @@ from hwprune.search.factors import Floats, Ints
 _ROUNDING = 1e-12
 
 
-def descend(given: Conditioned, loss: Floats, room: float, start: Ints) -> Ints:
+def descend(
+    given: Conditioned, loss: Floats, room: float, start: Ints, most_bytes: float = inf
+) -> Ints:
     """Applies the best move of one variable, then of two, until none helps.
+
+    No move makes the size grow beyond `most_bytes`, within which a start must be.
 
     From a start over budget it first moves, cheaply in loss, until the latency fits `room`; the
     result is over it only if no move led there.
@@ -21,12 +25,18 @@ def descend(given: Conditioned, loss: Floats, room: float, start: Ints) -> Ints:
     latency = float(given.totals(given.latency, options[None])[0])
     for _ in range(20 * len(options) + 20):
         costs, gains = moves.single(given.latency, options), moves.single(loss, options)
+        if most_bytes < inf:
+            size = float(given.totals(given.size, options[None])[0])
+            grown = moves.single(given.size, options)
+            gains = np.where(size + grown <= most_bytes, gains, inf)
         best = _choose(gains, costs, room - latency)
-        picked = (
-            [best]
-            if best is not None
-            else _pair(given, loss, options, costs, gains, room - latency)
-        )
+        slack = room - latency
+        if best is not None:
+            picked = [best]
+        elif most_bytes < inf:  # two moves may fit one by one, and not together
+            break
+        else:
+            picked = _pair(given, loss, options, costs, gains, slack)
         if not picked:
             break
         for move in picked:

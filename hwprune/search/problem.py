@@ -60,7 +60,8 @@ class Factor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Minimise the sum of `loss` where the sum of `latency` and `constant_ns` meets a budget.
+    """Minimise the sum of `loss` where the sum of `latency` and `constant_ns` meets a budget, and
+    that of `size` and `constant_bytes` another one, if there is one.
 
     Raises:
         ValueError: a factor names an unknown variable, has the wrong shape or is not finite.
@@ -70,14 +71,21 @@ class Problem:
     latency: tuple[Factor, ...]
     loss: tuple[Factor, ...]
     constant_ns: float = 0.0
+    size: tuple[Factor, ...] = ()
+    constant_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.variables):
             raise ValueError("two variables have the same name")
         if any(v.size < 1 for v in self.variables):
             raise ValueError("a variable has no options")
-        for factor in (*self.latency, *self.loss):
+        for factor in self.factors:
             self._check(factor)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Of all three sums."""
+        return (*self.latency, *self.loss, *self.size)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -93,6 +101,10 @@ class Problem:
         """Predicted latency of a whole assignment, correctly rounded."""
         return fsum([self.constant_ns, *(f.at(assignment) for f in self.latency)])
 
+    def size_bytes(self, assignment: Assignment) -> float:
+        """Predicted bytes of the file of a whole assignment."""
+        return fsum([self.constant_bytes, *(f.at(assignment) for f in self.size)])
+
     def estimated_loss(
         self, assignment: Assignment, multipliers: Mapping[str, float] | None = None
     ) -> float:
@@ -107,7 +119,7 @@ class Problem:
         """
         found = dict(assignment)
         touching: dict[str, list[Factor]] = {v.name: [] for v in self.variables}
-        for factor in (*self.latency, *self.loss):
+        for factor in self.factors:
             for name in factor.scope:
                 touching[name].append(factor)
         for v in self.variables:
@@ -127,8 +139,8 @@ class Problem:
     def _parts(self, of_latency: bool) -> Iterator[bytes]:
         yield repr([(v.name, v.size) for v in self.variables]).encode()
         if of_latency:
-            yield repr(self.constant_ns).encode()
-        for factor in (*(self.latency if of_latency else ()), *self.loss):
+            yield repr((self.constant_ns, self.constant_bytes)).encode()
+        for factor in self.factors if of_latency else self.loss:
             yield repr((factor.scope, factor.knob)).encode()
             yield np.ascontiguousarray(factor.table, dtype=np.float64).tobytes()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ class Task:
     decoder: Decoder
     budget_ns: float
     seed: int
+    most_bytes: float = inf
     warm: tuple[Mapping[str, float], ...] = ()
 
     def random(self, step: int) -> np.random.Generator:
@@ -27,8 +29,8 @@ class Task:
     def decode(
         self, multipliers: Mapping[str, float] | None = None, fixed: Assignment | None = None
     ) -> Decoded:
-        """The decoder under this task's budget."""
-        return self.decoder.decode(self.budget_ns, multipliers, fixed)
+        """The decoder under this task's bounds."""
+        return self.decoder.decode(self.budget_ns, multipliers, fixed, self.most_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def search(
     seconds: float | None = None,
     warm: Sequence[Mapping[str, float]] = (),
     enough: float = 0.0,
+    most_bytes: float = inf,
 ) -> SearchResult:
     """Looks for the assignment of least `evaluate` within the budget.
 
@@ -63,6 +64,7 @@ def search(
         seconds: no evaluation starts later than this; at least one always does.
         warm: multipliers that did well in a similar search; strategies that weigh start there.
         enough: the search ends once the loss is no higher than this.
+        most_bytes: bound on the size of everything that is evaluated.
 
     Raises:
         UsageError: there is no such strategy, or nothing is to be evaluated.
@@ -74,7 +76,7 @@ def search(
     if evaluations < 1:
         raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
     deadline = inf if seconds is None else time.monotonic() + seconds
-    task = Task(problem, Decoder(problem), budget_ns, seed, tuple(warm))
+    task = Task(problem, Decoder(problem), budget_ns, seed, most_bytes, tuple(warm))
     proposer = STRATEGIES[strategy].create(task)
     trials = _Trials(task, strategy, storage)
     while len(trials.history) < evaluations:
@@ -105,6 +107,7 @@ class _Trials:
         self._of_loss = task.problem.digest(of_latency=False)
         backing = _open(storage)
         name = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed}"
+        name += f" {task.most_bytes!r}" if task.most_bytes < inf else ""
         self._known = _known_losses(backing, self._of_loss)
         self._study = optuna.create_study(storage=backing, study_name=name, load_if_exists=True)
         self._study.set_user_attr("losses", self._of_loss)

@@ -6,6 +6,7 @@ made-up quantisation ranges before anything is spent on repairing or calibrating
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import geometric_mean, median
 
 from hwprune.errors import InfeasibleError
@@ -19,7 +20,7 @@ from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.run import Run
-from hwprune.stages.searching import ENOUGH, Losses, finalists, run_search
+from hwprune.stages.searching import ENOUGH, Losses, finalists, most_bytes, run_search
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
@@ -29,6 +30,8 @@ _ROOM = (0.03, 0.12)  # more room, as processes disagree, where less of the budg
 _ROUNDS = 4
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough where no more quality is to be had, or to be told
+_FULL = 0.95  # of the largest size
+CANDIDATE = "candidate.onnx"
 _MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
 
@@ -46,6 +49,7 @@ class Fit:
     calibration: Calibration
     predicted_ns: float
     comparison: Comparison
+    size_bytes: int = 0  # of the file, with placeholder ranges
 
     @property
     def lossless(self) -> bool:
@@ -76,6 +80,7 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
         if not new:
             break
         timed += new
+        losses = _resized(losses, new)
         before, best = best, chosen(run, timed)
         used = run.used(best.comparison)
         run.progress.note(f"round {number + 1}: {used:.3f} of the budget, loss {best.loss:.4f}")
@@ -97,7 +102,8 @@ def _first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
     problem = losses.problem(run.profile, calibration)
-    c = run.profile.configuration(Decoder(problem).decode(planned_ns(run)).assignment)
+    found = Decoder(problem).decode(planned_ns(run), most_bytes=most_bytes(run.job))
+    c = run.profile.configuration(found.assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
     predicted = run.predicted_ns(c, calibration)
     return corrected(calibration, predicted, run.expected_ns(comparison))
@@ -122,7 +128,7 @@ def _room(run: Run, fit: Fit) -> float:
 
 def time_plan(run: Run, plan: Plan) -> Comparison:
     """Times a plan's network against the original, with placeholder quantisation ranges."""
-    options, path = run.job.options, run.work / "candidate.onnx"
+    options, path = run.job.options, run.work / CANDIDATE
     write_atomic(path, _untrained(run.job, plan))
     with run.progress.stage("time"):
         return compare(
@@ -152,8 +158,9 @@ def one_round(
         plan = losses.plan(run.job, c)
         predicted = run.predicted_ns(c, calibration)
         comparison = time_plan(run, plan)
-        timed.append(Fit(plan, assignment, loss, result, calibration, predicted, comparison))
-        if run.used(comparison) <= _MOST_USE:
+        size = (run.work / CANDIDATE).stat().st_size
+        timed.append(Fit(plan, assignment, loss, result, calibration, predicted, comparison, size))
+        if run.used(comparison) <= _MOST_USE and not _too_large(run, timed[-1]):
             break
     return timed
 
@@ -166,14 +173,32 @@ def chosen(run: Run, timed: Sequence[Fit]) -> Fit:
 def _settles(run: Run, fit: Fit) -> bool:
     """Whether the budget is safely met and used up, or no more quality is to be had."""
     room, spread = _room(run, fit), fit.comparison.spread(run.budget)
+    if _too_large(run, fit):
+        return False
+    if fit.size_bytes >= _FULL * (run.job.options.max_size or inf):  # more time buys nothing
+        return run.used(fit.comparison) <= _MOST_USE - room / 2
     strict = max(_LEAST_USE - spread, _LOSSLESS_USE)
     least = min(_LOSSLESS_USE, AIM - 1.5 * room) if room else strict
     return least <= run.used(fit.comparison) <= _MOST_USE - room / 2
 
 
+def _too_large(run: Run, fit: Fit) -> bool:
+    return fit.size_bytes > (run.job.options.max_size or inf)
+
+
+def _resized(losses: Losses, timed: Sequence[Fit]) -> Losses:
+    """Sizes foreseen as large as the files turned out at most."""
+    if losses.sizes is None:
+        return losses
+    missed = max(f.size_bytes - losses.sizes.of(f.assignment) for f in timed)
+    constant = losses.sizes.constant + max(0.0, missed)
+    return replace(losses, sizes=replace(losses.sizes, constant=constant))
+
+
 def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:
     used = run.used(fit.comparison)
     fits = 0 if used <= _MOST_USE else 1 if used <= 1 else 2
+    fits += 3 * _too_large(run, fit)
     return fits, max(fit.loss, ENOUGH) if used <= 1 else used, abs(used - AIM + _room(run, fit))
 
 

@@ -57,7 +57,7 @@ class Outcome:
 def decide(run: Run) -> Outcome:
     """Chooses the plan to build for the budget."""
     fastest = Decoder(time_only(run.profile)).fastest()
-    if run.profile.original.p50 <= run.limit_ns:
+    if run.profile.original.p50 <= run.limit_ns and _is_small_enough(run):
         return _already_met(run, fastest.latency_ns)
     calibration = None
     if fastest.latency_ns > planned_ns(run):  # the table may be wrong by a little
@@ -70,6 +70,12 @@ def decide(run: Run) -> Outcome:
     except InfeasibleError:
         return _fastest(run)[0]
     return _found(run, losses, fit, fastest.latency_ns)
+
+
+def _is_small_enough(run: Run) -> bool:
+    """Whether the file as it came keeps to the bound on the size."""
+    most = run.job.options.max_size
+    return most is None or (run.work / "original.onnx").stat().st_size <= most
 
 
 def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:

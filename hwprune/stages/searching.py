@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +24,7 @@ from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.problem import build_problem
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
+from hwprune.stages.sizes import Sizes, sizes_of
 from hwprune.stages.sources import Job
 
 _FORWARD_SECONDS = 0.6  # what evaluating the untouched network on the search inputs may take
@@ -30,6 +32,7 @@ _FEWEST, _MOST = 12, 512
 _FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
 ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
+_SIZE = 0.99  # of the largest size: what is planned with
 _REPAIR = 512  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
 
@@ -42,6 +45,7 @@ class Losses:
     rankings: Mapping[str, Ranking]
     branches: Mapping[str, float]
     kernels: Mapping[str, Mapping[str, float]]  # node -> kernel -> loss
+    sizes: Sizes | None = None  # known where they are bounded
 
     def plan(self, job: Job, c: Configuration) -> Plan:
         """The plan that carries a configuration out, with the channels that matter least gone."""
@@ -49,23 +53,29 @@ class Losses:
 
     def problem(self, profile: Profile, calibration: Calibration) -> Problem:
         """The search problem under a calibration of the table."""
-        return build_problem(
+        found = build_problem(
             profile.estimator, calibration, self.rankings, self.branches, self.kernels
         )
+        if self.sizes is None:
+            return found
+        return replace(found, size=self.sizes.factors, constant_bytes=self.sizes.constant)
 
 
 def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: Stage) -> Losses:
     """As `measure_losses`, or what it found when this run was started."""
+    sizes = None
+    if job.options.max_size is not None:
+        sizes = sizes_of(job.subject, profile.estimator.network, profile.space)
     kept = checkpoints.take("sensitivity")
     if kept is None:
         losses = measure_losses(job, profile, affordable_samples(job), stage)
         checkpoints.keep("sensitivity", _document(losses))
-        return losses
+        return replace(losses, sizes=sizes)
     rankings = {
         g: Ranking(np.array(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
     }
     evaluator = make_evaluator(job, kept["samples"])
-    return Losses(evaluator, rankings, kept["branches"], kept["kernels"])
+    return Losses(evaluator, rankings, kept["branches"], kept["kernels"], sizes)
 
 
 def _document(losses: Losses) -> dict[str, Any]:
@@ -162,7 +172,13 @@ def run_search(
         options.limits.search_seconds * share,
         [e.multipliers for e in found if e.multipliers],
         ENOUGH,
+        most_bytes(run.job),
     )
+
+
+def most_bytes(job: Job) -> float:
+    """The size that the decoder may plan with."""
+    return inf if job.options.max_size is None else _SIZE * job.options.max_size
 
 
 def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assignment, float]]:

@@ -13,6 +13,7 @@ from hwprune.graph.slim import slim
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import SearchSpace
 from hwprune.plan import Configuration
+from hwprune.precision import INT8
 
 
 def extremes(space: SearchSpace) -> list[Configuration]:
@@ -24,8 +25,8 @@ def extremes(space: SearchSpace) -> list[Configuration]:
 
 def quantised_everywhere(network: KernelGraph) -> Configuration:
     """The untouched network with everything in int8 that can be; without kernels if nothing can."""
-    able = [step for step in network.steps if len(step.precisions) > 1]
-    return network.settled(Configuration(kernels={s.node: s.precisions[-1] for s in able}))
+    able = [step.node for step in network.steps if INT8 in step.precisions]
+    return network.settled(Configuration(kernels=dict.fromkeys(able, INT8)))
 
 
 def drawn(space: SearchSpace, rng: random.Random) -> Configuration:

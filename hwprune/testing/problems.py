@@ -19,34 +19,39 @@ def residual_chain(
     """A chain of layers that read either the layer before or the one residual stream.
 
     Latencies are staircases over producer and consumer width, scaled by the kernel, and nothing
-    where the layer's branch is dropped; losses grow with what is cut.
+    where the layer's branch is dropped; losses grow with what is cut, sizes with what is kept.
     """
     rng = np.random.default_rng(seed)
     variables = [Variable(_STREAM, options)]
     latency: list[Factor] = []
+    size: list[Factor] = []
     loss: list[Factor] = [Factor((_STREAM,), _harm(options, rng) * layers / 3, _STREAM)]
     for i in range(layers):
         own = f"width:{i}"
         before = f"width:{i - 1}" if i and rng.random() < 0.6 else _STREAM
         variables.append(Variable(own, options))
         scope, table = [before, own], staircase(options, options, rng)
+        weights = 4.0 * np.outer(1 + np.arange(options), 1 + np.arange(options))
         harm_scope, harm = [own], _harm(options, rng)
         if branches and i % 2:
             gate = f"branch:{i}"
             variables.append(Variable(gate, 2))
             scope, table = [*scope, gate], np.stack([0 * table, table], -1)
+            weights = np.stack([0 * weights, weights], -1)
             harm_scope, harm = [*harm_scope, gate], np.stack([0 * harm, harm], -1)
             loss.append(Factor((gate,), np.array([rng.gamma(2.0), 0.0]), own))
         if kernels:
             kernel = f"kernel:{i}"
             variables.append(Variable(kernel, 2))
             scope, table = [*scope, kernel], np.stack([table, table * rng.uniform(0.3, 1.3)], -1)
+            weights = np.stack([weights, weights / 4], -1)
             loss.append(Factor((kernel,), np.array([0.0, 0.1 * rng.gamma(1.0)]), kernel))
             if i:
                 latency.append(Factor((f"kernel:{i - 1}", kernel), _SWITCH_NS))
         latency.append(Factor(tuple(scope), table))
+        size.append(Factor(tuple(scope), weights))
         loss.append(Factor(tuple(harm_scope), harm, own))
-    return Problem(tuple(variables), tuple(latency), tuple(loss), constant_ns=50.0)
+    return Problem(tuple(variables), tuple(latency), tuple(loss), 50.0, tuple(size), 10.0)
 
 
 def staircase(before: int, after: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -63,12 +68,13 @@ def budget_between(problem: Problem, fastest_ns: float, share: float) -> float:
     return fastest_ns + share * (full - fastest_ns)
 
 
-def least_loss(problem: Problem, budget_ns: float) -> float:
-    """The optimum, by looking at every assignment (infinite if none meets the budget)."""
+def least_loss(problem: Problem, budget_ns: float, most_bytes: float = inf) -> float:
+    """The optimum, by looking at every assignment (infinite if none meets the bounds)."""
     best = inf
     for options in product(*(range(v.size) for v in problem.variables)):
         assignment = {v.name: o for v, o in zip(problem.variables, options, strict=True)}
-        if problem.latency_ns(assignment) <= budget_ns:
+        fits = problem.latency_ns(assignment) <= budget_ns
+        if fits and problem.size_bytes(assignment) <= most_bytes:
             best = min(best, problem.estimated_loss(assignment))
     return best
 

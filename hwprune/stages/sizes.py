@@ -1,0 +1,108 @@
+"""What every choice of the search adds to the file, in bytes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import fsum, prod
+
+import numpy as np
+
+from hwprune.backend import Shape
+from hwprune.export.storage import stored_bytes
+from hwprune.latency.kernels import KernelGraph
+from hwprune.latency.space import SearchSpace, groups_of
+from hwprune.latency.structure import Step
+from hwprune.plan import Configuration
+from hwprune.precision import INT8, bytes_per_weight, of_matrices
+from hwprune.quantize.encodings import levels_of
+from hwprune.search.problem import Assignment, Factor
+from hwprune.stages.subject import Subject
+from hwprune.stages.trial_plans import as_built, quantised_everywhere
+
+_FLOAT = 4  # bytes
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The file of an assignment has the sum of `factors` and `constant` bytes, or a little less."""
+
+    factors: tuple[Factor, ...]
+    constant: float
+
+    def of(self, assignment: Assignment) -> float:
+        """Bytes of the whole file."""
+        return fsum([self.constant, *(f.at(assignment) for f in self.factors)])
+
+
+def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Sizes:
+    """Of a network on a target: its constants by their shapes, and what two files hold beside."""
+    bits, in_full = subject.capabilities.weight_bits, Configuration()
+    integers = quantised_everywhere(network)
+    files = [_file_bytes(subject, network, c) for c in (in_full, integers)]
+    held = [_constants_bytes(network, c, bits) for c in (in_full, integers)]
+    constant = files[0] - held[0]
+    quantised = sum(kernel == INT8 for kernel in integers.kernels.values())
+    each = max(0.0, files[1] - held[1] - constant) / max(1, quantised)
+    factors = (_factor(step, network, space, bits, each) for step in network.steps)
+    return Sizes(tuple(f for f in factors if np.any(f.table)), constant)
+
+
+def _file_bytes(subject: Subject, network: KernelGraph, c: Configuration) -> int:
+    return len(as_built(subject.graph, network, c, subject.capabilities).SerializeToString())
+
+
+def _constants_bytes(network: KernelGraph, c: Configuration, bits: int) -> float:
+    shapes = network.structure.shapes
+    return sum(
+        _bytes(step, c.kernels.get(step.node, "fp32"), bits,
+               {t: shapes.at(t, c.widths) for t in _constants(network, step)})
+        for step in network.steps
+    )  # fmt: skip
+
+
+def _constants(network: KernelGraph, step: Step) -> list[str]:
+    """Tensors of numbers that the file holds for a step."""
+    return [t for t in step.inputs if t not in network.structure.link_of]
+
+
+def _bytes(step: Step, kernel: str, bits: int, shapes: Mapping[str, Shape]) -> float:
+    """Of the constants of one step in one kernel."""
+    numbers = {t: prod(shape) for t, shape in shapes.items()}
+    weight = step.inputs[1] if step.op in _WEIGHTED and len(step.inputs) > 1 else None
+    rest = _FLOAT * float(sum(n for t, n in numbers.items() if t != weight))
+    if weight not in numbers:
+        return rest
+    if kernel == INT8:
+        channels = max((numbers[t] for t in numbers if t != weight), default=shapes[weight][0])
+        return stored_bytes(numbers[weight], len(levels_of(bits)), channels, bias=bool(rest))
+    if of_matrices(kernel):
+        return rest + bytes_per_weight(kernel) * numbers[weight]
+    return rest + _FLOAT * numbers[weight]
+
+
+def _factor(
+    step: Step, network: KernelGraph, space: SearchSpace, bits: int, each_int8: float
+) -> Factor:
+    """One axis for each width that the constants depend on, the kernel, and the branches around."""
+    constants = _constants(network, step)
+    variable_of, shapes = space.variable_of(), network.structure.shapes
+    groups = groups_of(network.coupling, constants)
+    widths = list(dict.fromkeys(variable_of[g] for g in groups if g in variable_of))
+    options = [space.widths[v.removeprefix("width:")] for v in widths]
+    kernels: Sequence[str] = space.kernels.get(step.node, ("fp32",))
+    branches = sorted(network.within[step.node])
+    table = np.zeros([*map(len, options), len(kernels), *(2 for _ in branches)])
+    kept = tuple(1 for _ in branches)
+    for at in product(*(range(len(o)) for o in options)):
+        chosen = {g: w for o, i in zip(options, at, strict=True) for g, w in o[i].items()}
+        known = {t: shapes.at(t, chosen) for t in constants}
+        for k, kernel in enumerate(kernels):
+            extra = each_int8 if kernel == INT8 else 0.0
+            table[(*at, k, *kept)] = _bytes(step, kernel, bits, known) + extra
+    scope = [*widths, f"kernel:{step.node}", *(f"branch:{b}" for b in branches)]
+    if step.node not in space.kernels:
+        table, scope = table[(..., 0, *(slice(None) for _ in branches))], [
+            *widths, *(f"branch:{b}" for b in branches)
+        ]  # fmt: skip
+    return Factor(tuple(scope), table)
