@@ -111,7 +111,8 @@ def gather(timed: Iterable[Timed]) -> Samples:
     """What several processes saw of one thing."""
     seen = tuple(timed)
     runs, shares = tuple(t.runs_ns for t in seen), tuple(t.cpu_share for t in seen)
-    return Samples(runs, shares, tuple(t.undisturbed_ns for t in seen))
+    undisturbed = tuple(t.undisturbed_ns for t in seen)
+    return Samples(runs, shares, undisturbed if any(undisturbed) else ())
 
 
 class Backend(Protocol):

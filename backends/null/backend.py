@@ -6,15 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hwprune.backends.null.model import kernels_of, model_ns
-from hwprune.backends.null.rules import kernel_ns
+from hwprune.backends.null.rules import QUANTISED, kernel_ns
 
 from hwprune.backend import RUN, Capabilities, Identity, Kernel, Samples, Timed
 
 _INT8 = frozenset({"int8"})
-_QUANTISED = (
-    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool",
-    "MaxPool", "Reshape", "Transpose", "Flatten",
-)  # fmt: skip
 _RUNS_PER_SECOND = 30
 
 
@@ -69,7 +65,7 @@ class NullBackend:
     def capabilities(self) -> Capabilities:
         """A plain machine: activations fold behind weights, residuals do not."""
         return Capabilities(
-            precisions=dict.fromkeys(_QUANTISED, _INT8),
+            precisions=dict.fromkeys(QUANTISED, _INT8),
             activations={
                 "fp32": frozenset({"Relu", "Clip"}),
                 "int8": frozenset({"Relu", "Clip"}),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
-from hwprune.backends.null.rules import kernel_ns
+from hwprune.backends.null.rules import QUANTISED, kernel_ns
 from onnx import shape_inference
 
 from hwprune.backend import RUN, Kernel, Shape
@@ -84,6 +84,8 @@ class _Walk:
             return False
         if self._absorbed(node):
             return self._is_int8(self._producer[node.input[0]])
+        if node.op_type not in QUANTISED:
+            return False
         if node.op_type not in _WEIGHTED and not self._is_quantised(node):
             return False
         data = [t for t in [node.input[0], *self._others(node)] if t not in self._constant]

@@ -4,6 +4,10 @@ from math import ceil, prod
 
 from hwprune.backend import Kernel
 
+QUANTISED = (
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool",
+    "MaxPool", "Reshape", "Transpose", "Flatten",
+)  # fmt: skip
 BLOCK = 16  # fp32: output channels come in blocks
 ALIGNMENT = 4  # int8: channel counts off this multiple are slow
 _MISALIGNED = 1.5
@@ -17,7 +21,7 @@ _BOUNDARIES = {"QuantizeLinear", "DequantizeLinear"}
 
 def kernel_ns(kernel: Kernel) -> float:
     """Nanoseconds of one kernel; activations folded behind it cost nothing."""
-    return _CALL_NS[kernel.precision] + _arithmetic_ns(kernel) + _traffic_ns(kernel)
+    return _CALL_NS[_kind(kernel)] + _arithmetic_ns(kernel) + _traffic_ns(kernel)
 
 
 def _arithmetic_ns(kernel: Kernel) -> float:
@@ -29,7 +33,12 @@ def _arithmetic_ns(kernel: Kernel) -> float:
         products *= ceil(channels_out / BLOCK) * BLOCK / channels_out
     elif channels_in % ALIGNMENT or channels_out % ALIGNMENT:
         products *= _MISALIGNED
-    return products / _PRODUCTS_PER_NS[kernel.precision]
+    return products / _PRODUCTS_PER_NS[_kind(kernel)]
+
+
+def _kind(kernel: Kernel) -> str:
+    """What products that round for themselves cost is what int8 costs."""
+    return "fp32" if kernel.precision == "fp32" else "int8"
 
 
 def _products(kernel: Kernel) -> tuple[float, int, int] | None:
@@ -50,4 +59,4 @@ def _traffic_ns(kernel: Kernel) -> float:
     if kernel.op in _BOUNDARIES:
         return _BOUNDARY_BYTES * prod(kernel.output) / _BYTES_PER_NS
     elements = sum(prod(s) for s in kernel.inputs) + prod(kernel.output)
-    return _ELEMENT_BYTES[kernel.precision] * elements / _BYTES_PER_NS
+    return _ELEMENT_BYTES[_kind(kernel)] * elements / _BYTES_PER_NS

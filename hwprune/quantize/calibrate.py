@@ -67,6 +67,8 @@ def _sensitivities(
     if not scores:
         return dict.fromkeys(tensors, 1.0)
     inner = {name: values[name] for name in tensors if values[name].requires_grad}
+    if not inner:
+        return dict.fromkeys(tensors, 1.0)
     found = torch.autograd.grad(torch.stack(scores).sum(), list(inner.values()), allow_unused=True)
     gradients = dict(zip(inner, found, strict=True))
     return {n: 1.0 if (g := gradients.get(n)) is None else g.square() for n in tensors}
