@@ -53,12 +53,11 @@ def _file_bytes(subject: Subject, network: KernelGraph, c: Configuration) -> int
 
 
 def _constants_bytes(network: KernelGraph, c: Configuration, bits: int) -> float:
-    shapes = network.structure.shapes
-    return sum(
-        _bytes(step, c.kernels.get(step.node, "fp32"), bits,
-               {t: shapes.at(t, c.widths) for t in _constants(network, step)})
-        for step in network.steps
-    )  # fmt: skip
+    def of(step: Step) -> float:
+        known = {t: network.structure.shapes.at(t, c.widths) for t in _constants(network, step)}
+        return _bytes(step, c.kernels.get(step.node, "fp32"), bits, known)
+
+    return sum(map(of, network.steps))
 
 
 def _constants(network: KernelGraph, step: Step) -> list[str]:
@@ -90,19 +89,17 @@ def _factor(
     groups = groups_of(network.coupling, constants)
     widths = list(dict.fromkeys(variable_of[g] for g in groups if g in variable_of))
     options = [space.widths[v.removeprefix("width:")] for v in widths]
+    choice = [f"kernel:{step.node}"] if step.node in space.kernels else []
     kernels: Sequence[str] = space.kernels.get(step.node, ("fp32",))
-    branches = sorted(network.within[step.node])
-    table = np.zeros([*map(len, options), len(kernels), *(2 for _ in branches)])
-    kept = tuple(1 for _ in branches)
+    branches = [f"branch:{b}" for b in sorted(network.within[step.node])]
+    bare = np.zeros([*map(len, options), len(kernels)])
     for at in product(*(range(len(o)) for o in options)):
         chosen = {g: w for o, i in zip(options, at, strict=True) for g, w in o[i].items()}
         known = {t: shapes.at(t, chosen) for t in constants}
         for k, kernel in enumerate(kernels):
             extra = each_int8 if kernel == INT8 else 0.0
-            table[(*at, k, *kept)] = _bytes(step, kernel, bits, known) + extra
-    scope = [*widths, f"kernel:{step.node}", *(f"branch:{b}" for b in branches)]
-    if step.node not in space.kernels:
-        table, scope = table[(..., 0, *(slice(None) for _ in branches))], [
-            *widths, *(f"branch:{b}" for b in branches)
-        ]  # fmt: skip
-    return Factor(tuple(scope), table)
+            bare[(*at, k)] = _bytes(step, kernel, bits, known) + extra
+    kept = bare if choice else bare[..., 0]
+    for _ in branches:  # nothing, without any of them
+        kept = np.stack([np.zeros_like(kept), kept], axis=-1)
+    return Factor((*widths, *choice, *branches), kept)

@@ -31,7 +31,8 @@ def residual_chain(
         before = f"width:{i - 1}" if i and rng.random() < 0.6 else _STREAM
         variables.append(Variable(own, options))
         scope, table = [before, own], staircase(options, options, rng)
-        weights = 4.0 * np.outer(1 + np.arange(options), 1 + np.arange(options))
+        kept = np.arange(1.0, options + 1)
+        weights: NDArray[np.float64] = np.asarray(4 * np.outer(kept, kept), np.float64)
         harm_scope, harm = [own], _harm(options, rng)
         if branches and i % 2:
             gate = f"branch:{i}"
