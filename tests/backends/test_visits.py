@@ -57,20 +57,21 @@ def test_a_beat_is_timed_with_the_caches_as_it_leaves_them_itself():
 def pacemaker(call, usual):
     """A pacemaker that calls anything."""
     made = object.__new__(visits.Pacemaker)
-    made._call, made.told, made.usual, made.waited = call, [], usual, 0.0
+    made._call, made.told, made.usual, made.patience_s = call, [], usual, 0.05
     return made
 
 
 def test_who_is_disturbed_waits_until_nobody_is_there_but_not_for_ever(monkeypatch):
     given = iter([190, 180, 100, *[200] * 1000])
     monkeypatch.setattr(visits, "timed", lambda _: next(given))
-    monkeypatch.setattr(visits, "_WAIT_S", 0.05)
     pace = pacemaker(lambda: None, usual=100.0)
     pace.wait()
     assert pace.last == 100
     pace.wait()
     assert pace.last == 200
-    assert 0.05 <= pace.waited < 1
+    assert pace.patience_s <= 0
+    pace.wait()
+    assert next(given) == 200
 
 
 def test_a_pace_that_was_told_beside_a_neighbour_is_mended(monkeypatch):
