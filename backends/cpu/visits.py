@@ -34,8 +34,7 @@ _FASTER = 1.15  # times what was taken for the pace: it was told while somebody 
 _TOGETHER_WITH_THREADS = 256
 _TOGETHER, _TOGETHER_BYTES = 48, 1 << 28
 _RUNS_A_VISIT = 2  # the faster one counts
-# For neighbours to leave: all waiting of a process, per run that is asked for, and one nap.
-_WAIT_S_PER_RUN, _NAP_S = 0.25, 0.002
+_WAIT_S, _NAP_S = 1.5, 0.002  # of a process for neighbours to leave; between two looks for them
 _PATIENCE, _PATIENCE_S = 60, 0.3  # visits and seconds of runs after which a chain is given up
 
 
@@ -65,8 +64,7 @@ def chains(
     nothing = open_session(models[0], setup(), [])
     yield [0, _outer(call_of(nothing)), 1.0]
     once = float(np.percentile(_outer(bound_call_of(nothing)), 20))
-    patience_s = _WAIT_S_PER_RUN * runs
-    pace = Pacemaker(open_session(models[1], setup(), weights[1]), pace_ns, patience_s)
+    pace = Pacemaker(open_session(models[1], setup(), weights[1]), pace_ns)
     gate = pace if threads == 1 else None
     rng = random.Random(seed)
     order = iter(rng.sample(range(2, len(models)), len(models) - 2))
@@ -100,12 +98,10 @@ class Pacemaker:
     faster than `usual`, that is what the machine does undisturbed, and `usual` from then on.
     """
 
-    def __init__(
-        self, session: ort.InferenceSession, usual: float | None, patience_s: float = 0.0
-    ) -> None:
+    def __init__(self, session: ort.InferenceSession, usual: float | None) -> None:
         self._call = bound_call_of(session)
         self.told: list[int] = []  # the fastest beats
-        self.patience_s = patience_s
+        self.patience_s = _WAIT_S
         self.last = 0  # beat
         self.usual = usual or float("inf")
         begin = time.perf_counter()
