@@ -41,7 +41,8 @@ def main() -> None:
     names = predictor.variables
     some = [estimator.space.configuration(dict(zip(names, row))) for row in chosen[:400].tolist()]
     known = [c for c in some if not estimator.unknown(c)]
-    for label, plans in (("the first ones", known[:200]), ("later", known[200:])):
+    first, later = known[:200], known[200:]
+    for label, plans in (("the first ones", first), ("later", later), ("those again", later)):
         begin = time.perf_counter()
         for c in plans:
             predictor.estimate(c)
