@@ -29,8 +29,8 @@ def descend(
             size = float(given.totals(given.size, options[None])[0])
             grown = moves.single(given.size, options)
             gains = np.where(size + grown <= most_bytes, gains, inf)
-        best = _choose(gains, costs, room - latency)
         slack = room - latency
+        best = _choose(gains, costs, slack)
         if best is not None:
             picked = [best]
         elif most_bytes < inf:  # two moves may fit one by one, and not together
