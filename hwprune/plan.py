@@ -11,14 +11,17 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A point of the search space: how wide, which branches go, which kernel each node gets.
+    """A point of the search space: how wide, which branches go, which kernel each node gets, and
+    how many bits its weight has in the file.
 
-    Groups left out of `widths` keep their full width; nodes left out of `kernels` run fp32.
+    Groups left out of `widths` keep their full width; nodes left out of `kernels` run fp32, and
+    those left out of `weight_bits` store all that their kernel multiplies.
     """
 
     widths: Mapping[str, int] = field(default_factory=dict)  # group name -> channels kept
     dropped: frozenset[str] = frozenset()  # branch names
     kernels: Mapping[str, str] = field(default_factory=dict)  # node name -> see `hwprune.precision`
+    weight_bits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Plan:
     def configuration(self) -> Configuration:
         """The plan without the identity of the channels."""
         widths = {g: len(kept) for g, kept in self.keep.items()}
-        return Configuration(widths, self.dropped, self.kernels)
+        return Configuration(widths, self.dropped, self.kernels, self.weight_bits)
 
     def to_json(self) -> str:
         """Canonical JSON: equal plans give equal bytes."""

@@ -21,6 +21,10 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "magnitude": "norm of the weights",
         "random": "a random order: the baseline to beat",
     },
+    "sensitivity": {
+        "kl": "what few bits of one weight do to the answers, measured (default)",
+        "trace": "the Hessian's trace times the rounding error (HAWQ-V2): no forward pass per layer",
+    },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",
         "standard": "a few epochs of distillation",

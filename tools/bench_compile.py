@@ -152,8 +152,7 @@ def from_report(name: str, budget: str, method: str, report: dict, seconds: floa
 
 def stock(network: Network, work: Path) -> Row:
     """Onnxruntime's own static int8 (QDQ, per channel, pre-processed) on the whole network."""
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from bench_stock import static as quantize_static
 
     from hwprune.graph.read import to_proto
     from hwprune.network.run import outputs
@@ -167,23 +166,14 @@ def stock(network: Network, work: Path) -> Row:
     from hwprune.verify.outputs import file_outputs
 
     job = load_job(CompileOptions(budget=Budget(ratio=1.0), **keywords(network)))
-    original, ready = work / f"{network.name}.onnx", work / f"{network.name}-pre.onnx"
+    original = work / f"{network.name}.onnx"
     quantised = work / f"{network.name}-stock.onnx"
     plain, source = to_proto(job.model.graph).SerializeToString(), Path(network.model)
     original.write_bytes(source.read_bytes() if source.suffix == ".onnx" else plain)
     x = job.calibration(256)[0].numpy()
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.rest = iter({job.graph.inputs[0].name: sample[None]} for sample in x)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[type-arg]
-            return next(self.rest, None)
-
     start = time.monotonic()
     try:
-        quant_pre_process(original, ready)
-        quantize_static(ready, quantised, Reader(), per_channel=True)
+        quantize_static(original, quantised, x)
         evaluation = job.splits.eval
         pixels = evaluation.batch(slice(0, len(evaluation)))
         after = file_outputs(quantised, pixels, 1)

@@ -15,9 +15,16 @@ _SCALE = np.float32(0.05)
 
 
 def placeholder_encodings(
-    graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities
+    graph: gs.Graph,
+    kernels: Mapping[str, str],
+    capabilities: Capabilities,
+    weight_bits: Mapping[str, int] | None = None,
 ) -> Encodings:
-    """Encodings of everything that `lower` needs: right in form, arbitrary in range."""
+    """Encodings of everything that `lower` needs: right in form, arbitrary in range.
+
+    `weight_bits` are per int8 node; those left out get all that the target multiplies.
+    """
+    most, bits = capabilities.weight_bits, weight_bits or {}
     placement = place(graph, kernels, capabilities)
     positive = nonnegative(graph)
     clipped = _clipped(graph, placement)
@@ -28,7 +35,7 @@ def placeholder_encodings(
     }
     weights = {
         node.inputs[1].name: covering(
-            node.inputs[1].values, output_axis(node), capabilities.weight_bits
+            node.inputs[1].values, output_axis(node), min(bits.get(node.name, most), most)
         )
         for node in products(graph, placement)
     }

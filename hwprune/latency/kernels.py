@@ -18,6 +18,7 @@ from hwprune.latency.nearby import Nearby
 from hwprune.latency.structure import Link, Step, links_of, steering_inputs, steps_of
 from hwprune.latency.whole import LinkKey, Place, StepKey, Whole
 from hwprune.plan import Configuration
+from hwprune.precision import INT8
 
 CALL = "call"  # the part that stands for calling the runtime
 
@@ -91,7 +92,9 @@ class KernelGraph:
 
     def settled(self, c: Configuration) -> Configuration:
         """`c` with the kernels that the runtime really runs (see `Whole`)."""
-        return Configuration(c.widths, c.dropped, self._whole(c).kernels)
+        kernels = self._whole(c).kernels
+        bits = {n: b for n, b in c.weight_bits.items() if kernels.get(n) == INT8}
+        return Configuration(c.widths, c.dropped, kernels, bits)
 
     def by_part(self, c: Configuration) -> dict[str, Sequence[Kernel]]:
         """What runs for each step and link of a configuration, and the call itself."""

@@ -1,16 +1,18 @@
-"""The search space of one network on one target: offered widths, branches and kernels.
+"""The search space of one network on one target: offered widths, branches, kernels and bits.
 
 Every choice is a variable with a few options; an assignment (variable -> option) stands for one
-`Configuration`. Variables are named `width:<group>`, `branch:<name>` and `kernel:<node>`.
+`Configuration`. Variables are named `width:<group>`, `branch:<name>`, `kernel:<node>` and
+`bits:<node>`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from hwprune.graph.channels import ChannelGroup, Coupling, Widths
 from hwprune.latency.kernels import KernelGraph
 from hwprune.plan import Configuration
+from hwprune.precision import INT8
 
 _MOST_GROUPS = 4  # a kernel that depends on more groups than this has them share one keep ratio
 _MOST_FORMS = 1024  # combinations of the kernels around one tensor: a table holds them all
@@ -18,18 +20,24 @@ _MOST_FORMS = 1024  # combinations of the kernels around one tensor: a table hol
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """Options per variable; option 0 is the narrowest (branch: dropped; kernel: fp32)."""
+    """Options per variable; option 0 is the narrowest (branch: dropped; kernel: fp32).
+
+    `weight_bits` are what the weight of a node that runs in int8 may have in the file: time does
+    not depend on them.
+    """
 
     widths: Mapping[str, tuple[Mapping[str, int], ...]]
     branches: tuple[str, ...]
     kernels: Mapping[str, tuple[str, ...]]
+    weight_bits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of options of every variable."""
         found = {f"width:{v}": len(options) for v, options in self.widths.items()}
         found |= {f"branch:{b}": 2 for b in self.branches}
-        return found | {f"kernel:{n}": len(options) for n, options in self.kernels.items()}
+        found |= {f"kernel:{n}": len(options) for n, options in self.kernels.items()}
+        return found | {f"bits:{n}": len(options) for n, options in self.weight_bits.items()}
 
     def variable_of(self) -> dict[str, str]:
         """Group name -> the width variable that sets it."""
@@ -42,7 +50,12 @@ class SearchSpace:
             widths |= options[assignment.get(f"width:{name}", len(options) - 1)]
         dropped = frozenset(b for b in self.branches if assignment.get(f"branch:{b}", 1) == 0)
         kernels = {n: o[assignment.get(f"kernel:{n}", 0)] for n, o in self.kernels.items()}
-        return Configuration(widths, dropped, kernels)
+        bits = {
+            n: options[assignment.get(f"bits:{n}", len(options) - 1)]
+            for n, options in self.weight_bits.items()
+            if kernels.get(n) == INT8
+        }
+        return Configuration(widths, dropped, kernels, bits)
 
 
 def build_space(

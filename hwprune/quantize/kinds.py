@@ -9,7 +9,7 @@ from hwprune.backend import Capabilities
 from hwprune.errors import UsageError
 from hwprune.quantize.placement import Placement, products
 
-_FULL = 7  # bits from which on clipping a weight costs more than it gains
+FULL = 7  # bits from which on clipping a weight costs more than it gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,14 @@ def weight_kinds(
     Raises UsageError for other bits.
     """
     most, wanted = capabilities.weight_bits, weight_bits or {}
-    granularity = "channel" if capabilities.per_channel else "tensor"
     bits = {n.name: min(wanted.get(n.name, most), most) for n in products(graph, placement)}
     for name, count in bits.items():
         if not 1 <= count <= 8:
             raise UsageError(f"node {name!r} cannot have weights of {count} bits", "give 1 to 8")
-    return {name: WeightKind(_name(b), b, granularity) for name, b in bits.items()}
+    return {name: kind_of(b, capabilities.per_channel) for name, b in bits.items()}
 
 
-def _name(bits: int) -> str:
-    if bits == 1:
-        return "xnor"
-    return "max" if bits >= _FULL else "mse"
+def kind_of(bits: int, per_channel: bool) -> WeightKind:
+    """How a weight of so many bits is quantised."""
+    name = "xnor" if bits == 1 else "max" if bits >= FULL else "mse"
+    return WeightKind(name, bits, "channel" if per_channel else "tensor")

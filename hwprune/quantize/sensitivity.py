@@ -1,7 +1,6 @@
 """What each kernel costs in quality, alone: the search's estimate, made in seconds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
-from hwprune.network.fork import Tail, fork
-from hwprune.network.run import Data, Inputs, as_loss, batches, is_classifier, kl, outputs
+from hwprune.network.run import Data, Inputs
 from hwprune.network.twin import to_module
 from hwprune.precision import FP32, INT8
 from hwprune.quantize.calibrate import whole_ranges
@@ -20,21 +18,12 @@ from hwprune.quantize.kinds import weight_kinds
 from hwprune.quantize.matrices import matrices, rounded_layers
 from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.samples import affordable
+from hwprune.quantize.trials import Exchanged, Trial, blocks, losses
 
 # Forward passes spent on nodes in int8, and on products that round for themselves; larger networks
 # are estimated in blocks of nodes.
 _RUNS, _MATRIX_RUNS = 60, 120
 _VALUES = 6e7  # activations of one pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """Some nodes in one kernel: where they begin to tell, and who runs the network with them."""
-
-    nodes: Sequence[str]
-    kernel: str
-    begin: frozenset[str]
-    interpreter: Callable[[], fx.Interpreter]
 
 
 @torch.no_grad()
@@ -50,25 +39,19 @@ def sensitivity(
         x: `N x ...`; of it the first 64 samples are used, fewer (but 8) for a large network.
 
     Returns:
-        Per node and kernel (fp32 left out): mean KL divergence in nats for a classifier (one
-        `N x classes` output), else noise power over signal power. A block of nodes shares its loss
+        Per node and kernel (fp32 left out): see `trials.losses`. A block of nodes shares its loss
         evenly.
     """
     x = affordable(graph, x, _VALUES, least=8, most=64)
     twin = to_module(graph)
-    reference = outputs(twin, x)
     found = {n: {k: 0.0 for k in kernels if k != FP32} for n, kernels in options.items()}
     trials = [
         *_on_integers(graph, options, capabilities, twin, x),
         *_of_matrices(graph, options, capabilities, twin),
     ]
-    tails = [Tail(twin, trial.begin) for trial in trials]
-    for i, values in fork(twin, batches(twin, x), [tail.needs for tail in tails]):
-        trial = trials[i]
-        answer = tails[i].answers(trial.interpreter(), values)
-        loss = _loss(reference, answer) / len(trial.nodes)
+    for trial, loss in zip(trials, losses(twin, trials, x), strict=True):
         for node in trial.nodes:
-            found[node][trial.kernel] = loss
+            found[node][trial.form] = loss / len(trial.nodes)
     return found
 
 
@@ -78,7 +61,7 @@ def _on_integers(
     capabilities: Capabilities,
     twin: fx.GraphModule,
     x: Inputs,
-) -> Iterator[_Trial]:
+) -> Iterator[Trial]:
     """Blocks of nodes in int8, with the ranges that all of them together have."""
     able = {n: INT8 for n, kernels in options.items() if INT8 in kernels}
     everything = place(graph, able, capabilities)
@@ -87,10 +70,10 @@ def _on_integers(
     ranges = whole_ranges(twin, x, everything.encoded)
     quantized = instrument(graph, everything, ranges, weight_kinds(graph, everything, capabilities))
     names = [node.name for node in graph.nodes if node.name in everything.nodes]
-    for block in _blocks(names, _RUNS):
+    for block in blocks(names, _RUNS):
         alone = place(graph, dict.fromkeys(block, INT8), capabilities)
         run = partial(_Alone, twin, quantized, alone, everything)
-        yield _Trial(block, INT8, _begin(twin, alone), run)
+        yield Trial(block, INT8, _begin(twin, alone), run)
 
 
 def _of_matrices(
@@ -98,41 +81,26 @@ def _of_matrices(
     options: Mapping[str, Sequence[str]],
     capabilities: Capabilities,
     twin: fx.GraphModule,
-) -> Iterator[_Trial]:
+) -> Iterator[Trial]:
     """Blocks of products that round for themselves, kernel by kernel."""
     kernels = dict.fromkeys(k for found in options.values() for k in found)
     able = {k: {n: k for n, found in options.items() if k in found} for k in kernels}
     nodes = {k: list(matrices(graph, chosen, capabilities)) for k, chosen in able.items()}
     runs = _MATRIX_RUNS // max(1, sum(bool(found) for found in nodes.values()))
+
+    def layers(chosen: Mapping[str, str]) -> fx.Interpreter:
+        return Exchanged(twin, rounded_layers(twin, graph, chosen, capabilities))
+
     for kernel, names in nodes.items():
-        for block in _blocks(names, runs):
+        for block in blocks(names, runs):
             chosen = dict.fromkeys(block, kernel)
-            run = partial(_Exchanged, twin, graph, chosen, capabilities)
-            yield _Trial(block, kernel, frozenset(block), run)
+            yield Trial(block, kernel, frozenset(block), partial(layers, chosen))
 
 
 def _begin(twin: fx.GraphModule, alone: Placement) -> frozenset[str]:
     """The nodes that compute or are rounded otherwise than in fp32."""
     rounded = {n.meta["node"] for n in twin.graph.nodes if n.meta["tensor"] in alone.made}
     return frozenset(rounded | alone.nodes)
-
-
-class _Exchanged(fx.Interpreter):
-    """Runs the fp32 twin with some products rounding for themselves."""
-
-    def __init__(
-        self,
-        twin: fx.GraphModule,
-        graph: gs.Graph,
-        kernels: Mapping[str, str],
-        capabilities: Capabilities,
-    ) -> None:
-        super().__init__(twin)
-        self.layers = rounded_layers(twin, graph, kernels, capabilities)
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        layer = self.layers.get(target)
-        return layer(*args) if layer is not None else super().call_module(target, args, kwargs)
 
 
 class _Alone(fx.Interpreter):
@@ -167,18 +135,3 @@ class _Alone(fx.Interpreter):
         path = self.quantized.meta["quantizers"][self.full.root(tensor)]
         rounded: Tensor = self.quantized.get_submodule(path)(value)
         return rounded
-
-
-def _blocks(names: list[str], runs: int) -> Iterator[list[str]]:
-    size = -(-len(names) // runs)
-    return (names[start : start + size] for start in range(0, len(names), size or 1))
-
-
-def _loss(reference: Sequence[Tensor], answer: Sequence[Tensor]) -> float:
-    if is_classifier(reference):
-        return as_loss(kl(reference[0], answer[0]))
-    ratios = [
-        float((a - r).square().sum() / r.square().sum().clamp_min(1e-30))
-        for r, a in zip(reference, answer, strict=True)
-    ]
-    return as_loss(sum(ratios) / len(ratios))

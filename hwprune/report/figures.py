@@ -1,8 +1,10 @@
 """The figures of a report as words: one place for every rendering (text, terminal, html)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hwprune.precision import FP32, INT8
 from hwprune.report.schema import (
     AppliedRewrite,
     Bounds,
@@ -16,6 +18,7 @@ from hwprune.units import format_bytes, format_count, format_ns
 
 UNKNOWN = "-"
 _DECIBELS = "sqnr_db"
+_FULL_BITS = 7  # what some targets multiply; fewer are storage alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,15 @@ def deployment(report: Report) -> str:
     return ", ".join(settings)
 
 
+def storage_note(report: Report) -> str:
+    """What weights of few bits are good for; '' if there are none."""
+    few = Counter(x.weight_bits for x in report.layers if x.kernel == INT8 and _in_few_bits(x))
+    if not few:
+        return ""
+    counts = ", ".join(f"{n} of {bits} bits" for bits, n in sorted(few.items(), reverse=True))
+    return f"weights stored in few bits: {counts}; the file is smaller for it, not faster"
+
+
 def rewrite(found: AppliedRewrite) -> str:
     """'shortcuts 0.93x': the network's time after over before."""
     return f"{found.name} {found.ratio:.3g}x"
@@ -103,8 +115,12 @@ def kernel(layer: Layer) -> str:
     """'int8' or 'int8 w4', 'fp32', '-' for a layer that is gone."""
     if not any(layer.kept):
         return UNKNOWN
-    unusual = layer.kernel != "fp32" and layer.weight_bits not in (0, 8)
+    unusual = layer.kernel != FP32 and layer.weight_bits not in (0, 8)
     return f"{layer.kernel} w{layer.weight_bits}" if unusual else layer.kernel
+
+
+def _in_few_bits(layer: Layer) -> bool:
+    return any(layer.kept) and layer.weight_bits < _FULL_BITS
 
 
 def microseconds(value: float) -> str:

@@ -31,13 +31,17 @@ def layer_rows(report: Report) -> Iterable[tuple[str, ...]]:
 
 
 def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
-    """What the quality figure means, the slowest layers, rewrites, warnings, deployment, files."""
+    """What the quality figure means, the slowest layers, rewrites, few bits, warnings, deployment,
+    files.
+    """
     yield figures.quality_note(report)
     if report.verdict == "infeasible" and report.layers:
         slowest = (f"{x.name} {figures.microseconds(x.predicted_us)}" for x in report.dominating())
         yield f"most of it: {', '.join(slowest)}"
     if report.rewrites:
         yield f"rewritten: {', '.join(map(figures.rewrite, report.rewrites))}"
+    if note := figures.storage_note(report):
+        yield note
     if report.frozen:
         yield f"groups kept at full width: {len(report.frozen)} (report.json says why)"
     yield from (f"warning: {text}" for text in report.warnings)

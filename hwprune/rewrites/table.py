@@ -10,13 +10,16 @@ import onnx_graphsurgeon as gs
 from hwprune.rewrites.activations import lift_rectifiers
 from hwprune.rewrites.detours import drop_detours
 from hwprune.rewrites.edit import Rewriting
+from hwprune.rewrites.guards import drop_guards
 from hwprune.rewrites.heads import split_heads
 from hwprune.rewrites.means import pool_means
 from hwprune.rewrites.pairs import softmax_pairs
 from hwprune.rewrites.parts import read_parts
 from hwprune.rewrites.picks import pick_early
 from hwprune.rewrites.rows import flatten_sequences
+from hwprune.rewrites.scales import fold_scales
 from hwprune.rewrites.shortcuts import convolve_shortcuts
+from hwprune.rewrites.siblings import join_siblings
 from hwprune.rewrites.transposes import join_transposes
 
 
@@ -39,8 +42,11 @@ REWRITES = (
     Rewrite("means", "means over the image are global average pools", pool_means),
     Rewrite("transposes", "transposes in a row are one, or none", join_transposes),
     Rewrite("activations", "rectifiers stand where a layer takes them in", lift_rectifiers),
+    Rewrite("guards", "masks that hide nothing are left out", drop_guards),
     Rewrite("picks", "what is not picked at the end is not computed", pick_early),
     Rewrite("heads", "queries, keys and values are cut apart as blocks of heads", split_heads),
+    Rewrite("siblings", "layers that read one tensor are one layer", join_siblings),
+    Rewrite("scales", "weights hold the constant factors behind them", fold_scales),
     Rewrite("rows", "layers on sequences are layers on rows", flatten_sequences),
     Rewrite("parts", "slices of a concatenation read the part they take", read_parts),
     Rewrite("detours", "what works along the last axis is not reshaped for it", drop_detours),

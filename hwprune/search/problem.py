@@ -17,10 +17,10 @@ Assignment = Mapping[str, int]  # variable -> index of its option
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One choice. Names begin with 'width:', 'branch:' or 'kernel:'.
+    """One choice. Names begin with 'width:', 'branch:', 'kernel:' or 'bits:'.
 
-    Options of a width ascend (the last is the full width); a branch has 0 = dropped, 1 = kept; a
-    kernel has 0 = fp32.
+    Options of a width ascend (the last is the full width), as those of bits do (the last is what
+    the kernel multiplies); a branch has 0 = dropped, 1 = kept; a kernel has 0 = fp32.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Variable:
 
     @property
     def neutral(self) -> int:
-        """The option that changes nothing: full width, branch kept, fp32."""
+        """The option that changes nothing: full width, branch kept, fp32, all bits."""
         return 0 if self.is_kernel else self.size - 1
 
 

@@ -13,10 +13,12 @@ from hwprune.network.fork import Tail, Values, fork
 from hwprune.network.run import Inputs, batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
-from hwprune.precision import FP32, bits_of
+from hwprune.precision import FP32, INT8, bits_of
 from hwprune.pruning.criteria import Ranking
 from hwprune.pruning.damage import changed
 from hwprune.pruning.reconstruct import Reference
+from hwprune.quantize.fewbits import round_in_place
+from hwprune.quantize.kinds import FULL
 
 _ACT_BITS = 8  # all kernels but fp32 compute on 8-bit activations, whoever rounds them
 
@@ -39,9 +41,15 @@ def plan_for(
         keep,
         c.dropped,
         dict(c.kernels),
-        {n: bits_of(kernel, weight_bits) for n, kernel in rounded.items()},
+        {n: c.weight_bits.get(n, bits_of(k, weight_bits)) for n, k in rounded.items()},
         dict.fromkeys(rounded, _ACT_BITS),
     )
+
+
+def stored_in_few(plan: Plan) -> dict[str, int]:
+    """Bits of the weights that have fewer in the file than their int8 kernel multiplies."""
+    bits = plan.weight_bits
+    return {n: bits[n] for n, k in plan.kernels.items() if k == INT8 and bits.get(n, FULL) < FULL}
 
 
 def repaired(graph: gs.Graph, plan: Plan, reference: Reference) -> gs.Graph:
@@ -53,18 +61,27 @@ def repaired(graph: gs.Graph, plan: Plan, reference: Reference) -> gs.Graph:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """Slims, repairs and judges candidates against the original, on unlabelled inputs."""
+    """Slims, repairs and judges candidates against the original, on unlabelled inputs.
+
+    `per_channel` says whether every output of a rounded weight has a scale of its own.
+    """
 
     graph: gs.Graph
     coupling: Coupling
     reference: Reference
     search_x: Inputs
     search_outputs: list[torch.Tensor]
+    per_channel: bool = True
 
     def loss(self, plan: Plan) -> float:
-        """Divergence from the original's answers after repair, in fp32."""
-        slimmed = repaired(self.graph, plan, self.reference)
-        return divergence(self.search_outputs, outputs(to_module(slimmed), self.search_x))
+        """Divergence from the original's answers after repair, in fp32 but for weights that have
+        fewer bits than a kernel multiplies.
+        """
+        twin = to_module(repaired(self.graph, plan, self.reference))
+        few = stored_in_few(plan)
+        if few:
+            twin = round_in_place(twin, few, self.per_channel, self.reference.x)
+        return divergence(self.search_outputs, outputs(twin, self.search_x))
 
     def losses(self, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:
         """Index and `loss` of each, for plans that change little: what they share runs once.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hwprune.errors import UsageError
 from hwprune.graph.safety import MAX_BYTES
-from hwprune.registry import unknown
+from hwprune.registry import known_method, unknown
 from hwprune.units import Budget
 
 
@@ -53,6 +53,7 @@ class CompileOptions:
     epochs: int | None = None
     search: str = "bo"
     criterion: str = "obs"
+    sensitivity: str = "kl"
     out: Path | None = None
     seed: int = 0
     force: bool = False
@@ -81,4 +82,5 @@ class CompileOptions:
                 raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
         if self.epochs is not None and self.epochs < 0:
             raise UsageError(f"--epochs is {self.epochs}", "0 means no training")
+        known_method("sensitivity", self.sensitivity)
         _ = self.limits

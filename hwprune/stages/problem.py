@@ -9,6 +9,7 @@ from hwprune.graph.channels import Coupling
 from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimator import Estimator
 from hwprune.latency.space import SearchSpace
+from hwprune.precision import INT8
 from hwprune.pruning.criteria import Ranking
 from hwprune.search.problem import Factor, Problem, Variable
 
@@ -17,16 +18,18 @@ _TIE = 1e-6  # nats for a whole group: width is kept where it costs neither time
 
 def build_problem(
     estimator: Estimator,
+    space: SearchSpace,
     calibration: Calibration,
     rankings: Mapping[str, Ranking],
     branch_losses: Mapping[str, float],
     kernel_losses: Mapping[str, Mapping[str, float]],
+    bit_losses: Mapping[str, Mapping[int, float]],
 ) -> Problem:
     """Joins what is known about time with what is estimated about loss (nats, additive).
 
-    `kernel_losses` are by node and kernel; those that are not told lose nothing.
+    `space` may offer bits beside what the estimator knows of. `kernel_losses` are by node and
+    kernel, `bit_losses` by node and bits, of nodes in int8; those that are not told lose nothing.
     """
-    space = estimator.space
     variables = tuple(Variable(name, size) for name, size in space.sizes.items())
     latency = tuple(Factor(f.scope, f.table) for f in estimator.factors(calibration))
     loss = _width_losses(space, estimator.network.coupling, rankings)
@@ -38,7 +41,16 @@ def build_problem(
         losses = kernel_losses.get(node, {})
         table = np.array([max(0.0, losses.get(kernel, 0.0)) for kernel in options])
         loss.append(Factor((f"kernel:{node}",), table))
+    loss += [_bit_loss(space, node, bit_losses.get(node, {})) for node in space.weight_bits]
     return Problem(variables, latency, tuple(loss), 0.0)
+
+
+def _bit_loss(space: SearchSpace, node: str, losses: Mapping[int, float]) -> Factor:
+    """Bits matter where the node runs in int8; one knob tells them from widths."""
+    kernels = space.kernels[node]
+    table = np.zeros((len(kernels), len(space.weight_bits[node])))
+    table[kernels.index(INT8)] = [max(0.0, losses.get(b, 0.0)) for b in space.weight_bits[node]]
+    return Factor((f"kernel:{node}", f"bits:{node}"), table, "bits")
 
 
 def _width_losses(

@@ -22,6 +22,7 @@ from hwprune.latency.teeth import Teeth
 from hwprune.plan import Configuration
 from hwprune.progress import Stage
 from hwprune.stages.checkpoints import Checkpoints
+from hwprune.stages.sizes import offering_bits
 from hwprune.stages.sources import Job
 from hwprune.stages.subject import Subject
 from hwprune.stages.timing import Timing, time_each
@@ -78,6 +79,8 @@ def profile(job: Job, checkpoints: Checkpoints, stage: Stage) -> Profile:
         notes = rows.notes
     stage.update(1, "timing whole plans")
     calibration, original = _calibrated(subject, estimator, plans, checkpoints)
+    if job.options.max_size is not None:
+        space = offering_bits(space, network, job.capabilities.weight_bits)
     return Profile(subject, estimator, space, steps, calibration, original, rows.measured, notes)
 
 

@@ -16,7 +16,9 @@ from hwprune.progress import Stage
 from hwprune.pruning.calibrate import half, rescaled
 from hwprune.pruning.criteria import Ranking, rank_channels
 from hwprune.pruning.reconstruct import QUICK, THOROUGH, Reference, Sampling
+from hwprune.quantize.fewbits import bit_sensitivity
 from hwprune.quantize.sensitivity import sensitivity
+from hwprune.quantize.trace import traced_sensitivity
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.study import SearchResult, search
 from hwprune.stages.candidates import Evaluator, plan_for
@@ -33,6 +35,7 @@ _FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
 ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
 _SIZE = 0.99  # of the largest size: what is planned with
+SENSITIVITIES = {"kl": bit_sensitivity, "trace": traced_sensitivity}
 _REPAIR = 512  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
 
@@ -45,6 +48,7 @@ class Losses:
     rankings: Mapping[str, Ranking]
     branches: Mapping[str, float]
     kernels: Mapping[str, Mapping[str, float]]  # node -> kernel -> loss
+    bits: Mapping[str, Mapping[int, float]]  # node -> bits of its weight in the file -> loss
     sizes: Sizes | None = None  # known where they are bounded
 
     def plan(self, job: Job, c: Configuration) -> Plan:
@@ -53,9 +57,9 @@ class Losses:
 
     def problem(self, profile: Profile, calibration: Calibration) -> Problem:
         """The search problem under a calibration of the table."""
-        found = build_problem(
-            profile.estimator, calibration, self.rankings, self.branches, self.kernels
-        )
+        estimator, space = profile.estimator, profile.space
+        losses = self.rankings, self.branches, self.kernels, self.bits
+        found = build_problem(estimator, space, calibration, *losses)
         if self.sizes is None:
             return found
         return replace(found, size=self.sizes.factors, constant_bytes=self.sizes.constant)
@@ -74,8 +78,9 @@ def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: St
     rankings = {
         g: Ranking(np.array(r["order"]), np.array(r["error"])) for g, r in kept["rankings"].items()
     }
+    bits = {n: {int(b): loss for b, loss in found.items()} for n, found in kept["bits"].items()}
     evaluator = make_evaluator(job, kept["samples"])
-    return Losses(evaluator, rankings, kept["branches"], kept["kernels"], sizes)
+    return Losses(evaluator, rankings, kept["branches"], kept["kernels"], bits, sizes)
 
 
 def _document(losses: Losses) -> dict[str, Any]:
@@ -87,12 +92,13 @@ def _document(losses: Losses) -> dict[str, Any]:
         "rankings": rankings,
         "branches": dict(losses.branches),
         "kernels": {n: dict(found) for n, found in losses.kernels.items()},
+        "bits": {n: dict(found) for n, found in losses.bits.items()},
         "samples": len(losses.evaluator.search_x[0]),
     }
 
 
 def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
-    """Channel rankings, and the loss of dropping each branch and of each kernel alone."""
+    """Channel rankings, and the loss of dropping each branch, of each kernel and of few bits alone."""
     stage.update(0, "ranking channels")
     few, seed = job.calibration(min(count, _RANKING)), job.options.seed
     orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)
@@ -100,7 +106,13 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
     groups, branches = _losses_alone(job, orders, evaluator, stage)
     stage.update(0.75, "sensitivity to kernels")
     harm = sensitivity(job.graph, profile.space.kernels, job.capabilities, few)
-    return Losses(evaluator, rescaled(orders, groups), branches, harm)
+    bits: Mapping[str, Mapping[int, float]] = {}
+    if profile.space.weight_bits:
+        stage.update(0.9, "sensitivity to bits")
+        per_channel = job.capabilities.per_channel
+        measure = SENSITIVITIES[job.options.sensitivity]
+        bits = measure(job.graph, profile.space.weight_bits, per_channel, few, seed)
+    return Losses(evaluator, rescaled(orders, groups), branches, harm, bits)
 
 
 def _losses_alone(
@@ -136,7 +148,8 @@ def make_evaluator(job: Job, count: int, sampling: Sampling = QUICK) -> Evaluato
     samples = job.calibration(min(count, _REPAIR)) if sampling is QUICK else job.calibration()
     reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
     before = outputs(to_module(job.graph), x)
-    return Evaluator(job.graph, job.coupling, reference, x, before)
+    per_channel = job.capabilities.per_channel
+    return Evaluator(job.graph, job.coupling, reference, x, before, per_channel)
 
 
 def run_search(

@@ -1,7 +1,7 @@
 """What every choice of the search adds to the file, in bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import fsum, prod
 
@@ -21,6 +21,8 @@ from hwprune.stages.trial_plans import as_built, quantised_everywhere
 
 _FLOAT = 4  # bytes
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_PACKED = {"Conv", "Gemm", "MatMul"}  # those whose weights are rounded for what they read
+_FEW_BITS = (1, 2, 4)  # others take as many bytes as the next of these, or as 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,20 @@ class Sizes:
     def of(self, assignment: Assignment) -> float:
         """Bytes of the whole file."""
         return fsum([self.constant, *(f.at(assignment) for f in self.factors)])
+
+
+def offering_bits(space: SearchSpace, network: KernelGraph, bits: int) -> SearchSpace:
+    """`space` with the bits that weights of int8 products may have in the file; `bits` are those
+    that the target multiplies. A weight too small to be packed keeps them.
+    """
+    found = {}
+    for step in network.steps:
+        able = step.op in _PACKED and INT8 in space.kernels.get(step.node, ())
+        weight = prod(network.structure.shapes.at(step.inputs[1], {})) if able else 0
+        fewer = [b for b in _FEW_BITS if stored_bytes(weight, len(levels_of(b))) < weight]
+        if fewer:
+            found[step.node] = (*fewer, bits)
+    return replace(space, weight_bits=found)
 
 
 def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Sizes:
@@ -55,7 +71,8 @@ def _file_bytes(subject: Subject, network: KernelGraph, c: Configuration) -> int
 def _constants_bytes(network: KernelGraph, c: Configuration, bits: int) -> float:
     def of(step: Step) -> float:
         known = {t: network.structure.shapes.at(t, c.widths) for t in _constants(network, step)}
-        return _bytes(step, c.kernels.get(step.node, "fp32"), bits, known)
+        stored = c.weight_bits.get(step.node, bits)
+        return _bytes(step, c.kernels.get(step.node, "fp32"), stored, known)
 
     return sum(map(of, network.steps))
 
@@ -66,7 +83,7 @@ def _constants(network: KernelGraph, step: Step) -> list[str]:
 
 
 def _bytes(step: Step, kernel: str, bits: int, shapes: Mapping[str, Shape]) -> float:
-    """Of the constants of one step in one kernel."""
+    """Of the constants of one step in one kernel, which stores int8 weights in `bits`."""
     numbers = {t: prod(shape) for t, shape in shapes.items()}
     weight = step.inputs[1] if step.op in _WEIGHTED and len(step.inputs) > 1 else None
     rest = _FLOAT * float(sum(n for t, n in numbers.items() if t != weight))
@@ -83,7 +100,9 @@ def _bytes(step: Step, kernel: str, bits: int, shapes: Mapping[str, Shape]) -> f
 def _factor(
     step: Step, network: KernelGraph, space: SearchSpace, bits: int, each_int8: float
 ) -> Factor:
-    """One axis for each width that the constants depend on, the kernel, and the branches around."""
+    """One axis for each width that the constants depend on, the kernel, the bits of its weight,
+    and the branches around.
+    """
     constants = _constants(network, step)
     variable_of, shapes = space.variable_of(), network.structure.shapes
     groups = groups_of(network.coupling, constants)
@@ -91,15 +110,18 @@ def _factor(
     options = [space.widths[v.removeprefix("width:")] for v in widths]
     choice = [f"kernel:{step.node}"] if step.node in space.kernels else []
     kernels: Sequence[str] = space.kernels.get(step.node, ("fp32",))
+    stored = space.weight_bits.get(step.node, (bits,))
+    if step.node in space.weight_bits:
+        choice.append(f"bits:{step.node}")
     branches = [f"branch:{b}" for b in sorted(network.within[step.node])]
-    bare = np.zeros([*map(len, options), len(kernels)])
+    bare = np.zeros([*map(len, options), len(kernels), len(stored)])
     for at in product(*(range(len(o)) for o in options)):
         chosen = {g: w for o, i in zip(options, at, strict=True) for g, w in o[i].items()}
         known = {t: shapes.at(t, chosen) for t in constants}
         for k, kernel in enumerate(kernels):
             extra = each_int8 if kernel == INT8 else 0.0
-            bare[(*at, k)] = _bytes(step, kernel, bits, known) + extra
-    kept = bare if choice else bare[..., 0]
+            bare[(*at, k)] = [_bytes(step, kernel, b, known) + extra for b in stored]
+    kept = bare[(..., *[0] * (2 - len(choice)))]
     for _ in branches:  # nothing, without any of them
         kept = np.stack([np.zeros_like(kept), kept], axis=-1)
     return Factor((*widths, *choice, *branches), kept)

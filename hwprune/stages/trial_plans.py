@@ -65,7 +65,7 @@ def as_built(
     keep = {g: range(w) for g, w in c.widths.items() if w < coupling.full[g]}
     slimmed = slim(graph, coupling, keep, c.dropped)
     left = {node.name for node in slimmed.nodes}
-    kernels = {n: k for n, k in network.settled(c).kernels.items() if n in left}
-    return lower(
-        slimmed, kernels, placeholder_encodings(slimmed, kernels, capabilities), capabilities
-    )
+    settled = network.settled(c)
+    kernels = {n: k for n, k in settled.kernels.items() if n in left}
+    encodings = placeholder_encodings(slimmed, kernels, capabilities, settled.weight_bits)
+    return lower(slimmed, kernels, encodings, capabilities)

@@ -72,6 +72,14 @@ def test_targets_lists_ours(hwprune: Run) -> None:
     assert "null" in hwprune("targets").stdout
 
 
+def test_a_target_says_what_its_kernels_can_do(hwprune: Run) -> None:
+    text = hwprune("targets", "null").stdout
+    assert any(line.split()[:2] == ["Conv", "int8"] for line in text.splitlines())
+    assert "fewer bits are storage alone" in text
+    table = json.loads(hwprune("targets", "null", "--json").stdout)["operators"]
+    assert "int8" in table["Conv"]["kernels"]
+
+
 def test_methods_lists_every_name_an_option_takes(hwprune: Run) -> None:
     text = hwprune("methods").stdout
     for name in ("--search", "knapsack", "--criterion", "obs", "--effort", "thorough"):

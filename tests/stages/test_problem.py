@@ -38,7 +38,7 @@ def problem(estimator):
     }
     branches = {b.name: BRANCH_LOSS for b in coupling.branches}
     kernels = {node: {"int8": KERNEL_LOSS} for node in estimator.space.kernels}
-    return build_problem(estimator, Calibration(), rankings, branches, kernels)
+    return build_problem(estimator, estimator.space, Calibration(), rankings, branches, kernels, {})
 
 
 def test_a_table_has_one_axis_per_variable(problem):
@@ -89,7 +89,7 @@ def test_each_kernel_has_a_loss_of_its_own(estimator):
         for g in estimator.network.coupling.prunable
     }
     branches = {b.name: 0.0 for b in estimator.network.coupling.branches}
-    found = build_problem(with_more, Calibration(), rankings, branches, told)
+    found = build_problem(with_more, with_more.space, Calibration(), rankings, branches, told, {})
     tables = {f.scope[0]: list(f.table) for f in found.loss if f.scope[0][:7] == "kernel:"}
     assert tables.pop(f"kernel:{node}") == [0.0, 0.2, 0.3]
     assert all(table == [0.0, 0.0] for table in tables.values())

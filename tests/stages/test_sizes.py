@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import onnx_graphsurgeon as gs
 import pytest
 import torch
@@ -14,7 +15,8 @@ import hwprune
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.latency.space import SearchSpace, build_space
-from hwprune.stages.sizes import Sizes, sizes_of
+from hwprune.plan import Plan
+from hwprune.stages.sizes import Sizes, offering_bits, sizes_of
 from hwprune.stages.subject import Subject
 from hwprune.stages.trial_plans import as_built
 
@@ -28,7 +30,7 @@ def case() -> Case:
     graph = graph_from_module(cifar_resnet(8).eval(), (torch.zeros(1, 3, 32, 32),))
     subject = Subject(backend, backend.capabilities(), 1, graph, graph, couple(graph))
     network = subject.network()
-    space = build_space(network, 4, 8)
+    space = offering_bits(build_space(network, 4, 8), network, 8)
     return subject, space, sizes_of(subject, network, space)
 
 
@@ -40,6 +42,7 @@ def test_foreseen_bytes_are_those_of_the_file(case: Case, seed: int) -> None:
     assignment |= {v: rng.randrange(2) for v in assignment if v.startswith("kernel:")}
     c = network.settled(space.configuration(assignment))
     assignment |= {f"kernel:{n}": int(k == "int8") for n, k in c.kernels.items()}  # as it runs
+    c = space.configuration(assignment)
     model = as_built(subject.graph, network, c, subject.capabilities)
     assert len(model.SerializeToString()) == pytest.approx(sizes.of(assignment), rel=0.05)
 
@@ -48,10 +51,13 @@ def test_weights_weigh_what_their_kernel_stores(case: Case) -> None:
     subject, space, sizes = case
     whole = {v: 0 if v.startswith("kernel:") else n - 1 for v, n in space.sizes.items()}
     integers = whole | {v: 1 for v in whole if v.startswith("kernel:")}
+    assert {v.partition(":")[0] for v in whole} == {"width", "branch", "kernel", "bits"}
     constants = [t for t in subject.graph.tensors().values() if isinstance(t, gs.Constant)]
     floats = 4 * sum(t.values.size for t in constants if t.values.dtype.kind == "f")
     assert sizes.of(whole) - sizes.constant == pytest.approx(floats, rel=0.01)
     assert sizes.of(integers) < 0.4 * floats
+    packed = integers | {v: 1 for v in whole if v.startswith("bits:")}  # 2 bits: 5 to a byte
+    assert sizes.of(packed) < 0.5 * sizes.of(integers)
 
 
 @pytest.mark.parametrize(("budget", "share"), [("0.9x", 0.2), ("2x", 0.2)])
@@ -62,3 +68,16 @@ def test_a_compile_keeps_to_time_and_size(ask: Options, tmp_path: Path, budget: 
     bounded = hwprune.compile(ask(tmp_path / "bounded", budget, max_size=most))
     assert bounded.verdict == "met"
     assert bounded.size_bytes.compiled <= most < free.size_bytes.compiled
+
+
+def test_bits_widths_and_kernels_answer_a_bound_together(ask: Options, tmp_path: Path):
+    """A fifth of the file cannot be had from int8 alone without losing channels."""
+    options = ask(tmp_path / "both", "0.9x", max_size=12_000)
+    report = hwprune.compile(options)
+    plan = Plan.from_json((tmp_path / "both" / "plan.json").read_text())
+    few = {n: b for n, b in plan.weight_bits.items() if plan.kernels[n] == "int8" and b < 8}
+    assert report.verdict == "met"
+    assert few
+    assert {n: x.weight_bits for x in report.layers if (n := x.name) in few} == few
+    stored = onnx.load(tmp_path / "both" / "model.onnx")
+    assert any(node.op_type == "Gather" for node in stored.graph.node)  # the packed form

@@ -1,0 +1,81 @@
+"""The Hessian's trace per weight: what rounding a weight costs, without rounding it.
+
+HAWQ-V2 (Dong et al. 2020) ranks layers by tr(H_l) / n_l * |Q(W_l) - W_l|^2. Half of it is the
+second-order estimate of the loss where the errors are random, in the loss's own units.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor, fx
+
+from hwprune.network import linear
+from hwprune.network.run import Data, Inputs, is_classifier, log_probabilities
+from hwprune.network.twin import to_module
+from hwprune.quantize.kinds import FULL, kind_of
+from hwprune.quantize.quantizers import nearest, quantized_layer
+from hwprune.quantize.samples import affordable
+
+_PROBES = 100
+_VALUES = 4e7  # activations of one pass, which all stay for the way back
+
+
+def traced_sensitivity(
+    graph: gs.Graph, options: Mapping[str, Sequence[int]], per_channel: bool, x: Data, seed: int = 0
+) -> dict[str, dict[int, float]]:
+    """The estimated loss when one node's weight is rounded to few bits and all else is fp32.
+
+    Args as for `bit_sensitivity`, whose losses these estimate; full widths lose nothing.
+    """
+    x = affordable(graph, x, _VALUES, least=8, most=64)
+    twin = to_module(graph)
+    layers = {n: layer for n, layer in linear.layers(twin).items() if n in options}
+    found = traces(twin, layers, x, _PROBES, seed)
+    return {
+        n: {b: _loss(layers[n], found[n], b, per_channel) if b < FULL else 0.0 for b in bits}
+        for n, bits in options.items()
+        if n in layers
+    }
+
+
+def traces(
+    twin: fx.GraphModule, layers: Mapping[str, linear.Layer], x: Inputs, probes: int, seed: int
+) -> dict[str, float]:
+    """tr(H) of each layer's weight, where H is the Hessian of the divergence from the network's own
+    answers (see `trials.losses`), which is zero, with a gradient of zero, at its own weights.
+
+    There H = J' F J exactly, with J of the outputs and F the divergence's Hessian in them. With
+    random u of covariance F, |J' u|^2 is the trace on average: one pass back, not two. Answers of
+    different samples have independent u, so that one pass serves them all.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = [layer.weight for layer in layers.values()]
+    with torch.enable_grad():
+        result = twin(*x)
+        answers = result if isinstance(result, tuple) else (result,)
+        sums = torch.zeros(len(weights), dtype=torch.float64)
+        for _ in range(probes):
+            seeds = _seeds(answers, generator)
+            grads = torch.autograd.grad(answers, weights, seeds, retain_graph=True)
+            sums += torch.stack([g.double().square().sum() for g in grads])
+    return dict(zip(layers, (sums / probes).tolist(), strict=True))
+
+
+@torch.no_grad()
+def _seeds(answers: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Random u for every output, of covariance F."""
+    drawn = [torch.randint(2, a.shape, generator=generator) * 2.0 - 1 for a in answers]
+    if is_classifier(answers):
+        p = log_probabilities(answers[0]).exp().float()
+        signs = p.sqrt() * drawn[0]
+        return [(signs - p * signs.sum(1, keepdim=True)) / len(p) ** 0.5]
+    powers = [a.square().sum().clamp_min(1e-30) * len(answers) for a in answers]
+    return [(2 / power).sqrt() * signs for power, signs in zip(powers, drawn, strict=True)]
+
+
+@torch.no_grad()
+def _loss(layer: linear.Layer, trace: float, bits: int, per_channel: bool) -> float:
+    weight = linear.weight_matrix(layer)
+    rounded = nearest(quantized_layer(layer, kind_of(bits, per_channel)))(weight)
+    return 0.5 * trace / weight.numel() * float((weight - rounded).double().square().sum())

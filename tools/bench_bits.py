@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Bits of weights against accuracy: one width for all layers, and mixed widths of the same bytes.
+
+    python tools/bench_bits.py [--network resnet20] [--bits 8 6 4 3 2 1] [--qat IMAGES]
+                               [--shared ../shared/data] [--samples 512]
+
+All convolutions and products run in int8 with activations of 8 bits; only what their weights are
+stored in differs. Mixed widths are what the decoder of `compile` finds for the bytes of the uniform
+file, from losses measured layer by layer ("kl") or estimated ("trace"). Top-1 is that of the
+written file on the 10,000 test images, which nothing is chosen by. `--qat` adds one pass of
+quantisation-aware training over so many training images to every row.
+"""
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+from bench_ptq import EVERYTHING, images
+
+from hwprune.export.lower import lower
+from hwprune.frontend.dataset import DataSet
+from hwprune.frontend.models import load_model
+from hwprune.network.run import top1
+from hwprune.quantize.encodings import levels_of
+from hwprune.quantize.placement import place, products
+from hwprune.quantize.ptq import quantize
+from hwprune.search.decode import Decoder
+from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.stages.searching import SENSITIVITIES
+from hwprune.export.storage import stored_bytes
+from hwprune.train.recover import qat
+from hwprune.verify.outputs import file_outputs
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+WIDTHS = (1, 2, 4, 8)
+TABLES = 1000  # bytes of what decodes widths that the uniform file has not
+Bits = Mapping[str, int]
+
+
+def main() -> None:
+    options = _options()
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    weights = options.shared / f"cifar10_{options.network}.safetensors"
+    graph = load_model(options.network, weights).graph
+    train, labels = images(options.shared, "train", 1 + -(-options.qat // 1000))
+    x = train[: options.samples]
+    data = DataSet(train[-options.qat :].numpy(), labels[-options.qat :].numpy())
+    test = images(options.shared, "test", 10)
+    shapes = products_of(graph)
+    losses = {
+        name: measure(graph, dict.fromkeys(shapes, WIDTHS), True, x)
+        for name, measure in SENSITIVITIES.items()
+    }
+
+    def judged(bits: Bits) -> str:
+        """Bytes and top-1 of the file."""
+        kernels = dict.fromkeys((node.name for node in graph.nodes), "int8")
+        found = quantize(graph, kernels, EVERYTHING, x, bits)
+        if options.qat:
+            found = qat(found, graph, data, 0)
+        file = lower(found.graph, kernels, found.encodings, EVERYTHING).SerializeToString()
+        right = top1(file_outputs(file, test[0].numpy(), 2)[0], test[1])
+        return f"{len(file) / 1e3:.1f} kB, {100 * right:.2f} %"
+
+    print(f"| uniform | alone | {' | '.join(f'mixed by {n}' for n in losses)} |")
+    print("|---|--:|" + "--:|" * len(losses))
+    for width in options.bits:
+        uniform = dict.fromkeys(shapes, width)
+        most = sum(stored(shape, width) for shape in shapes.values()) - TABLES
+        mixed = (judged(allocated(shapes, found, most)) for found in losses.values())
+        print(f"| {width} bits | {judged(uniform)} | {' | '.join(mixed)} |", flush=True)
+
+
+def products_of(graph: gs.Graph) -> dict[str, tuple[int, ...]]:
+    """Nodes with quantised weights, and the shapes of these."""
+    placement = place(graph, {node.name: "int8" for node in graph.nodes}, EVERYTHING)
+    return {n.name: tuple(n.inputs[1].shape) for n in products(graph, placement)}
+
+
+def stored(shape: tuple[int, ...], bits: int) -> int:
+    """Bytes in the file."""
+    return stored_bytes(int(np.prod(shape)), len(levels_of(bits)))
+
+
+def allocated(
+    shapes: Mapping[str, tuple[int, ...]], losses: Mapping[str, Mapping[int, float]], most: float
+) -> Bits:
+    """The widths of least estimated loss in so many bytes."""
+    variables = tuple(Variable(f"bits:{n}", len(WIDTHS)) for n in shapes)
+    loss = tuple(_factor(n, [losses[n][b] for b in WIDTHS]) for n in shapes)
+    size = tuple(_factor(n, [stored(s, b) for b in WIDTHS]) for n, s in shapes.items())
+    found = Decoder(Problem(variables, (), loss, 0.0, size)).decode(inf, most_bytes=most)
+    return {n: WIDTHS[found.assignment[f"bits:{n}"]] for n in shapes}
+
+
+def _factor(node: str, values: list[float]) -> Factor:
+    return Factor((f"bits:{node}",), np.array(values, np.float64))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", choices=("resnet20", "resnet32"), default="resnet20")
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 4, 3, 2, 1])
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--qat", type=int, default=0, metavar="IMAGES")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
