@@ -18,6 +18,7 @@ factor that suits them best on the plans themselves, which the table is not.
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -104,8 +105,9 @@ def bench(
         add_unknown(one, [*trials, *plans], backend, threads, options.work)
     found = timed(built([*trials, *plans], graph, network), backend, threads)
     usual = medians([s.runs_ns for s in found])
-    quiet = medians([s.undisturbed_ns for s in found])
+    quiet = medians([s.undisturbed_ns or [()] * len(s.runs_ns) for s in found])
     if np.isnan(quiet).all(axis=1).any():  # nobody can tell
+        print("some files were never run undisturbed: what follows are p50s", file=sys.stderr)
         quiet = usual
     some = len(trials)
     estimates = calibrated(estimator, trials, plans, quiet)

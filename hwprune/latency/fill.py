@@ -54,6 +54,7 @@ def fill(
     filler = _Filler(table, backend, runs, processes, retries, progress or (lambda *_: None))
     wanted = list(dict.fromkeys(kernels))
     with _alone(table, filler.waits):
+        table.renew()
         filler.keep_pace()
         filler.check(wanted, begin)
         return filler.fill(wanted)

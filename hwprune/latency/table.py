@@ -101,9 +101,13 @@ class LatencyTable:
         """What was noted when it was measured last."""
         return self._ledger.conditions(self._target).get(row.session, {})
 
+    def renew(self) -> None:
+        """Sees which rows other processes have made stale since. Raises StoreError."""
+        self._target = self._ledger.register(self._identity)
+
     def begin(self, conditions: Mapping[str, str]) -> None:
         """What is stored from now on was measured under these conditions. Raises StoreError."""
-        self._target = self._ledger.register(self._identity)  # another process may have changed it
+        self.renew()
         self._session = self._ledger.begin(self._target, conditions)
 
     def outdate(self) -> None:

@@ -208,3 +208,14 @@ def test_a_pace_a_little_faster_changes_nothing(table):
     fill(table, pace, KERNELS[:3])
     assert len(pace.kept) == 1
     assert len(table.row(KERNELS[0]).samples.runs_ns) == 3
+
+
+def test_rows_that_another_process_made_stale_meanwhile_are_measured_too(tmp_path):
+    """As known at the end as if nobody else had been there."""
+    identity, path = NullBackend().identity(), tmp_path / "latency.db"
+    with LatencyTable(path, identity, 1) as table, LatencyTable(path, identity, 1) as other:
+        fill(table, NullBackend(), KERNELS[:-1])
+        other.begin({})
+        other.outdate()
+        assert fill(table, NullBackend(), KERNELS) == len(KERNELS)
+        assert set(table.get_many(KERNELS)) == set(KERNELS)
