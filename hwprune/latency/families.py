@@ -151,10 +151,6 @@ class Families:
     def __iter__(self) -> Iterator[Family]:
         return iter(self._by_signature.values())
 
-    def classes(self) -> set[Class]:
-        """What their kernels share their patterns of teeth with."""
-        return {c for family in self for c in family.classes}
-
     def add(self, part: str, kernels: Iterable[Kernel]) -> None:
         """Everything that one part of the network may run."""
         places: dict[tuple[object, ...], dict[Kernel, None]] = {}

@@ -5,14 +5,16 @@ They belong to the target and not to a network, and are shared by all.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from math import prod
 
 from hwprune.backend import Capabilities, Kernel, Layouts
-from hwprune.latency.families import Class, class_of
+from hwprune.latency.families import Class, Family, class_of
 from hwprune.latency.structure import listed
 from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
 
 _SIZE, _CHANNELS, _FEW, _ROWS = 14, 32, 3, 64
 _DENSE = {"Gemm", "MatMul"}
+_WORTH = 0.01  # of the multiply-accumulates of a network, for a class to be swept
 _KINDS = {"dense": ("in", "out"), "pointwise": ("in", "out"), "depthwise": ("both",)}
 # Size of the image -> channels in and out.
 _USUAL = {56: (32, 64, 128), 28: (64, 128, 256), 14: (128, 256, 512), 7: (256, 512)}
@@ -22,6 +24,29 @@ def sweepable(classes: Iterable[Class]) -> list[Class]:
     """Those of the classes whose steps a sweep can tell."""
     kinds = ("dense", "pointwise", "depthwise")
     return sorted({c for c in classes if (c[0] == "Conv" and c[3] in kinds) or c[0] in _DENSE})
+
+
+def worth_sweeping(families: Iterable[Family]) -> list[Class]:
+    """Those of the classes whose steps a sweep can tell, and that do some of the network's work.
+
+    The steps of a head that takes a thousandth of the time would be the larger part of the rows.
+    """
+    work: dict[Class, float] = {}
+    whole: dict[str, float] = {}  # by precision, of which a plan may have either
+    for family in families:
+        most = max(map(macs, family.members))
+        whole[family.signature.precision] = whole.get(family.signature.precision, 0.0) + most
+        for name in dict.fromkeys(family.classes):
+            work[name] = work.get(name, 0.0) + most
+    return sweepable(name for name in work if work[name] > _WORTH * max(whole.values()))
+
+
+def macs(kernel: Kernel) -> float:
+    """Multiply-accumulates of a convolution or product; 0 of anything else."""
+    if kernel.op not in {"Conv", *_DENSE} or len(kernel.inputs) < 2:
+        return 0.0
+    inner = prod(kernel.inputs[1][1:]) if kernel.op == "Conv" else kernel.inputs[0][-1]
+    return float(prod(kernel.output) * inner)
 
 
 def sweep(wanted: Class, layouts: Layouts, counts: Sequence[int] = ()) -> dict[int, Kernel]:

@@ -11,7 +11,7 @@ period; all other counts take a slow path, a line or teeth of its own. Whichever
 channel counts, all else equal, speaks for is believed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 _PERIODS = (4, 8, 16, 32)
 _SLOW_PERIODS = (1, 4, 8, 16)
-_STRETCH = 16  # counts that are left out in a row
 _DOUBLINGS = 2  # of the step of a fast path, to the longest period of its staircase
 _HIGHEST = 16.0  # teeth, in periods
 _SIGMAS, _NOISE = 2.0, 0.001  # by which the error must be less for a pattern to be believed
@@ -75,32 +74,11 @@ def fit_teeth(times: Mapping[int, float]) -> Teeth:
     """
     counts = np.array(sorted(times), float)
     ns = np.array([times[int(c)] for c in counts])
-    shapes = [_Shape(_stairs, Teeth()), *_shapes()]
-    short = [shape for shape in shapes if shape.teeth.period <= _STRETCH]
-    best = _simplest(short, _errors(counts, ns, short, _STRETCH))
-    apart = _errors(counts, ns, shapes, 2 * _STRETCH)
-    told = [shape for shape in short if shape in apart]
-    if told:  # longer periods must be clearly better than all others where these are told, too
-        rival = min(told, key=lambda shape: float(np.nanmean(apart[shape])))
-        longer = _simplest([rival, *(s for s in shapes if s not in short)], apart)
-        best = best if longer is rival else longer
-    return best.fit(counts, ns, best.teeth)[0]
-
-
-def _errors(
-    counts: Array, ns: Array, shapes: Sequence["_Shape"], stretch: int
-) -> dict["_Shape", Array]:
-    """Of those that can be told with so many counts left out in a row."""
-    found = {shape: _left_out(counts, ns, shape, stretch) for shape in shapes}
-    return {shape: errors for shape, errors in found.items() if errors is not None}
-
-
-def _simplest(shapes: Sequence["_Shape"], errors: Mapping["_Shape", Array]) -> "_Shape":
-    """The first of them that none behind it is clearly better than."""
-    best = shapes[0]
-    for shape in shapes[1:]:
-        if shape in errors and (best not in errors or _clearly_less(errors[shape], errors[best])):
-            best = shape
+    best, errors = Teeth(), _left_out(counts, ns, _Shape(_stairs, Teeth()))
+    for shape in _shapes():
+        found = _left_out(counts, ns, shape)
+        if found is not None and (errors is None or _clearly_less(found, errors)):
+            best, errors = shape.fit(counts, ns, shape.teeth)[0], found
     return best
 
 
@@ -141,23 +119,27 @@ def _stairs(counts: Array, ns: Array, shape: Teeth) -> _Fit:
     def reached(some: Array) -> Array:
         return shape.effective(some, np.zeros(len(some), bool))
 
-    between = _between(reached(counts), ns)
-    return shape, lambda some: between(reached(some))
+    line = _line(reached(counts), ns)
+
+    def guess(some: Array) -> Array:
+        return np.asarray(np.polyval(line, reached(some)), np.float64)
+
+    return shape, guess
 
 
 def _paths(counts: Array, ns: Array, shape: Teeth) -> _Fit:
     off = shape.slow(counts)
-    fast = _between(shape.effective(counts[~off], off[~off]), ns[~off])
+    fast = _line(shape.effective(counts[~off], off[~off]), ns[~off])
     slow_heights = _heights(counts[off], ns[off], len(shape.slow_heights))
-    slow = _between(_raised(counts[off], slow_heights), ns[off])
-    alike = fast(shape.effective(counts, np.zeros(len(counts), bool)))
+    slow = _line(_raised(counts[off], slow_heights), ns[off])
+    alike = np.polyval(fast, shape.effective(counts, np.zeros(len(counts), bool)))
     ratio = max(1.0, float(np.median((ns / alike)[off])))
     found = Teeth(shape.period, shape.heights, shape.step, slow_heights, ratio)
 
     def guess(some: Array) -> Array:
         off = found.slow(some)
         reached = found.effective(some, off)
-        return np.where(off, slow(reached), fast(reached))
+        return np.where(off, np.polyval(slow, reached), np.polyval(fast, reached))
 
     return found, guess
 
@@ -193,35 +175,23 @@ def _teeth(counts: Array, ns: Array, shape: Teeth) -> _Fit:
             heights[rest] = min(max(float(np.median(extra)) / slope, rest / 2), _HIGHEST * period)
     found = Teeth(period, tuple(heights))
 
-    def reached(some: Array) -> Array:
-        return found.effective(some, np.zeros(len(some), bool))
-
-    between = _between(reached(counts), ns)
-    return found, lambda some: between(reached(some))
-
-
-def _between(at: Array, ns: Array) -> Callable[[Array], Array]:
-    """Nanoseconds by effective counts: lines from one to the next, and one through all beyond them.
-
-    What else a sweep does (a cache is full, a loop is tiled) would hide its teeth from one line.
-    """
-    known, place = np.unique(at, return_inverse=True)
-    means = np.bincount(place, ns) / np.bincount(place)
-    slope = float(np.polyfit(at, ns, 1, w=1 / ns)[0]) if len(known) > 1 else 0.0
-
     def guess(some: Array) -> Array:
-        beyond = some - np.clip(some, known[0], known[-1])
-        return np.asarray(np.interp(some, known, means) + slope * beyond, np.float64)
+        return intercept + slope * found.effective(some, np.zeros(len(some), bool))
 
-    return guess
+    return found, guess
 
 
-def _left_out(counts: Array, ns: Array, tried: _Shape, stretch: int) -> Array | None:
-    """Relative errors of what every other stretch of the sweep says about the rest, nan where it
+def _line(counts: Array, ns: Array) -> Array:
+    """Slope and intercept, by relative errors."""
+    return np.asarray(np.polyfit(counts, ns, 1, w=1 / ns), np.float64)
+
+
+def _left_out(counts: Array, ns: Array, tried: _Shape) -> Array | None:
+    """Relative errors of what every other period of the sweep says about the rest, nan where it
     says nothing; None if it is too short to be halved.
     """
     shape = tried.teeth
-    odd = counts // stretch % 2 == 1
+    odd = counts // max(shape.period, _PERIODS[0]) % 2 == 1
     errors: Array = np.full(len(counts), np.nan)
     for kept in (odd, ~odd):
         off = shape.slow(counts[kept])

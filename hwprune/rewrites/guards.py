@@ -54,7 +54,7 @@ def _may_be_masked(tensor: gs.Tensor) -> bool:
         return not bool(np.isfinite(tensor.values).all()) if tensor.dtype != bool else False
     node = producer(tensor)
     if node is None:
-        return tensor.dtype != np.float32  # an input that steers may be a mask of its own
+        return True  # an input may be a mask of its own
     if node.op not in _CARRIES:
         return node.op not in _COMPUTES
     return any(_may_be_masked(t) for t in node.inputs if t.name and t.dtype != np.int64)

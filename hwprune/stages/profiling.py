@@ -16,7 +16,7 @@ from hwprune.latency.gates import RETRIES
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import SearchSpace, build_space
 from hwprune.latency.steps import Steps, find_step
-from hwprune.latency.sweeps import sweep, sweepable, teeth_of
+from hwprune.latency.sweeps import sweep, teeth_of, worth_sweeping
 from hwprune.latency.table import LatencyTable
 from hwprune.latency.teeth import Teeth
 from hwprune.plan import Configuration
@@ -165,10 +165,10 @@ def learn(
     """The rows that price `families`: their grids, then the `doubtful` members whose prices are the
     least certain; and the rows of `others`.
 
-    With `sweeping` the steps of all their kernels are measured, too, which widths off the steps are
-    priced by; else those that are known are used.
+    With `sweeping` the steps of the kernels that do the work are measured, too, which widths off
+    the steps are priced by; else those that are known are used.
     """
-    sweeps = {c: sweep(c, layouts) for c in sweepable(families.classes())}
+    sweeps = {c: sweep(c, layouts) for c in worth_sweeping(families)}
     look = rows.of if sweeping else rows.known
     teeth = teeth_of(sweeps, look([k for kernels in sweeps.values() for k in kernels.values()]))
     known = rows.of([*others, *families.wanted(teeth)])

@@ -5,7 +5,7 @@ import pytest
 
 from hwprune.backend import Kernel, Layouts
 from hwprune.latency.families import Families
-from hwprune.latency.sweeps import conv, sweep, sweepable, teeth_of
+from hwprune.latency.sweeps import conv, macs, sweep, sweepable, teeth_of, worth_sweeping
 from hwprune.latency.teeth import Teeth, fit_teeth
 
 PLAIN = Layouts()
@@ -169,3 +169,15 @@ def test_families_that_look_the_same_are_one():
     kernel = conv("int8", 11, 13, 3, PLAIN)
     assert families.of("first", kernel) is families.of("second", kernel)
     assert families.of("fourth", kernel) is None
+
+
+def test_only_what_does_the_work_is_worth_sweeping():
+    found = Families()
+    wide = [conv("int8", c, 64, 3, PLAIN, size=32) for c in (16, 32, 64)]
+    found.add("body", wide)
+    head = [Kernel("Gemm", "nbits-4/32", ((1, c), (c, 10), (10,)), (1, 10)) for c in (16, 32, 64)]
+    found.add("head", head)
+    ops = {(name[0], name[1]) for name in worth_sweeping(found)}
+    assert ops == {("Conv", "int8")}
+    assert macs(wide[0]) == 32 * 32 * 64 * 16 * 9
+    assert macs(head[0]) == 160

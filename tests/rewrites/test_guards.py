@@ -59,3 +59,14 @@ def test_zeros_that_may_be_a_bias_stay() -> None:
     y = b.add("Add", [y, b.constant(np.zeros(64, np.float32))], (64, 1, 1))
     graph = canonical(b.model(y, classes=64))
     assert alike(graph, drop_guards(graph))
+
+
+def test_a_mask_that_comes_with_the_input_keeps_the_guard() -> None:
+    b = Builder(shape=(1, 64, 64))
+    size = (64, 64, 1)
+    mask = b.add("Reshape", ["x", b.constant([1, 64, 64])], size)
+    y = b.add("Softmax", [b.add("Add", [mask, b.vector(1, 64, 64)], size)], size, axis=-1)
+    zero = b.constant(np.zeros(1, np.float32))
+    y = b.add("Where", [b.add("IsNaN", [y], size), zero, y], size)
+    graph = canonical(b.model(b.add("Flatten", [y], (4096, 1, 1)), classes=4096))
+    assert alike(graph, drop_guards(graph))
