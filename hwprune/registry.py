@@ -23,7 +23,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     },
     "sensitivity": {
         "kl": "what few bits of one weight do to the answers, measured (default)",
-        "trace": "the Hessian's trace times the rounding error (HAWQ-V2): no forward pass per layer",
+        "trace": "the Hessian's trace times the rounding error, estimated (HAWQ-V2)",
     },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",

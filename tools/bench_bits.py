@@ -23,6 +23,7 @@ import torch
 from bench_ptq import EVERYTHING, images
 
 from hwprune.export.lower import lower
+from hwprune.export.storage import stored_bytes
 from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.models import load_model
 from hwprune.network.run import top1
@@ -32,7 +33,6 @@ from hwprune.quantize.ptq import quantize
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Factor, Problem, Variable
 from hwprune.stages.searching import SENSITIVITIES
-from hwprune.export.storage import stored_bytes
 from hwprune.train.recover import qat
 from hwprune.verify.outputs import file_outputs
 

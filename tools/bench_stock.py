@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
 from hwprune.frontend.models import load_model
+from hwprune.graph.read import read_graph
 from hwprune.network.run import split
 
 Floats = NDArray[np.float32]
@@ -22,7 +22,7 @@ def static(source: Path, target: Path, x: Floats) -> None:
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    name = onnx.load(source, load_external_data=False).graph.input[0].name
+    name = read_graph(source).inputs[0].name
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -13,7 +13,6 @@ from hwprune.quantize.gptq import gptq
 from hwprune.quantize.quantizers import nearest
 
 
-
 @dataclass(frozen=True, slots=True)
 class Looks:
     """How many positions a layer's rounding looks at: so many for a column of its weight."""
@@ -82,6 +81,7 @@ class InputRows(fx.Interpreter):
         self.visit, self.looks, self.seed = visit, looks, seed
 
     def run_node(self, n: fx.Node) -> Any:
+        """Its value, after what it reads was shown."""
         layer = self.layers.get(n.meta["node"]) if n.op == "call_module" else None
         if layer is None:
             return super().run_node(n)

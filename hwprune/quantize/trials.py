@@ -1,4 +1,4 @@
-"""Networks in which a few nodes compute otherwise: what each loses, in as few passes as there are."""
+"""Networks in which a few nodes compute otherwise, and what each of them loses."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ class Exchanged(fx.Interpreter):
         self.layers = layers
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """The layer's value, or that of the one in its place."""
         layer = self.layers.get(target)
         return layer(*args) if layer is not None else super().call_module(target, args, kwargs)
 

@@ -1,4 +1,4 @@
-"""Masks that hide nothing, and guards against what cannot happen, as exporters of attention write."""
+"""Masks that hide nothing, and guards against what cannot happen: exported attention."""
 
 import numpy as np
 import onnx_graphsurgeon as gs

@@ -80,9 +80,7 @@ def _path(tensor: gs.Tensor, graph: gs.Graph) -> _Path | None:
         tensor = node.inputs[0]
 
 
-def _with_bias(
-    add: gs.Node, moves: list[tuple[gs.Node, int]], graph: gs.Graph
-) -> _Path | None:
+def _with_bias(add: gs.Node, moves: list[tuple[gs.Node, int]], graph: gs.Graph) -> _Path | None:
     layer = next((n for t in add.inputs if (n := producer(t)) is not None), None)
     if layer is None or not is_plain(layer) or bias_behind(layer, graph) is not add:
         return None

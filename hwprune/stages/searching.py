@@ -98,7 +98,7 @@ def _document(losses: Losses) -> dict[str, Any]:
 
 
 def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Losses:
-    """Channel rankings, and the loss of dropping each branch, of each kernel and of few bits alone."""
+    """Channel rankings, and the loss of dropping each branch, of each kernel, of few bits alone."""
     stage.update(0, "ranking channels")
     few, seed = job.calibration(min(count, _RANKING)), job.options.seed
     orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)

@@ -121,7 +121,7 @@ def _factor(
         for k, kernel in enumerate(kernels):
             extra = each_int8 if kernel == INT8 else 0.0
             bare[(*at, k)] = [_bytes(step, kernel, b, known) + extra for b in stored]
-    kept = bare[(..., *[0] * (2 - len(choice)))]
+    kept = bare.reshape(bare.shape[: len(options) + len(choice)])  # what there is no choice of
     for _ in branches:  # nothing, without any of them
         kept = np.stack([np.zeros_like(kept), kept], axis=-1)
     return Factor((*widths, *choice, *branches), kept)

@@ -40,7 +40,7 @@ def test_rounded_weights_have_so_many_levels(
 def test_a_loss_is_that_of_the_network_with_this_weight_rounded(
     graph: gs.Graph, nodes: list[str], images: torch.Tensor
 ) -> None:
-    found = bit_sensitivity(graph, {n: BITS for n in nodes}, True, images)
+    found = bit_sensitivity(graph, dict.fromkeys(nodes, BITS), True, images)
     exact = outputs(to_module(graph), images)[0]
     for node in nodes:
         for bits in (1, 2, 4):
@@ -52,14 +52,12 @@ def test_a_loss_is_that_of_the_network_with_this_weight_rounded(
 def test_fewer_bits_lose_more_in_all(
     graph: gs.Graph, nodes: list[str], images: torch.Tensor
 ) -> None:
-    found = bit_sensitivity(graph, {n: BITS for n in nodes}, True, images)
+    found = bit_sensitivity(graph, dict.fromkeys(nodes, BITS), True, images)
     one, two, four = (sum(losses[b] for losses in found.values()) for b in (1, 2, 4))
     assert one > two > four > 0
 
 
-def test_the_network_is_left_alone(
-    graph: gs.Graph, nodes: list[str], images: torch.Tensor
-) -> None:
+def test_the_network_is_left_alone(graph: gs.Graph, nodes: list[str], images: torch.Tensor) -> None:
     before = outputs(to_module(graph), images)[0]
-    bit_sensitivity(graph, {n: BITS for n in nodes}, True, images)
+    bit_sensitivity(graph, dict.fromkeys(nodes, BITS), True, images)
     assert torch.equal(outputs(to_module(graph), images)[0], before)

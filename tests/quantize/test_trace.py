@@ -53,7 +53,7 @@ def test_scaling_a_layer_and_unscaling_the_next_changes_nothing(images: torch.Te
     twin = to_module(graph)
     layers = linear.layers(twin)
     first, second = (list(layers)[i] for i in (1, 2))  # the convolutions of the body
-    options = {n: (2, 4) for n in (first, second)}
+    options = dict.fromkeys((first, second), (2, 4))
     before = traced_sensitivity(graph, options, True, images)
     scaled = graph.copy()
     nodes = {n.name: n for n in scaled.nodes}
@@ -71,11 +71,12 @@ def test_estimates_against_what_rounding_to_the_nearest_loses(
 ) -> None:
     twin = to_module(graph)
     nodes = list(linear.layers(twin))
-    traced = traced_sensitivity(graph, {n: (4, 8) for n in nodes}, True, images)
+    traced = traced_sensitivity(graph, dict.fromkeys(nodes, (4, 8)), True, images)
     exact = outputs(twin, images)[0]
     measured = []
     for layer in linear.layers(twin).values():
-        kept, grid = layer.weight.detach().clone(), nearest(quantized_layer(layer, kind_of(4, True)))
+        kept = layer.weight.detach().clone()
+        grid = nearest(quantized_layer(layer, kind_of(4, True)))
         with torch.no_grad():
             layer.weight.copy_(grid(linear.weight_matrix(layer)).reshape(kept.shape))
             measured.append(kl(exact, outputs(twin, images)[0]))

@@ -50,7 +50,8 @@ def attention(heads_apart: bool) -> gs.Graph:
     y = b.add("MatMul", [q, b.add("Transpose", [k], size, perm=[0, 1, 3, 2])], size)
     y = b.add("Mul", [y, constant(b, 0.25)], size)
     if not heads_apart:
-        y = b.add("Add", [y, b.add("MatMul", [q, b.add("Transpose", [q], size, perm=[0, 1, 3, 2])], size)], size)
+        turned = b.add("Transpose", [q], size, perm=[0, 1, 3, 2])
+        y = b.add("Add", [y, b.add("MatMul", [q, turned], size)], size)
     y = b.add("MatMul", [b.add("Softmax", [y], size, axis=-1), v], size)
     return split_heads(canonical(b.model(b.add("Flatten", [y], (384, 1, 1)), classes=384)))
 
