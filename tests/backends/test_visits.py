@@ -135,9 +135,12 @@ def test_runs_of_whole_files_are_told_apart_by_a_pacemaker_that_really_runs():
     usual = sorted(pace)[0]
     models = [nothing(), pacemaker.model]
     for pace_ns, some in ((None, False), (1e12, True), (0.9 * usual / 1.2, False)):
-        ((_, runs, alone, _),) = turns.files(models, 1, 0.05, 0, pace_ns)
+        for _ in range(20 if some else 1):  # on a busy machine most are disturbed
+            ((_, runs, alone, _),) = turns.files(models, 1, 0.05, 0, pace_ns)
+            assert set(alone) <= set(runs)
+            if alone:
+                break
         assert bool(alone) == some
-        assert set(alone) <= set(runs)
 
 
 def chains_alone(pacemaker):
