@@ -108,9 +108,7 @@ def stored(shape: tuple[int, ...], bits: int) -> int:
     return stored_bytes(int(np.prod(shape)), len(levels_of(bits)))
 
 
-def allocated(
-    shapes: Mapping[str, tuple[int, ...]], losses: Losses, most: float
-) -> Bits:
+def allocated(shapes: Mapping[str, tuple[int, ...]], losses: Losses, most: float) -> Bits:
     """The widths of least estimated loss in so many bytes."""
     variables = tuple(Variable(f"bits:{n}", len(WIDTHS)) for n in shapes)
     loss = tuple(_factor(n, [losses[n][b] for b in WIDTHS]) for n in shapes)
