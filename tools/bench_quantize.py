@@ -15,11 +15,10 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bench_compile import keywords, photos, unpack
+from bench_compile import Network, keywords, photos, unpack
 from bench_compile import networks as compiled_networks
 from bench_networks import networks as shapes
 from bench_stock import STOCK
@@ -39,20 +38,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 OURS, ORIGINAL = "hwprune", "as it came"
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network and how `hwprune compile` is told about its data."""
-
-    name: str
-    model: str
-    flags: tuple[str, ...]
-
-    @property
-    def options(self) -> CompileOptions:
-        """As those flags."""
-        return CompileOptions(budget=Budget(ratio=2.0), **keywords(self))
-
-
 def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -60,29 +45,29 @@ def main() -> None:
     print("|---|--:|---|--:|--:|--:|--:|--:|")
     for case in cases(options):
         if options.only in case.name:
-            job = load_job(case.options)
+            job = load_job(CompileOptions(budget=Budget(ratio=2.0), **keywords(case)))
             for threads in options.threads:
                 for cells in rows(case, job, threads, options):
                     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
+def cases(options: argparse.Namespace) -> Iterator[Network]:
     """The networks of the table; MobileNetV2 and ResNet-18 for their shapes alone."""
     data = unpack(options.shared, options.work / "data")
-    for n in compiled_networks(options.shared, data):
-        yield Case(n.name, n.model, n.data)
+    yield from compiled_networks(options.shared, data)
     cifar = ("--train-data", f"{data}/cifar10_train.npz", "--eval-data", f"{data}/cifar10_test.npz")
-    yield Case("resnet8", str(options.shared / "cifar10_resnet8.onnx"), (*cifar, "--scale", "1"))
+    small = str(options.shared / "cifar10_resnet8.onnx")
+    yield Network("resnet8", small, (*cifar, "--scale", "1"), ())
     photos(data / "tiny_imagenet_20_train.npz", data / "photos224.npz", (224, 224), 160)
     for name in ("mobilenetv2", "resnet18"):
         path = options.work / f"{name}-source.onnx"
         if not path.exists():
             shapes(options.shared)[name](path)
-        yield Case(name, str(path), ("--data", f"{data}/photos224.npz"))
+        yield Network(name, str(path), ("--data", f"{data}/photos224.npz"), ())
 
 
 def rows(
-    case: Case, job: Job, threads: int, options: argparse.Namespace
+    case: Network, job: Job, threads: int, options: argparse.Namespace
 ) -> Iterator[tuple[str, ...]]:
     """One for each file there is, or why there is none."""
     files = {ORIGINAL: original(case, options.work), OURS: ours(case, threads, options.work)}
@@ -115,25 +100,25 @@ def rows(
         yield case.name, str(threads), name, f"fails: {why}", "", "", "", ""
 
 
-def original(case: Case, work: Path) -> Path:
+def original(case: Network, work: Path) -> Path:
     """The file as it came, or what an exporter makes of the module."""
     if case.model.endswith(".onnx"):
         return Path(case.model)
     path = work / f"{case.name}-source.onnx"
     if not path.exists():
-        graph = load_model(case.model, case.options.weights, {}, 1).graph
+        graph = load_model(case.model, keywords(case).get("weights"), {}, 1).graph
         path.write_bytes(to_proto(graph).SerializeToString())
     return path
 
 
-def ours(case: Case, threads: int, work: Path) -> Path:
+def ours(case: Network, threads: int, work: Path) -> Path:
     """Compiled once for a number of threads."""
     out = work / f"{case.name}-{threads}"
     if not (out / "report.json").exists():
         program = [sys.executable, "-P", "-c", "from hwprune.cli import main; main()"]
         how = ["--budget", "2x", "--threads", str(threads), "--out", str(out), "--force"]
         with (work / f"{out.name}.log").open("w") as log:
-            command = [*program, "compile", case.model, *how, *case.flags]
+            command = [*program, "compile", case.model, *how, *case.data]
             subprocess.run(command, stdout=log, stderr=log, check=False)
     return out / "model.onnx"
 
