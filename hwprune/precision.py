@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 
 FP32, INT8, DYNAMIC_INT8 = "fp32", "int8", "dynamic-int8"
+FULL_BITS = 7  # the fewest that an integer kernel multiplies; fewer are storage alone
 _BLOCKWISE = re.compile(r"nbits-([248])/(16|32|64|128|256)")
 
 
@@ -49,6 +50,11 @@ def of_matrices(precision: str) -> bool:
 def is_known(precision: str) -> bool:
     """Whether it is one of this file's."""
     return precision in (FP32, INT8) or of_matrices(precision)
+
+
+def is_storage_alone(precision: str, bits: int) -> bool:
+    """Whether a weight has fewer bits in the file than its int8 kernel multiplies."""
+    return precision == INT8 and bits < FULL_BITS
 
 
 def bits_of(precision: str, of_integers: int) -> int:

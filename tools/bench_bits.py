@@ -30,9 +30,9 @@ from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.models import load_model
 from hwprune.network.run import inputs_of, kl, outputs, top1
 from hwprune.network.twin import to_module
+from hwprune.precision import FULL_BITS
 from hwprune.quantize.encodings import levels_of
 from hwprune.quantize.fewbits import round_in_place
-from hwprune.quantize.kinds import FULL
 from hwprune.quantize.placement import place, products
 from hwprune.quantize.ptq import quantize
 from hwprune.search.decode import Decoder
@@ -79,7 +79,7 @@ def main() -> None:
 
     def divergence(bits: Bits) -> float:
         """Of the network with its weights rounded, on images that took no part."""
-        few = {node: b for node, b in bits.items() if b < FULL}
+        few = {node: b for node, b in bits.items() if b < FULL_BITS}
         twin = round_in_place(to_module(graph), few, True, inputs_of(x))
         return kl(exact, outputs(twin, held_out)[0])
 

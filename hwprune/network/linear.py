@@ -11,10 +11,14 @@ Layer = nn.Conv1d | nn.Conv2d | nn.Linear
 
 def layers(twin: nn.Module) -> dict[str, Layer]:
     """The layers of a twin that are one matrix product per group, by ONNX node."""
-    graph = cast("fx.GraphModule", twin).graph
-    calls = {n.meta["node"]: n.target for n in graph.nodes if n.op == "call_module"}
-    modules = {name: twin.get_submodule(str(path)) for name, path in calls.items()}
+    modules = {name: twin.get_submodule(path) for name, path in paths(twin).items()}
     return {name: m for name, m in modules.items() if isinstance(m, Layer)}
+
+
+def paths(twin: nn.Module) -> dict[str, str]:
+    """Where the modules of a twin are, by ONNX node."""
+    graph = cast("fx.GraphModule", twin).graph
+    return {n.meta["node"]: str(n.target) for n in graph.nodes if n.op == "call_module"}
 
 
 def groups(layer: Layer) -> int:

@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from hwprune.network import linear
 from hwprune.network.run import Data, Inputs
 from hwprune.network.twin import to_module
-from hwprune.quantize.kinds import FULL, kind_of
+from hwprune.precision import FULL_BITS
+from hwprune.quantize.kinds import kind_of
 from hwprune.quantize.quantizers import frozen, quantized_layer
 from hwprune.quantize.rounding import QUICK, InputRows, round_layer
 from hwprune.quantize.samples import affordable
@@ -64,7 +65,7 @@ def bit_sensitivity(
     """
     x = affordable(graph, x, _VALUES, least=8, most=64)
     twin = to_module(graph)
-    few = {n: [b for b in bits if b < FULL] for n, bits in options.items()}
+    few = {n: [b for b in bits if b < FULL_BITS] for n, bits in options.items()}
     rounded = _rounded_alone(twin, few, per_channel, x, seed)
     trials = list(_trials(twin, few, rounded))
     found = {n: dict.fromkeys(bits, 0.0) for n, bits in options.items()}
@@ -111,5 +112,5 @@ def _rounded_alone(
 
 def _paths(twin: fx.GraphModule, nodes: Iterable[str]) -> dict[str, str]:
     able = linear.layers(twin)
-    calls = {n.meta["node"]: str(n.target) for n in twin.graph.nodes if n.op == "call_module"}
-    return {node: calls[node] for node in nodes if node in able}
+    known = linear.paths(twin)
+    return {node: known[node] for node in nodes if node in able}

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from torch import fx
 
 from hwprune.graph.cost import output_axis
+from hwprune.network import linear
 from hwprune.network.twin import to_module
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.kinds import WeightKind
@@ -72,7 +73,7 @@ def _quantize_layers(
     weights: Mapping[str, WeightKind],
 ) -> None:
     """Replaces the layers of int8 nodes; the quantised weights are listed in the module's meta."""
-    paths = {n.meta["node"]: str(n.target) for n in module.graph.nodes if n.op == "call_module"}
+    paths = linear.paths(module)
     found: dict[str, tuple[str, int]] = {}
     for node in products(graph, placement):
         path = paths[node.name]

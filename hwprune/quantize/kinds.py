@@ -9,7 +9,7 @@ from hwprune.backend import Capabilities
 from hwprune.errors import UsageError
 from hwprune.quantize.placement import Placement, products
 
-FULL = 7  # bits from which on clipping a weight costs more than it gains
+_FULL = 7  # bits from which on clipping a weight costs more than it gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +56,5 @@ def weight_kinds(
 
 def kind_of(bits: int, per_channel: bool) -> WeightKind:
     """How a weight of so many bits is quantised."""
-    name = "xnor" if bits == 1 else "max" if bits >= FULL else "mse"
+    name = "xnor" if bits == 1 else "max" if bits >= _FULL else "mse"
     return WeightKind(name, bits, "channel" if per_channel else "tensor")

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from hwprune.backend import Capabilities
 from hwprune.graph.matrix import is_plain
+from hwprune.network import linear
 from hwprune.precision import FP32, Blockwise, blockwise, of_matrices
 from hwprune.quantize.blocks import quantize_blocks
 from hwprune.quantize.encodings import Array, Encoding, covering
@@ -50,7 +51,7 @@ def rounded_layers(
     module: fx.GraphModule, graph: gs.Graph, kernels: Mapping[str, str], capabilities: Capabilities
 ) -> dict[str, nn.Module]:
     """The products that stand for layers of a twin, by the path of the layer."""
-    paths = {n.meta["node"]: str(n.target) for n in module.graph.nodes if n.op == "call_module"}
+    paths = linear.paths(module)
     calls = {node.name: int(node.inputs[0].shape[0]) for node in graph.nodes if is_plain(node)}
     return {
         paths[node]: _product(module.get_submodule(paths[node]), kernel, calls[node], capabilities)

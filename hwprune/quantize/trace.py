@@ -13,7 +13,8 @@ from torch import Tensor, fx
 from hwprune.network import linear
 from hwprune.network.run import Data, Inputs, is_classifier, log_probabilities
 from hwprune.network.twin import to_module
-from hwprune.quantize.kinds import FULL, kind_of
+from hwprune.precision import FULL_BITS
+from hwprune.quantize.kinds import kind_of
 from hwprune.quantize.quantizers import nearest, quantized_layer
 from hwprune.quantize.samples import affordable
 
@@ -33,7 +34,7 @@ def traced_sensitivity(
     layers = {n: layer for n, layer in linear.layers(twin).items() if n in options}
     found = traces(twin, layers, x, _PROBES, seed)
     return {
-        n: {b: _loss(layers[n], found[n], b, per_channel) if b < FULL else 0.0 for b in bits}
+        n: {b: _loss(layers[n], found[n], b, per_channel) if b < FULL_BITS else 0.0 for b in bits}
         for n, bits in options.items()
         if n in layers
     }

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from hwprune.precision import FP32, INT8
+from hwprune.precision import FP32, is_storage_alone
 from hwprune.report.schema import (
     AppliedRewrite,
     Bounds,
@@ -18,7 +18,6 @@ from hwprune.units import format_bytes, format_count, format_ns
 
 UNKNOWN = "-"
 _DECIBELS = "sqnr_db"
-_FULL_BITS = 7  # what some targets multiply; fewer are storage alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,8 @@ def deployment(report: Report) -> str:
 
 def storage_note(report: Report) -> str:
     """What weights of few bits are good for; '' if there are none."""
-    few = Counter(x.weight_bits for x in report.layers if x.kernel == INT8 and _in_few_bits(x))
+    kept = (x for x in report.layers if any(x.kept))
+    few = Counter(x.weight_bits for x in kept if is_storage_alone(x.kernel, x.weight_bits))
     if not few:
         return ""
     counts = ", ".join(f"{n} of {bits} bits" for bits, n in sorted(few.items(), reverse=True))
@@ -117,10 +117,6 @@ def kernel(layer: Layer) -> str:
         return UNKNOWN
     unusual = layer.kernel != FP32 and layer.weight_bits not in (0, 8)
     return f"{layer.kernel} w{layer.weight_bits}" if unusual else layer.kernel
-
-
-def _in_few_bits(layer: Layer) -> bool:
-    return any(layer.kept) and layer.weight_bits < _FULL_BITS
 
 
 def microseconds(value: float) -> str:

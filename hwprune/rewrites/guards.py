@@ -6,6 +6,10 @@ import onnx_graphsurgeon as gs
 from hwprune.graph.tidy import bypass
 from hwprune.rewrites.edit import is_constant, on_a_copy, producer
 
+_CARRIES = frozenset({"Add", "Where", "Mul", "Div", "Sub", "Cast"} | {"Reshape", "Transpose"})
+_CARRIES |= {"Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Gather", "Min", "Max"}
+_COMPUTES = frozenset({"Conv", "Gemm", "MatMul", "LayerNormalization", "Relu", "Softmax", "Einsum"})
+
 
 @on_a_copy
 def drop_guards(graph: gs.Graph) -> None:
@@ -58,8 +62,3 @@ def _may_be_masked(tensor: gs.Tensor) -> bool:
     if node.op not in _CARRIES:
         return node.op not in _COMPUTES
     return any(_may_be_masked(t) for t in node.inputs if t.name and t.dtype != np.int64)
-
-
-_CARRIES = frozenset({"Add", "Where", "Mul", "Div", "Sub", "Cast"} | {"Reshape", "Transpose"})
-_CARRIES |= {"Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Gather", "Min", "Max"}
-_COMPUTES = frozenset({"Conv", "Gemm", "MatMul", "LayerNormalization", "Relu", "Softmax", "Einsum"})

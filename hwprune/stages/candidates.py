@@ -13,12 +13,11 @@ from hwprune.network.fork import Tail, Values, fork
 from hwprune.network.run import Inputs, batches, divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
-from hwprune.precision import FP32, INT8, bits_of
+from hwprune.precision import FP32, bits_of, is_storage_alone
 from hwprune.pruning.criteria import Ranking
 from hwprune.pruning.damage import changed
 from hwprune.pruning.reconstruct import Reference
 from hwprune.quantize.fewbits import round_in_place
-from hwprune.quantize.kinds import FULL
 
 _ACT_BITS = 8  # all kernels but fp32 compute on 8-bit activations, whoever rounds them
 
@@ -48,8 +47,8 @@ def plan_for(
 
 def stored_in_few(plan: Plan) -> dict[str, int]:
     """Bits of the weights that have fewer in the file than their int8 kernel multiplies."""
-    bits = plan.weight_bits
-    return {n: bits[n] for n, k in plan.kernels.items() if k == INT8 and bits.get(n, FULL) < FULL}
+    kernels = plan.kernels
+    return {n: b for n, b in plan.weight_bits.items() if is_storage_alone(kernels.get(n, FP32), b)}
 
 
 def repaired(graph: gs.Graph, plan: Plan, reference: Reference) -> gs.Graph:
