@@ -9,8 +9,9 @@ stored in differs. Mixed widths are what the decoder of `compile` finds for the 
 file, from losses measured layer by layer ("kl") or estimated ("trace"); "searched" is the best of
 several such allocations, the uniform one among them, by the divergence of the rounded network on
 training images that took no part, as the search of `compile` judges candidates. Top-1 is that of
-the written file on the 10,000 test images, which nothing is chosen by. `--qat` adds one pass of
-quantisation-aware training over so many training images to every row.
+the written file on the 10,000 test images, which nothing is chosen by, and so is the divergence
+from the fp32 network's answers (KL, thousandths of a nat), which tells apart what top-1 cannot.
+`--qat` adds one pass of quantisation-aware training over so many training images to every row.
 """
 
 import argparse
@@ -42,9 +43,10 @@ from hwprune.train.recover import qat
 from hwprune.verify.outputs import file_outputs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-WIDTHS = (1, 2, 4, 8)
+WIDTHS = (1, 2, 3, 4, 5, 8)
 TABLES = 1000  # bytes of what decodes widths that the uniform file has not
-POWERS = (0.5, 0.7, 1.5)
+POWERS = (0.7, 1.5, 2.0)
+CALIBRATION, HELD_OUT = 1000, 2000  # images; those of the training come behind them
 Bits = Mapping[str, int]
 Losses = Mapping[str, Mapping[int, float]]
 
@@ -55,10 +57,11 @@ def main() -> None:
     torch.manual_seed(0)
     weights = options.shared / f"cifar10_{options.network}.safetensors"
     graph = load_model(options.network, weights).graph
-    train, labels = images(options.shared, "train", 1 + -(-options.qat // 1000))
-    x, held_out = train[: options.samples], train[options.samples : 1000]
-    data = DataSet(train[-options.qat :].numpy(), labels[-options.qat :].numpy())
-    test = images(options.shared, "test", 10)
+    first = CALIBRATION + HELD_OUT
+    train, labels = images(options.shared, "train", -(-(first + options.qat) // 1000))
+    x, held_out = train[: options.samples], train[CALIBRATION:first]
+    data = DataSet(train[first:].numpy(), labels[first:].numpy())
+    test, answers = images(options.shared, "test", 10)
     shapes = products_of(graph)
     losses = {
         name: measure(graph, dict.fromkeys(shapes, WIDTHS), True, x)
@@ -66,16 +69,18 @@ def main() -> None:
     }
 
     def judged(bits: Bits) -> str:
-        """Bytes and top-1 of the file."""
+        """Bytes, top-1 and divergence of the file."""
         kernels = dict.fromkeys((node.name for node in graph.nodes), "int8")
         found = quantize(graph, kernels, EVERYTHING, x, bits)
         if options.qat:
             found = qat(found, graph, data, 0)
         file = lower(found.graph, kernels, found.encodings, EVERYTHING).SerializeToString()
-        right = top1(file_outputs(file, test[0].numpy(), 2)[0], test[1])
-        return f"{len(file) / 1e3:.1f} kB, {100 * right:.2f} %"
+        found_outputs = file_outputs(file, test.numpy(), 2)[0]
+        right, lost = 100 * top1(found_outputs, answers), 1e3 * kl(expected, found_outputs)
+        return f"{len(file) / 1e3:.1f} kB, {right:.2f} %, {lost:.2f}"
 
-    exact = outputs(to_module(graph), held_out)[0]
+    twin = to_module(graph)
+    exact, expected = outputs(twin, held_out)[0], outputs(twin, test)[0]
 
     def divergence(bits: Bits) -> float:
         """Of the network with its weights rounded, on images that took no part."""
@@ -130,7 +135,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", choices=("resnet20", "resnet32"), default="resnet20")
     parser.add_argument("--shared", type=Path, default=SHARED)
-    parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 4, 3, 2])
+    parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4, 3, 2])
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--qat", type=int, default=0, metavar="IMAGES")
     return parser.parse_args()

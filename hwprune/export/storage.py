@@ -1,14 +1,17 @@
 """Weights in as few bits as their levels need, decoded by operators that the runtime folds.
 
-A byte has 256 values: enough for eight weights of 1 bit, five ternary ones, two of 3 or 4 bits. The
-file holds these bytes and, once for all layers with the same levels, what makes the table of the
-weights that each byte stands for. Reading the table gives int8 weights in front of the
+A byte has 256 values: enough for eight weights of 1 bit, five ternary ones, two of 4 bits. A word
+of two bytes has 65,536: enough for five weights of 3 bits, three of 5. The file holds bytes or
+words, whichever are denser, and, once for all layers with the same levels, what makes the table of
+the weights that each of them stands for. Reading the table gives int8 weights in front of the
 DequantizeLinear. Runtimes fold constants before they fuse, so the layer runs its int8 kernel, as
 fast as if all bytes stood in the file. No operator here is newer than opset 13: a file keeps its
 opset, older runtimes read it, and none has to know 4-bit types.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,10 +27,35 @@ _SCALE_BYTES = 5  # of a channel: the weight's scale and zero point
 _BIAS_BYTES = 8  # of a channel: the bias and its scale
 
 
-def per_byte(levels: int) -> int:
-    """Weights of `levels` (2 or more) that a byte tells apart: the largest n, levels^n <= 256."""
+@dataclass(frozen=True, slots=True)
+class Word:
+    """An unsigned integer of one or two bytes that stands for `count` weights of `levels` each."""
+
+    levels: int
+    bytes: int
+    count: int
+
+    @property
+    def powers(self) -> NDArray[np.int32]:
+        """What its digits to the base `levels` count, the most significant first."""
+        return np.array([self.levels**i for i in reversed(range(self.count))], np.int32)
+
+    def words(self, weights: int) -> int:
+        """How many hold so many weights."""
+        return -(-weights // self.count)
+
+
+@cache
+def word_of(levels: int) -> Word:
+    """The denser one for weights of 2 to 256 levels: the most that a byte or two tell apart."""
+    byte, pair = (_most(levels, 256**size) for size in (1, 2))
+    return Word(levels, 2, pair) if pair > 2 * byte else Word(levels, 1, byte)
+
+
+def _most(levels: int, values: int) -> int:
+    """The largest n with levels^n <= values."""
     count = 1
-    while levels ** (count + 1) <= 256:
+    while levels ** (count + 1) <= values:
         count += 1
     return count
 
@@ -49,19 +77,21 @@ def stored_bytes(weights: int, levels: int, channels: int = 0, bias: bool = True
 
 
 def _packed_bytes(weights: int, levels: int) -> int:
-    count = per_byte(levels)
-    return -(-weights // count) + _DECODER_BYTES + (_CUT_BYTES if weights % count else 0)
+    word = word_of(levels)
+    cut = _CUT_BYTES if weights % word.count else 0
+    return word.words(weights) * word.bytes + _DECODER_BYTES + cut
 
 
-def pack(codes: Integers, levels: int) -> NDArray[np.uint8]:
-    """Numbers below `levels`, as many to a byte as fit, the first one its most significant digit.
+def pack(codes: Integers, levels: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Numbers below `levels`, as many to a word as fit, the first one its most significant digit.
 
-    Zeros fill up the last byte.
+    Zeros fill up the last word.
     """
-    count = per_byte(levels)
-    padded = np.zeros(-(-codes.size // count) * count, np.int64)
+    word = word_of(levels)
+    padded = np.zeros(word.words(codes.size) * word.count, np.int64)
     padded[: codes.size] = codes.ravel()
-    return np.asarray(padded.reshape(-1, count) @ _powers(levels), np.uint8)
+    packed = padded.reshape(-1, word.count) @ word.powers
+    return packed.astype(np.uint8 if word.bytes == 1 else np.uint16)
 
 
 class Storage:
@@ -82,14 +112,14 @@ class Storage:
         packed = gs.Constant(name, pack(np.searchsorted(levels, weights), len(levels)))
         index = self._apply("Cast", [packed], to=int(onnx.TensorProto.INT32))
         found = self._apply("Gather", [self._table(levels), index])
-        if weights.size % per_byte(len(levels)):
+        if weights.size % word_of(len(levels)).count:
             flat = self._apply("Reshape", [found, self._constant([-1])])
             ends = [self._constant([0]), self._constant([weights.size])]
             found = self._apply("Slice", [flat, *ends])
         return self._apply("Reshape", [found, self._constant(weights.shape)])
 
     def _table(self, levels: Integers) -> gs.Tensor:
-        """256 rows or fewer: the weights that every byte stands for."""
+        """A row for every word: the weights that it stands for."""
         key = ("table", levels.tobytes())
         if key not in self._shared:
             constant = gs.Constant(self._name(), levels)
@@ -100,11 +130,11 @@ class Storage:
         """Row n: the digits of n to the base `levels`."""
         key = ("digits", levels)
         if key not in self._shared:
-            powers = _powers(levels)
-            ends = [self._scalar(0), self._scalar(levels ** len(powers))]
+            word = word_of(levels)
+            ends = [self._scalar(0), self._scalar(levels**word.count)]
             row = self._apply("Range", [*ends, self._scalar(1)])
             column = self._apply("Reshape", [row, self._constant([-1, 1])])
-            shifted = self._apply("Div", [column, gs.Constant(self._name(), powers)])
+            shifted = self._apply("Div", [column, gs.Constant(self._name(), word.powers)])
             self._shared[key] = self._apply("Mod", [shifted, self._scalar(levels)])
         return self._shared[key]
 
@@ -130,9 +160,3 @@ class Storage:
         """Of one of our tensors."""
         self._tensors += 1
         return f"~{self._tensors}"
-
-
-def _powers(base: int) -> NDArray[np.int32]:
-    """What a byte's digits to that base count, the most significant first."""
-    count = per_byte(base)
-    return np.array([base**i for i in reversed(range(count))], np.int32)

@@ -59,18 +59,24 @@ def positions(layer: Layer, output: Tensor) -> int:
     return output.numel() // output.shape[channel_axis(layer)]
 
 
+def output_sizes(layer: Layer, x: Tensor) -> tuple[int, ...]:
+    """Of what the layer makes of `x`, all axes but that of the channels."""
+    if isinstance(layer, nn.Linear):
+        return tuple(x.shape[:-1])
+    padding = cast("tuple[int, ...]", layer.padding)
+    axes = zip(x.shape[2:], layer.kernel_size, layer.stride, padding, layer.dilation, strict=True)
+    return (len(x), *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes))
+
+
 def _patches(conv: nn.Conv1d | nn.Conv2d, x: Tensor, index: Tensor) -> Tensor:
     """Rows x channels x kernel positions: the receptive fields of some output positions."""
     kernel, stride, pad, dilation = map(
         _two, (conv.kernel_size, conv.stride, conv.padding, conv.dilation), (1, 1, 0, 1)
     )
+    samples, *sizes = output_sizes(conv, x)
     x = x.unsqueeze(2) if isinstance(conv, nn.Conv1d) else x
     x = F.pad(x, (pad[1], pad[1], pad[0], pad[0])).movedim(1, -1)
-    sizes = [
-        (n - d * (k - 1) - 1) // s + 1
-        for n, k, s, d in zip(x.shape[1:3], kernel, stride, dilation, strict=True)
-    ]
-    sample, row, column = torch.unravel_index(index, (len(x), *sizes))
+    sample, row, column = torch.unravel_index(index, (samples, *[1] * (2 - len(sizes)), *sizes))
     rows = row[:, None] * stride[0] + torch.arange(kernel[0], device=x.device) * dilation[0]
     cols = column[:, None] * stride[1] + torch.arange(kernel[1], device=x.device) * dilation[1]
     found = x[sample[:, None, None], rows[:, :, None], cols[:, None, :]]

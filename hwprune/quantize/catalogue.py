@@ -4,13 +4,13 @@ import warnings
 from typing import Any
 
 from hwprune.errors import UsageError
-from hwprune.quantize.formulas import Binary, DoReFa, Ternary
+from hwprune.quantize.formulas import Binary, DoReFa, LeastError, Ternary
 from hwprune.quantize.kinds import WeightKind
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # optional extras that we do not use
     from brevitas.core.stats import NegativeMinOrZero
-    from brevitas.inject.enum import ScalingPerOutputType, StatsOp
+    from brevitas.inject.enum import ScalingImplType, ScalingPerOutputType, StatsOp
     from brevitas.proxy.groupwise_int_parameter_quant import GroupwiseWeightQuantProxyFromInjector
     from brevitas.quant.fixed_point import (
         Int8WeightPerChannelFixedPoint,
@@ -18,9 +18,7 @@ with warnings.catch_warnings():
     )
     from brevitas.quant.scaled_int import (
         Int8WeightPerChannelFloat,
-        Int8WeightPerChannelFloatMSE,
         Int8WeightPerTensorFloat,
-        Int8WeightPerTensorFloatMSE,
         Uint8ActPerTensorFloat,
     )
     from brevitas.quant.shifted_scaled_int import (
@@ -37,6 +35,10 @@ _BY_GROUP = {
     "scaling_per_output_type": ScalingPerOutputType.GROUP,
     "proxy_class": GroupwiseWeightQuantProxyFromInjector,
 }
+_LEARNED = {
+    "scaling_impl_type": ScalingImplType.PARAMETER_FROM_STATS,
+    "scaling_stats_impl": LeastError,
+}
 _Tensor = Int8WeightPerTensorFloat.let(each_output=False)
 _Channel = Int8WeightPerChannelFloat.let(each_output=True)
 WEIGHTS: dict[tuple[str, str], Any] = {
@@ -45,8 +47,8 @@ WEIGHTS: dict[tuple[str, str], Any] = {
     ("max", "channel"): Int8WeightPerChannelFloat,
     ("max", "group"): Int8WeightPerChannelFloat.let(**_BY_GROUP),
     # the scale errs least and is learned from then on (LSQ, Esser et al. 2020)
-    ("mse", "tensor"): Int8WeightPerTensorFloatMSE,
-    ("mse", "channel"): Int8WeightPerChannelFloatMSE,
+    ("mse", "tensor"): Int8WeightPerTensorFloat.let(**_LEARNED),
+    ("mse", "channel"): Int8WeightPerChannelFloat.let(**_LEARNED),
     # scale and zero point from the least to the greatest value
     ("asymmetric", "tensor"): ShiftedUint8WeightPerTensorFloat,
     ("asymmetric", "channel"): ShiftedUint8WeightPerChannelFloat,

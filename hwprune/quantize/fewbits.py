@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import cast
 
 import onnx_graphsurgeon as gs
 import torch
@@ -13,8 +12,7 @@ from hwprune.network import linear
 from hwprune.network.run import Data, Inputs
 from hwprune.network.twin import to_module
 from hwprune.precision import FULL_BITS
-from hwprune.quantize.kinds import kind_of
-from hwprune.quantize.quantizers import frozen, quantized_layer
+from hwprune.quantize.grids import few_bits_grid
 from hwprune.quantize.rounding import QUICK, InputRows, round_layer
 from hwprune.quantize.samples import affordable
 from hwprune.quantize.trials import Exchanged, Trial, blocks, losses
@@ -27,22 +25,20 @@ _VALUES = 6e7  # activations of one pass
 def round_in_place(
     twin: fx.GraphModule, bits: Mapping[str, int], per_channel: bool, x: Inputs, seed: int = 0
 ) -> fx.GraphModule:
-    """A twin whose weights of some nodes have few bits, each rounded for what it then reads.
+    """Rounds the weights of some nodes of a twin to few bits, each for what it then reads.
 
     Args:
-        twin: In fp32; its layers are exchanged.
+        twin: In fp32; its weights are changed, and their biases corrected.
         bits: Per ONNX node; those that are no plain matrix product stay as they are.
         per_channel: Whether every output has a scale of its own.
         x: Calibration samples.
         seed: Draws the positions that are looked at.
     """
-    paths = _paths(twin, bits)
-    for node, path in paths.items():
-        layer = quantized_layer(twin.get_submodule(path), kind_of(bits[node], per_channel))
-        twin.set_submodule(path, layer)
-    InputRows(twin, frozenset(paths), round_layer, QUICK, seed).run(*x)
-    for path in paths.values():
-        twin.set_submodule(path, frozen(twin.get_submodule(path)))
+
+    def visit(node: str, layer: linear.Layer, rows: Tensor) -> None:
+        _round(layer, rows, bits[node], per_channel)
+
+    InputRows(twin, frozenset(bits), visit, QUICK, seed).run(*x)
     return twin
 
 
@@ -56,23 +52,33 @@ def bit_sensitivity(
         graph: Canonical graph.
         options: Bits per node.
         per_channel: Whether every output has a scale of its own.
-        x: `N x ...`; of it the first 64 samples are used, fewer (but 8) for a large network.
+        x: `N x ...`. Weights are rounded for its first samples, 256 at most, and judged on half as
+            many other ones; on fewer of both for a large network.
         seed: Draws the positions that are looked at.
 
     Returns:
         Per node and bits: see `trials.losses`. A block of nodes shares its loss evenly. Full widths
         lose nothing, as the kernel's own loss holds theirs.
     """
-    x = affordable(graph, x, _VALUES, least=8, most=64)
+    seen, others = _apart(graph, x)
     twin = to_module(graph)
     few = {n: [b for b in bits if b < FULL_BITS] for n, bits in options.items()}
-    rounded = _rounded_alone(twin, few, per_channel, x, seed)
+    rounded = _rounded_alone(twin, few, per_channel, seen, seed)
     trials = list(_trials(twin, few, rounded))
     found = {n: dict.fromkeys(bits, 0.0) for n, bits in options.items()}
-    for trial, loss in zip(trials, losses(twin, trials, x), strict=True):
+    for trial, loss in zip(trials, losses(twin, trials, others), strict=True):
         for node in trial.nodes:
             found[node][int(trial.form)] = loss / len(trial.nodes)
     return found
+
+
+def _apart(graph: gs.Graph, x: Data) -> tuple[Inputs, Inputs]:
+    """Samples to round for, and others to judge by: weights rounded for the very samples that they
+    are judged by look better the more columns they have.
+    """
+    x = affordable(graph, x, 3 * _VALUES, least=16, most=384)
+    count = -(-2 * len(x[0]) // 3)
+    return tuple(t[:count] for t in x), tuple(t[count:] if len(t) > 1 else t for t in x)
 
 
 def _trials(
@@ -102,12 +108,16 @@ def _rounded_alone(
 
     def visit(node: str, layer: linear.Layer, rows: Tensor) -> None:
         for bits in options[node]:
-            copied = quantized_layer(copy.deepcopy(layer), kind_of(bits, per_channel))
-            round_layer(node, cast("linear.Layer", copied), rows)
-            found[node, bits] = frozen(copied)
+            found[node, bits] = copied = copy.deepcopy(layer)
+            _round(copied, rows, bits, per_channel)
 
     InputRows(twin, frozenset(options), visit, QUICK, seed).run(*x)
     return found
+
+
+def _round(layer: linear.Layer, rows: Tensor, bits: int, per_channel: bool) -> None:
+    grid = few_bits_grid(linear.weight_matrix(layer), bits, per_channel)
+    round_layer(layer, rows, grid)
 
 
 def _paths(twin: fx.GraphModule, nodes: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Weight quantisers that are formulas of their papers; brevitas puts them into its layers.
+"""Weight quantisers and ranges of ours; brevitas puts them into its layers.
 
 A module gives what brevitas asks of a quantiser: the quantised weight, its scale (which broadcasts
 against it), zero point and bit width. The value is an integer times the scale. Gradients pass
@@ -11,6 +11,49 @@ from torch import Tensor, nn
 Quantised = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _THRESHOLD = 0.7  # of the mean magnitude
+_COARSE, _FINE = 20, 9  # parts of the largest magnitude that ranges end at; between two of them
+
+
+def least_error(rows: Tensor, highest: int) -> Tensor:
+    """The ends of the ranges that err least, rows x 1, where integers go from -highest to highest.
+
+    Of each row's largest magnitude, twentieths are tried, and then tenths of those around the best.
+    """
+    top = rows.abs().amax(1, keepdim=True).clamp_min(1e-10)
+    best, least = top, torch.full_like(top, torch.inf)
+    for share in torch.arange(1, _COARSE + 1) / _COARSE:
+        best, least = _better(rows, highest, top * share, best, least)
+    middle, step = best, top / _COARSE / (_FINE + 1)
+    for offset in range(-_FINE, _FINE + 1):
+        best, least = _better(rows, highest, middle + offset * step, best, least)
+    return best
+
+
+def _better(
+    rows: Tensor, highest: int, end: Tensor, best: Tensor, least: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Ends and their square errors: those so far, or where it errs less, `end`."""
+    scale = end / highest
+    error = (rows - (rows / scale).round_().clamp_(-highest, highest).mul_(scale)).square_()
+    errors = error.sum(1, keepdim=True)
+    return torch.where(errors < least, end, best), torch.minimum(errors, least)
+
+
+class LeastError(nn.Module):
+    """What brevitas asks of a statistic: the end of the range, for each row or for all values."""
+
+    def __init__(self, bit_width: int, stats_reduce_dim: int | None, keepdim: bool = False) -> None:
+        super().__init__()
+        self.highest = 2 ** (bit_width - 1) - 1
+        self.each, self.keepdim = stats_reduce_dim is not None, keepdim
+
+    @torch.no_grad()
+    def forward(self, weight: Tensor) -> Tensor:
+        """Outputs x any, or values of any shape."""
+        if not self.each:
+            return least_error(weight.reshape(1, -1), self.highest).reshape(())
+        found = least_error(weight, self.highest)
+        return found if self.keepdim else found.squeeze(1)
 
 
 class Binary(nn.Module):

@@ -4,15 +4,13 @@ Frantar et al. 2022 (GPTQ, section 3) minimises |(W - Q) X|^2, whose Hessian is 
 grid of a quantiser whose scales are fixed.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from hwprune.quantize.grids import Grid
+
 _DAMPING = 0.01  # of the mean diagonal of H, added to it
 _BLOCK = 64  # columns; what they leave to those behind the block is carried over at its end
-
-Grid = Callable[[Tensor], Tensor]  # groups x outputs x 1 to the nearest values of the quantiser
 
 
 def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:

@@ -1,7 +1,6 @@
 """The modules that quantise: made of brevitas', calibrated, read out."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from hwprune.quantize.catalogue import activation_quantizer, weight_quantizer
 from hwprune.quantize.encodings import Encoding
+from hwprune.quantize.grids import Grid, grid
 from hwprune.quantize.kinds import WeightKind
 
 with warnings.catch_warnings():
@@ -79,16 +79,13 @@ def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Modu
     return rebuilt.train(layer.training)
 
 
-def nearest(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+def nearest(layer: nn.Module) -> Grid:
     """What rounds to the grid of a quantised layer: groups x outputs per group x any."""
     encoding = weight_encoding(layer, 0)
     scale = torch.from_numpy(encoding.scale)
     if encoding.axis is not None:
         scale = scale.reshape(getattr(layer, "groups", 1), -1, 1)
-    if encoding.bits == 1:
-        return lambda values: torch.where(values >= 0, scale, -scale)
-    low, high = encoding.lowest, encoding.highest
-    return lambda values: (values / scale).round().clamp(low, high) * scale
+    return grid(scale, encoding.bits)
 
 
 def activation_module(nonnegative: bool, low: float, high: float, bits: int = 8) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, fx
 from hwprune.network import linear
 from hwprune.network.run import Inputs
 from hwprune.quantize.gptq import gptq
+from hwprune.quantize.grids import Grid
 from hwprune.quantize.quantizers import nearest
 
 
@@ -46,16 +48,20 @@ def round_weights(
         seed: Draws the positions that are looked at.
         looks: How many.
     """
-    InputRows(module, frozenset(nodes), round_layer, looks, seed).run(*x)
+
+    def visit(node: str, layer: linear.Layer, rows: Tensor) -> None:
+        round_layer(layer, rows, nearest(layer))
+
+    InputRows(module, frozenset(nodes), visit, looks, seed).run(*x)
 
 
-def round_layer(node: str, layer: linear.Layer, rows: Tensor) -> None:
-    """Puts the weight of a quantised layer on its grid, for inputs groups x rows x columns."""
+def round_layer(layer: linear.Layer, rows: Tensor, grid: Grid) -> None:
+    """Puts the weight of a layer on a grid, for inputs groups x rows x columns."""
     weight = linear.weight_matrix(layer).clone()
     mean = rows.mean(1, keepdim=True)
     if layer.bias is not None:
         rows = rows - mean
-    rounded = gptq(weight, rows.mT @ rows / rows.shape[1], nearest(layer))
+    rounded = gptq(weight, rows.mT @ rows / rows.shape[1], grid)
     if layer.bias is not None:
         layer.bias += ((weight - rounded) @ mean.mT).flatten()
     layer.weight.copy_(rounded.reshape(layer.weight.shape))
@@ -86,13 +92,13 @@ class InputRows(fx.Interpreter):
         if layer is None:
             return super().run_node(n)
         (x, *_), _ = self.fetch_args_kwargs_from_env(n)
-        self.visit(n.meta["node"], layer, self._rows(layer, x, super().run_node(n)))
+        self.visit(n.meta["node"], layer, self._rows(layer, x))
         return super().run_node(n)
 
-    def _rows(self, layer: linear.Layer, x: Tensor, output: Tensor) -> Tensor:
+    def _rows(self, layer: linear.Layer, x: Tensor) -> Tensor:
         """Sampled inputs, groups x rows x columns."""
         looks = self.looks
         wanted = min(max(looks.per_column * linear.columns(layer), looks.least), looks.most)
         generator = torch.Generator().manual_seed(self.seed)  # whatever other nodes are shown
-        index = torch.randperm(linear.positions(layer, output), generator=generator)
+        index = torch.randperm(prod(linear.output_sizes(layer, x)), generator=generator)
         return linear.input_rows(layer, x, index[:wanted])

@@ -14,8 +14,7 @@ from hwprune.network import linear
 from hwprune.network.run import Data, Inputs, is_classifier, log_probabilities
 from hwprune.network.twin import to_module
 from hwprune.precision import FULL_BITS
-from hwprune.quantize.kinds import kind_of
-from hwprune.quantize.quantizers import nearest, quantized_layer
+from hwprune.quantize.grids import few_bits_grid
 from hwprune.quantize.samples import affordable
 
 _PROBES = 100
@@ -78,5 +77,5 @@ def _seeds(answers: Sequence[Tensor], generator: torch.Generator) -> list[Tensor
 @torch.no_grad()
 def _loss(layer: linear.Layer, trace: float, bits: int, per_channel: bool) -> float:
     weight = linear.weight_matrix(layer)
-    rounded = nearest(quantized_layer(layer, kind_of(bits, per_channel)))(weight)
+    rounded = few_bits_grid(weight, bits, per_channel)(weight)
     return 0.5 * trace / weight.numel() * float((weight - rounded).double().square().sum())

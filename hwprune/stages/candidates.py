@@ -10,7 +10,7 @@ from torch import fx
 from hwprune.graph.channels import Coupling
 from hwprune.graph.slim import slim
 from hwprune.network.fork import Tail, Values, fork
-from hwprune.network.run import Inputs, batches, divergence, outputs
+from hwprune.network.run import Inputs, batches, divergence, inputs_of, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.precision import FP32, bits_of, is_storage_alone
@@ -19,6 +19,7 @@ from hwprune.pruning.damage import changed
 from hwprune.pruning.reconstruct import Reference
 from hwprune.quantize.fewbits import round_in_place
 
+_ROUNDING = 256  # samples that weights of few bits are rounded for
 _ACT_BITS = 8  # all kernels but fp32 compute on 8-bit activations, whoever rounds them
 
 
@@ -79,7 +80,8 @@ class Evaluator:
         twin = to_module(repaired(self.graph, plan, self.reference))
         few = stored_in_few(plan)
         if few:
-            twin = round_in_place(twin, few, self.per_channel, self.reference.x)
+            x = inputs_of(self.reference.x, _ROUNDING)
+            twin = round_in_place(twin, few, self.per_channel, x)
         return divergence(self.search_outputs, outputs(twin, self.search_x))
 
     def losses(self, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:

@@ -111,7 +111,8 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
         stage.update(0.9, "sensitivity to bits")
         per_channel = job.capabilities.per_channel
         measure = SENSITIVITIES[job.options.sensitivity]
-        bits = measure(job.graph, profile.space.weight_bits, per_channel, few, seed)
+        x = job.calibration(min(count, _REPAIR))
+        bits = measure(job.graph, profile.space.weight_bits, per_channel, x, seed)
     return Losses(evaluator, rescaled(orders, groups), branches, harm, bits)
 
 

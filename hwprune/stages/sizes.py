@@ -22,12 +22,13 @@ from hwprune.stages.trial_plans import as_built, quantised_everywhere
 _FLOAT = 4  # bytes
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _PACKED = {"Conv", "Gemm", "MatMul"}  # those whose weights are rounded for what they read
-_FEW_BITS = (1, 2, 4)  # others take as many bytes as the next of these, or as 8
+_TABLES = 1000  # bytes of the tables that all layers of as many bits share, of three such widths
+_FEW_BITS = (1, 2, 3, 4, 5)  # 6 and 7 take as many bytes as 8
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The file of an assignment has the sum of `factors` and `constant` bytes, or a little less."""
+    """The file of an assignment has the sum of `factors` and `constant` bytes, or nearly so."""
 
     factors: tuple[Factor, ...]
     constant: float
@@ -61,7 +62,8 @@ def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Size
     quantised = sum(kernel == INT8 for kernel in integers.kernels.values())
     each = max(0.0, files[1] - held[1] - constant) / max(1, quantised)
     factors = (_factor(step, network, space, bits, each) for step in network.steps)
-    return Sizes(tuple(f for f in factors if np.any(f.table)), constant)
+    tables = _TABLES if space.weight_bits else 0
+    return Sizes(tuple(f for f in factors if np.any(f.table)), constant + tables)
 
 
 def _file_bytes(subject: Subject, network: KernelGraph, c: Configuration) -> int:

@@ -38,12 +38,17 @@ def largest(weight: Weights, bits: int, granularity: str) -> Weights:
 
 
 def least_error(weight: Weights, bits: int, granularity: str) -> Weights:
-    """Over a twentieth and its multiples of the largest magnitude."""
+    """Over twentieths of the largest magnitude, then over tenths of those around the best one."""
     top = along(granularity, np.max, np.abs(weight)) / (2 ** (bits - 1) - 1)
-    tries = [symmetric(weight, top * share, bits) for share in np.linspace(0.05, 1, 20)]
-    errors = np.stack([along(granularity, np.sum, (weight - t) ** 2) for t in tries])
-    best = np.broadcast_to(errors.argmin(0), weight.shape)
-    return np.take_along_axis(np.stack(tries), best[None], 0)[0]
+
+    def best(shares: Weights) -> Weights:
+        tries = [symmetric(weight, top * share, bits) for share in shares]
+        errors = np.stack([along(granularity, np.sum, (weight - t) ** 2) for t in tries])
+        return np.take_along_axis(np.stack(shares), errors.argmin(0)[None], 0)[0]
+
+    coarse = best(np.stack([np.full(top.shape, i / 20) for i in range(1, 21)]))
+    fine = best(np.stack([coarse + i / 200 for i in range(-9, 10)]))
+    return symmetric(weight, top * fine, bits)
 
 
 def asymmetric(weight: Weights, bits: int, granularity: str) -> Weights:
@@ -144,7 +149,10 @@ def test_the_step_is_learned_with_the_gradient_of_its_paper() -> None:
 
     Beyond begins half a step later than in the paper, as brevitas clips after rounding.
     """
-    found = layer(WeightKind("mse", 3, "tensor"))
+    torch.manual_seed(0)
+    tailed = nn.Conv2d(GROUP, 6, 3)
+    tailed.weight.data.normal_()
+    found: Any = quantized_layer(tailed, WeightKind("mse", 3, "tensor"))
     found.train()
     value = found.quant_weight().value
     value.sum().backward()

@@ -1,0 +1,36 @@
+"""The values that a weight may take, as a function that rounds to them."""
+
+from collections.abc import Callable
+
+from torch import Tensor, where
+
+from hwprune.quantize.encodings import levels_of
+from hwprune.quantize.formulas import least_error
+
+Grid = Callable[[Tensor], Tensor]  # groups x outputs x any to the nearest values of the quantiser
+
+
+def grid(scale: Tensor, bits: int) -> Grid:
+    """The multiples of `scale` that so many signed bits have; it broadcasts against the weight."""
+    if bits == 1:
+        return lambda values: where(values >= 0, scale, -scale)
+    highest = int(levels_of(bits)[-1])
+    return lambda values: (values / scale).round_().clamp_(-highest, highest).mul_(scale)
+
+
+def few_bits_grid(weight: Tensor, bits: int, per_channel: bool) -> Grid:
+    """The grid of the kind that weights of so few bits have (`kinds.kind_of`).
+
+    Args:
+        weight: Groups x outputs x columns.
+        bits: 1 to 6.
+        per_channel: Whether every output has a scale of its own.
+    """
+    groups, outputs, _ = weight.shape
+    rows = weight.flatten(0, 1) if per_channel else weight.reshape(1, -1)
+    if bits == 1:
+        scale = rows.abs().mean(1, keepdim=True)
+    else:
+        highest = int(levels_of(bits)[-1])
+        scale = least_error(rows, highest) / highest
+    return grid(scale.reshape(groups, outputs, 1) if per_channel else scale, bits)
