@@ -2,16 +2,18 @@
 """Bits of weights against accuracy: one width for all layers, and mixed widths of the same bytes.
 
     python tools/bench_bits.py [--network resnet20] [--bits 8 6 4 3 2] [--qat IMAGES]
-                               [--shared ../shared/data] [--samples 512]
+                               [--act-bits 8] [--kind slb] [--shared ../shared/data]
 
-All convolutions and products run in int8 with activations of 8 bits; only what their weights are
-stored in differs. Mixed widths are what the decoder of `compile` finds for the bytes of the uniform
-file, from losses measured layer by layer ("kl") or estimated ("trace"); "searched" is the best of
-several such allocations, the uniform one among them, by the divergence of the rounded network on
-training images that took no part, as the search of `compile` judges candidates. Top-1 is that of
-the written file on the 10,000 test images, which nothing is chosen by, and so is the divergence
-from the fp32 network's answers (KL, thousandths of a nat), which tells apart what top-1 cannot.
-`--qat` adds one pass of quantisation-aware training over so many training images to every row.
+All convolutions and products run in int8 with activations of 8 bits (or `--act-bits`, but for the
+image); only what their weights are stored in differs. Mixed widths are what the decoder of
+`compile` finds for the bytes of the uniform file, from losses measured layer by layer ("kl") or
+estimated ("trace"); "searched" is the best of several such allocations, the uniform one among them,
+by the divergence of the rounded network on training images that took no part, as the search of
+`compile` judges candidates. Top-1 is that of the written file on the 10,000 test images, which
+nothing is chosen by, and so is the divergence from the fp32 network's answers (KL, thousandths of a
+nat), which tells apart what top-1 cannot.
+`--qat` adds one pass of quantisation-aware training over so many training images to every row,
+with the weight quantiser that `--kind` names (see `hwprune methods`).
 """
 
 import argparse
@@ -63,6 +65,9 @@ def main() -> None:
     data = DataSet(train[first:].numpy(), labels[first:].numpy())
     test, answers = images(options.shared, "test", 10)
     shapes = products_of(graph)
+    image = graph.inputs[0].name
+    inner = [node.name for node in graph.nodes if node.inputs[0].name != image]
+    act_bits = dict.fromkeys(inner, options.act_bits)
     losses = {
         name: measure(graph, dict.fromkeys(shapes, WIDTHS), True, x)
         for name, measure in SENSITIVITIES.items()
@@ -71,7 +76,7 @@ def main() -> None:
     def judged(bits: Bits) -> str:
         """Bytes, top-1 and divergence of the file."""
         kernels = dict.fromkeys((node.name for node in graph.nodes), "int8")
-        found = quantize(graph, kernels, EVERYTHING, x, bits)
+        found = quantize(graph, kernels, EVERYTHING, x, bits, act_bits, options.kind)
         if options.qat:
             found = qat(found, graph, data, 0)
         file = lower(found.graph, kernels, found.encodings, EVERYTHING).SerializeToString()
@@ -136,6 +141,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--network", choices=("resnet20", "resnet32"), default="resnet20")
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4, 3, 2])
+    parser.add_argument("--act-bits", type=int, default=8)
+    parser.add_argument("--kind", help="kind of the weights of few bits")
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--qat", type=int, default=0, metavar="IMAGES")
     return parser.parse_args()

@@ -27,7 +27,7 @@ from hwprune.network.run import inputs_of, outputs, split, top1
 from hwprune.network.twin import to_module
 from hwprune.quantize.calibrate import best_ranges
 from hwprune.quantize.instrument import frozen_twin, instrument
-from hwprune.quantize.kinds import WeightKind
+from hwprune.quantize.kinds import WeightKind, activation_bits
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import place, products
 from hwprune.quantize.quantizers import correcting_biases
@@ -82,11 +82,12 @@ def variants(graph: gs.Graph, x: Tensor, bits: int) -> Iterator[fx.GraphModule]:
     """The network of each column."""
     placement = place(graph, {node.name: "int8" for node in graph.nodes}, EVERYTHING)
     samples = inputs_of(x)
-    ranges = best_ranges(to_module(graph), samples, inputs_of(x, 128), placement.encoded)
+    tensors = activation_bits(graph, placement)
+    ranges = best_ranges(to_module(graph), samples, inputs_of(x, 128), tensors)
     nodes = [node.name for node in products(graph, placement)]
     for name in ("max", "mse"):
         kinds = dict.fromkeys(nodes, WeightKind(name, bits, "channel"))
-        module = instrument(graph, placement, ranges, kinds)
+        module = instrument(graph, placement, ranges, kinds, tensors)
         yield module
     module = copy.deepcopy(module)
     round_weights(module, samples, nodes)

@@ -22,7 +22,7 @@ from hwprune.export.narrow import Steps, in_bytes
 from hwprune.export.storage import Storage
 from hwprune.graph.cost import output_axis
 from hwprune.graph.read import clone
-from hwprune.quantize.encodings import Array, Encoding, Encodings
+from hwprune.quantize.encodings import Array, Encoding, Encodings, levels_of
 from hwprune.quantize.placement import Placement, bounds, data_inputs, place, products
 
 _OLDEST = 13  # opset: per-channel scales, and the operators that decode weights
@@ -55,7 +55,7 @@ def lower(
         )
     placement = place(graph, kernels, capabilities)
     lowered = clone(graph)
-    _Lowering(lowered, placement, encodings).run()
+    _Lowering(lowered, placement, encodings, capabilities.weight_bits).run()
     lower_matrices(lowered, kernels, capabilities)
     # As it is: ONNX cannot infer the shapes behind operators that are not its own.
     model: onnx.ModelProto = gs.export_onnx(lowered.cleanup().toposort())
@@ -66,8 +66,11 @@ def lower(
 class _Lowering:
     """Rewrites one graph in place."""
 
-    def __init__(self, graph: gs.Graph, placement: Placement, encodings: Encodings) -> None:
+    def __init__(
+        self, graph: gs.Graph, placement: Placement, encodings: Encodings, weight_bits: int
+    ) -> None:
         self.graph = graph
+        self.largest = int(levels_of(weight_bits)[-1])
         self.placement = placement
         self.encodings = encodings
         self.storage = Storage(graph)
@@ -92,13 +95,14 @@ class _Lowering:
         input_scale = self._encoding(node.inputs[0].name).scale
         channels = weight.shape[output_axis(node)]
         encoding = self._weight_encoding(node, bias, input_scale)
+        factor = np.int8(self._stretch(encoding, bias, input_scale))
         axis = {} if encoding.axis is None else {"axis": encoding.axis}
-        name, integers = f"{node.name}/weight", encoding.quantize(weight.values)
-        stored = self.storage.add(f"{name}/integers", integers, encoding.levels)
-        zeros = np.zeros(encoding.scale.shape, np.int8)
-        node.inputs[1] = self._dequantized(name, stored, axis, encoding.scale, zeros)
+        name, integers = f"{node.name}/weight", encoding.quantize(weight.values) * factor
+        stored = self.storage.add(f"{name}/integers", integers, encoding.levels * factor)
+        steps, zeros = encoding.scale / factor, np.zeros(encoding.scale.shape, np.int8)
+        node.inputs[1] = self._dequantized(name, stored, axis, steps, zeros)
         if bias is not None:
-            scale = (encoding.scale * input_scale).astype(np.float32)
+            scale = (steps * input_scale).astype(np.float32)
             values = np.broadcast_to(bias.values.reshape(-1), (channels,))
             steps = np.rint(values.astype(np.float64) / scale).astype(np.int32)
             name, axis = f"{node.name}/bias", {"axis": 0} if scale.ndim else {}
@@ -117,9 +121,20 @@ class _Lowering:
         encoding = self.encodings.weights[node.inputs[1].name]
         if bias is None:
             return encoding
-        least = np.abs(bias.values.reshape(-1)) / (input_scale * _BIAS_STEPS)
+        least = _least_steps(bias, input_scale)
         scale = np.maximum(encoding.scale, least if encoding.scale.ndim else least.max())
         return replace(encoding, scale=scale.astype(np.float32))
+
+    def _stretch(self, encoding: Encoding, bias: gs.Constant | None, input_scale: Array) -> int:
+        """Times what the integers of few bits are as large as the target's kernels take them, the
+        steps so much finer. Weights stay what they are; biases are rounded to steps of both scales,
+        which few bits on either side make coarse.
+        """
+        factor = self.largest // int(np.abs(encoding.levels.astype(np.int64)).max())
+        if bias is not None:
+            room = encoding.scale / np.maximum(_least_steps(bias, input_scale), 1e-30)
+            factor = int(min(factor, room.min()))
+        return max(1, factor)
 
     def _drop_saturated(self, activation: gs.Node) -> None:
         """Removes a Relu or Clip whose bounds the quantiser behind it enforces anyway.
@@ -204,3 +219,8 @@ class _Lowering:
     ) -> None:
         name = f"{output.name}/{op}"
         self.graph.nodes.append(gs.Node(op, name, dict(attributes or {}), inputs, [output]))
+
+
+def _least_steps(bias: gs.Constant, input_scale: Array) -> Array:
+    """Of a weight, per channel, with which its bias fits into an int32."""
+    return np.asarray(np.abs(bias.values.reshape(-1)) / (input_scale * _BIAS_STEPS), np.float32)

@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 def observe(
-    twin: fx.GraphModule, x: Inputs, tensors: Collection[str], look: Callable[[Tensor], T]
+    twin: fx.GraphModule, x: Inputs, tensors: Collection[str], look: Callable[[str, Tensor], T]
 ) -> dict[str, T]:
-    """What `look` makes of each tensor, while the network runs over `x` at once."""
+    """What `look` makes of each tensor's name and value; the network runs over `x` at once."""
     observer = _Observer(twin, frozenset(tensors), look)
     observer.run(*x)
     return observer.found
@@ -24,11 +24,11 @@ def observe(
 @torch.no_grad()
 def whole_ranges(twin: fx.GraphModule, x: Inputs, tensors: Collection[str]) -> dict[str, Range]:
     """From the least to the greatest value of each tensor."""
-    return observe(twin, x, tensors, whole)
+    return observe(twin, x, tensors, lambda _, value: whole(value))
 
 
 def best_ranges(
-    twin: fx.GraphModule, x: Inputs, few: Inputs, tensors: Collection[str], seed: int = 0
+    twin: fx.GraphModule, x: Inputs, few: Inputs, tensors: Mapping[str, int], seed: int = 0
 ) -> dict[str, Range]:
     """Per tensor the method whose rounding moves the outputs least, to first order.
 
@@ -41,17 +41,18 @@ def best_ranges(
         twin: fp32.
         x: Samples that ranges are taken from.
         few: Samples that errors are weighed on.
-        tensors: Those to be quantised.
+        tensors: Those to be quantised, and their bits.
         seed: Draws n.
     """
     with torch.no_grad():
-        found = observe(twin, x, tensors, candidates)
-    values = observe(twin, tuple(map(_leaf, few)), [*tensors, *_outputs(twin)], lambda value: value)
+        found = observe(twin, x, tensors, lambda name, value: candidates(value, tensors[name]))
+    wanted = [*tensors, *_outputs(twin)]
+    values = observe(twin, tuple(map(_leaf, few)), wanted, lambda _, value: value)
     weights = _sensitivities(values, tensors, _outputs(twin), seed)
 
     def error(tensor: str, method: str) -> float:
         value = values[tensor].detach()
-        squares = (found[tensor][method].rounded(value) - value).square()
+        squares = (found[tensor][method].rounded(value, tensors[tensor]) - value).square()
         return float((squares * weights[tensor]).sum())
 
     return {t: min(ranges.items(), key=lambda r: error(t, r[0]))[1] for t, ranges in found.items()}
@@ -89,7 +90,7 @@ def _outputs(twin: fx.GraphModule) -> list[str]:
 
 class _Observer(fx.Interpreter, Generic[T]):
     def __init__(
-        self, twin: fx.GraphModule, wanted: frozenset[str], look: Callable[[Tensor], T]
+        self, twin: fx.GraphModule, wanted: frozenset[str], look: Callable[[str, Tensor], T]
     ) -> None:
         super().__init__(twin)
         self.wanted, self.look = wanted, look
@@ -98,7 +99,7 @@ class _Observer(fx.Interpreter, Generic[T]):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op != "output" and n.meta["tensor"] in self.wanted:
-            self.found[n.meta["tensor"]] = self.look(value)
+            self.found[n.meta["tensor"]] = self.look(n.meta["tensor"], value)
         return value
 
 

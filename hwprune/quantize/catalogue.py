@@ -6,6 +6,7 @@ from typing import Any
 from hwprune.errors import UsageError
 from hwprune.quantize.formulas import Binary, DoReFa, LeastError, Ternary
 from hwprune.quantize.kinds import WeightKind
+from hwprune.quantize.searched import Searched
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # optional extras that we do not use
@@ -62,6 +63,8 @@ WEIGHTS: dict[tuple[str, str], Any] = {
     ("xnor", "channel"): _Channel.let(tensor_quant=Binary, scaled=True),
     ("ternary", "tensor"): _Tensor.let(tensor_quant=Ternary),
     ("ternary", "channel"): _Channel.let(tensor_quant=Ternary),
+    # searched for while training (Yang et al. 2020)
+    ("slb", "channel"): _Channel.let(tensor_quant=Searched),
     ("dorefa", "tensor"): _Tensor.let(tensor_quant=DoReFa),
 }
 _ACTIVATIONS: dict[bool, Any] = {

@@ -28,6 +28,7 @@ def instrument(
     placement: Placement,
     ranges: Mapping[str, Range],
     weights: Mapping[str, WeightKind],
+    tensors: Mapping[str, int],
 ) -> fx.GraphModule:
     """The twin of `graph` with quantisers; its parameters keep their paths.
 
@@ -39,10 +40,11 @@ def instrument(
         placement: Where quantisers stand.
         ranges: What they cover, per tensor with an encoding of its own.
         weights: How the weight of each int8 product is quantised, by node.
+        tensors: Bits of those with an encoding of their own.
     """
     module = to_module(graph)
     _quantize_layers(module, graph, placement, weights)
-    _quantize_tensors(module, graph, placement, ranges)
+    _quantize_tensors(module, graph, ranges, tensors, placement)
     module.recompile()
     return module.eval()
 
@@ -84,15 +86,19 @@ def _quantize_layers(
 
 
 def _quantize_tensors(
-    module: fx.GraphModule, graph: gs.Graph, placement: Placement, ranges: Mapping[str, Range]
+    module: fx.GraphModule,
+    graph: gs.Graph,
+    ranges: Mapping[str, Range],
+    tensors: Mapping[str, int],
+    placement: Placement,
 ) -> None:
     positive = nonnegative(graph)
     values = {n.meta["tensor"]: n for n in module.graph.nodes if n.meta["tensor"]}
     paths: dict[str, str] = {}
-    for number, tensor in enumerate(placement.encoded):
+    for number, (tensor, bits) in enumerate(tensors.items()):
         paths[tensor] = f"quantizer_{number}"
         covered = ranges[tensor]
-        quantizer = activation_module(tensor in positive, covered.low, covered.high)
+        quantizer = activation_module(tensor in positive, covered.low, covered.high, bits)
         module.add_submodule(paths[tensor], quantizer)
         _insert(module.graph, values[tensor], paths[tensor], placement)
     module.meta["quantizers"] = paths

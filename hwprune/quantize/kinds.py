@@ -7,8 +7,9 @@ import onnx_graphsurgeon as gs
 
 from hwprune.backend import Capabilities
 from hwprune.errors import UsageError
-from hwprune.quantize.placement import Placement, products
+from hwprune.quantize.placement import Placement, data_inputs, products
 
+_MOST = 8  # bits of anything
 _FULL = 7  # bits from which on clipping a weight costs more than it gains
 
 
@@ -32,6 +33,7 @@ def weight_kinds(
     placement: Placement,
     capabilities: Capabilities,
     weight_bits: Mapping[str, int] | None = None,
+    low: str | None = None,
 ) -> dict[str, WeightKind]:
     """The kind of every int8 product, by node.
 
@@ -43,18 +45,42 @@ def weight_kinds(
         placement: Where quantisers stand.
         capabilities: Of the target; none gets more bits than it can multiply.
         weight_bits: 1 to 8 per node; nodes left out get as many as the target can multiply.
+        low: Kind of low widths, if it shall be another one.
 
     Raises UsageError for other bits.
     """
     most, wanted = capabilities.weight_bits, weight_bits or {}
     bits = {n.name: min(wanted.get(n.name, most), most) for n in products(graph, placement)}
     for name, count in bits.items():
-        if not 1 <= count <= 8:
+        if not 1 <= count <= _MOST:
             raise UsageError(f"node {name!r} cannot have weights of {count} bits", "give 1 to 8")
-    return {name: kind_of(b, capabilities.per_channel) for name, b in bits.items()}
+    return {name: kind_of(b, capabilities.per_channel, low) for name, b in bits.items()}
 
 
-def kind_of(bits: int, per_channel: bool) -> WeightKind:
-    """How a weight of so many bits is quantised."""
-    name = "xnor" if bits == 1 else "max" if bits >= _FULL else "mse"
+def activation_bits(
+    graph: gs.Graph, placement: Placement, act_bits: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Bits of every quantised tensor: the most that an int8 node asks for which reads it.
+
+    Args:
+        graph: Canonical graph.
+        placement: Where quantisers stand.
+        act_bits: 1 to 8 per node, of what it reads; nodes left out read 8.
+
+    Raises UsageError for other bits.
+    """
+    wanted, found = act_bits or {}, dict.fromkeys(placement.encoded, 0)
+    for node, count in wanted.items():
+        if not 1 <= count <= _MOST:
+            raise UsageError(f"node {node!r} cannot read {count} bits", "give 1 to 8")
+    for node in graph.nodes:
+        for tensor in data_inputs(node) if node.name in placement.nodes else ():
+            root = placement.root(tensor.name)
+            found[root] = max(found[root], wanted.get(node.name, _MOST))
+    return {tensor: bits or _MOST for tensor, bits in found.items()}
+
+
+def kind_of(bits: int, per_channel: bool, low: str | None = None) -> WeightKind:
+    """How a weight of so many bits is quantised; low widths as `low` says."""
+    name = "max" if bits >= _FULL else low or ("xnor" if bits == 1 else "mse")
     return WeightKind(name, bits, "channel" if per_channel else "tensor")

@@ -25,7 +25,7 @@ from hwprune.quantize.checks import (
 from hwprune.quantize.encodings import Encodings
 from hwprune.quantize.equalize import equalized
 from hwprune.quantize.instrument import encodings_of, frozen_twin, instrument
-from hwprune.quantize.kinds import weight_kinds
+from hwprune.quantize.kinds import activation_bits, weight_kinds
 from hwprune.quantize.matrices import round_matrices
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import Placement, place
@@ -55,6 +55,8 @@ def quantize(
     capabilities: Capabilities,
     x: Data,
     weight_bits: Mapping[str, int] | None = None,
+    act_bits: Mapping[str, int] | None = None,
+    kind: str | None = None,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
@@ -70,6 +72,9 @@ def quantize(
         x: Calibration data, `N x ...` (a tuple where the network has several inputs); of it the
             first 256 samples are used, fewer (but 16) for a large network.
         weight_bits: 1 to 8 per node that runs in int8; nodes left out get all that the target has.
+        act_bits: 1 to 8 per node that runs in int8, of what it reads; nodes left out read 8. A
+            tensor has the most bits that any of its readers asks for.
+        kind: Of the weights of few bits (`WeightKind.name`), if not the one that errs least.
 
     Raises:
         UsageError: Other bits.
@@ -80,17 +85,18 @@ def quantize(
     placement = place(graph, kernels, capabilities)
     check_samples(x)
     check_weights(graph, placement)
-    kinds = weight_kinds(graph, placement, capabilities, weight_bits)
+    kinds = weight_kinds(graph, placement, capabilities, weight_bits, kind)
+    tensors = activation_bits(graph, placement, act_bits)
     concerns = _concerns(graph, placement, x)
     few = affordable(graph, x, _WEIGHED, least=8, most=128)
 
     def rounded(network: gs.Graph, ranges: Mapping[str, Range]) -> fx.GraphModule:
-        module = instrument(network, placement, ranges, kinds)
+        module = instrument(network, placement, ranges, kinds, tensors)
         return round_matrices(module, network, kernels, capabilities)
 
     if not capabilities.per_channel:  # scales of their own make up for uneven channels, too
-        graph = _equalized(graph, placement.encoded, few, rounded)
-    twin, tensors = to_module(graph), placement.encoded
+        graph = _equalized(graph, tensors, few, rounded)
+    twin = to_module(graph)
     found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
     found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))
     low = {name for name, kind in kinds.items() if kind.bits < 8}
@@ -154,7 +160,7 @@ def _equalized(
 def _concerns(graph: gs.Graph, placement: Placement, x: Inputs) -> tuple[str, ...]:
     """What channels may cost quality. Raises DataError for values that are not finite."""
     twin = to_module(graph)
-    seen = observe(twin, x, placement.encoded, lambda v: (whole(v), exploding_channel(v)))
+    seen = observe(twin, x, placement.encoded, lambda _, v: (whole(v), exploding_channel(v)))
     check_ranges({tensor: found for tensor, (found, _) in seen.items()})
     dwarfs = (f"tensor {tensor!r}: {why}" for tensor, (_, why) in seen.items() if why)
     return (*silent_channels(graph, placement), *dwarfs)

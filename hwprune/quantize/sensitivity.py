@@ -14,7 +14,7 @@ from hwprune.network.twin import to_module
 from hwprune.precision import FP32, INT8
 from hwprune.quantize.calibrate import whole_ranges
 from hwprune.quantize.instrument import instrument
-from hwprune.quantize.kinds import weight_kinds
+from hwprune.quantize.kinds import activation_bits, weight_kinds
 from hwprune.quantize.matrices import matrices, rounded_layers
 from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.samples import affordable
@@ -68,7 +68,8 @@ def _on_integers(
     if not everything.nodes:
         return
     ranges = whole_ranges(twin, x, everything.encoded)
-    quantized = instrument(graph, everything, ranges, weight_kinds(graph, everything, capabilities))
+    kinds = weight_kinds(graph, everything, capabilities)
+    quantized = instrument(graph, everything, ranges, kinds, activation_bits(graph, everything))
     names = [node.name for node in graph.nodes if node.name in everything.nodes]
     for block in blocks(names, _RUNS):
         alone = place(graph, dict.fromkeys(block, INT8), capabilities)

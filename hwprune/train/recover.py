@@ -7,6 +7,7 @@ from hwprune.frontend.dataset import DataSet
 from hwprune.graph.read import clone
 from hwprune.network.twin import to_module, write_back
 from hwprune.quantize.ptq import Quantized, reread
+from hwprune.quantize.searched import anneal, begin, settle
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loop import Progress, Recipe, batch_size, fit
 
@@ -58,11 +59,20 @@ def qat(
 ) -> Quantized:
     """Quantisation-aware training: the same loss, a small rate, the quantisers in place.
 
-    Weights of few bits must move further to get to another level. bfloat16 is coarser than the
-    quantiser's steps, so this always computes in fp32.
+    Weights of few bits must move further to get to another level. Those that are searched for
+    (SLB) are settled by the end. bfloat16 is coarser than the quantiser's steps, so this always
+    computes in fp32.
     """
+    begin(quantized.module)
+
+    def annealed(done: int, total: int, text: str) -> None:
+        anneal(quantized.module, done / total)
+        if progress is not None:
+            progress(done, total, text)
+
     fewest = min((e.bits for e in quantized.encodings.weights.values()), default=8)
     rate = _LOW_BIT_RATE if fewest <= _LOW_BITS else _QAT_RATE
     recipe = Recipe(epochs, rate, weight_decay=0.0, half=False)
-    fit(quantized.module, to_module(teacher), data, recipe, seed, progress)
+    fit(quantized.module, to_module(teacher), data, recipe, seed, annealed)
+    settle(quantized.module)
     return reread(quantized)

@@ -14,8 +14,10 @@ from hwprune.backend import Capabilities
 from hwprune.export.lower import lower
 from hwprune.export.narrow import in_bytes, narrowed
 from hwprune.graph.read import canonical
+from hwprune.network.run import outputs
 from hwprune.quantize.encodings import Array, Encoding, Encodings
 from hwprune.quantize.placement import Placement, place
+from hwprune.quantize.ptq import quantize
 from hwprune.testing.networks import Builder
 from hwprune.verify.kernels import products
 
@@ -181,3 +183,22 @@ def test_eight_bits_need_no_clip() -> None:
     form = in_bytes(activation(8, zero_point=7))
     assert form.bounds is None
     assert form.made == form.read
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_few_bits_after_training_are_what_the_file_computes(
+    bits: int, capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    """Weights and activations of few bits, chosen by calibration: the file against its twin."""
+    graph = network(rectified=True)
+    kernels = {node.name: "int8" for node in graph.nodes}
+    inner = dict.fromkeys((n.name for n in graph.nodes if n.inputs[0].name != "x"), bits)
+    found = quantize(graph, kernels, capabilities, images, inner, inner)
+    assert bits in {e.bits for e in found.encodings.activations.values()}
+    model = lower(found.graph, kernels, found.encodings, capabilities)
+    expected = outputs(found.module, images)[0].numpy()
+    computed = answer(model, images.numpy(), ALL)
+    step = float(found.encodings.activations[graph.outputs[0].name].scale)
+    assert np.abs(computed - expected).max() <= 1.01 * step  # biases have steps, too
+    assert (np.abs(computed - expected) < step / 2).mean() > 0.9
+    assert len(np.unique(expected)) > 5

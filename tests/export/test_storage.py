@@ -73,13 +73,14 @@ def narrow(
 
 def plain(graph: gs.Graph, encodings: Encodings) -> tuple[gs.Graph, Encodings]:
     """The same integers, said to have 8 bits."""
-    result = clone(graph)
+    result, wide = clone(graph), {}
     for name, encoding in encodings.weights.items():
         constant = result.tensors()[name]
         integers = encoding.quantize(constant.values)
         assert len(np.unique(integers)) == len(encoding.levels)
         constant.values = encoding.dequantize(integers)
-    wide = {n: replace(e, bits=8, codebook=None) for n, e in encodings.weights.items()}
+        factor = 127 // max(-encoding.lowest, encoding.highest)  # integers as large as may be
+        wide[name] = replace(encoding, bits=8, codebook=None, scale=encoding.scale / factor)
     return result, Encodings(encodings.activations, wide)
 
 

@@ -10,7 +10,7 @@ from hwprune.network.run import inputs_of
 from hwprune.network.twin import to_module
 from hwprune.quantize.calibrate import whole_ranges
 from hwprune.quantize.instrument import instrument
-from hwprune.quantize.kinds import WeightKind
+from hwprune.quantize.kinds import WeightKind, activation_bits
 from hwprune.quantize.placement import Placement, place, products
 
 Instrumented = Callable[..., fx.GraphModule]
@@ -56,6 +56,7 @@ def instrumented(capabilities: Capabilities, images: torch.Tensor) -> Instrument
         ranges = whole_ranges(to_module(graph), inputs_of(images), placement.encoded)
         kind = WeightKind(name, bits, granularity)
         kinds = {node.name: kind for node in products(graph, placement)}
-        return instrument(graph, placement, ranges, kinds)
+        tensors = activation_bits(graph, placement)
+        return instrument(graph, placement, ranges, kinds, tensors)
 
     return make

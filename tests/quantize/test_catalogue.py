@@ -88,6 +88,7 @@ def dorefa(weight: Weights, bits: int, granularity: str) -> Weights:
 FORMULAS = {
     "max": largest,
     "mse": least_error,
+    "slb": least_error,  # as long as nothing is trained
     "asymmetric": asymmetric,
     "power-of-two": power_of_two,
     "binary": binary,

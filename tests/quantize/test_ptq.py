@@ -15,6 +15,7 @@ from hwprune.network.run import capture, outputs
 from hwprune.network.twin import to_module
 from hwprune.quantize.instrument import encodings_of
 from hwprune.quantize.noise import sqnr_db
+from hwprune.quantize.placement import data_inputs, place
 from hwprune.quantize.ptq import Quantized, quantize, reread
 from hwprune.testing.networks import build, flat_head, residual, separable
 
@@ -185,3 +186,38 @@ def test_training_is_reread(quantized: Quantized, images: torch.Tensor) -> None:
     assert moved == list(quantized.encodings.weights)
     fp32 = outputs(to_module(again.graph), images)[0]
     assert sqnr_db(fp32, outputs(again.module, images)[0]) > 25
+
+
+def test_a_tensor_has_the_most_bits_that_a_reader_asks_for(
+    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    products = weighted_nodes(graph)
+    wanted = dict.fromkeys((node.name for node in products), 3)
+    found = quantize(graph, kernels, capabilities, images, act_bits=wanted).encodings.activations
+    placement = place(graph, kernels, capabilities)
+    readers: dict[str, set[int]] = {}
+    for node in graph.nodes:
+        for tensor in data_inputs(node) if node.name in placement.nodes else ():
+            readers.setdefault(placement.root(tensor.name), set()).add(wanted.get(node.name, 8))
+    assert {3, 8} <= {max(bits) for bits in readers.values()}
+    for tensor, encoding in found.items():
+        assert encoding.bits == max(readers.get(tensor, {8}))
+
+
+def test_fewer_bits_of_activations_lose_more(
+    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    exact, found = outputs(to_module(graph), images)[0], []
+    for bits in (2, 4, 8):
+        wanted = dict.fromkeys(kernels, bits)
+        module = quantize(graph, kernels, capabilities, images, act_bits=wanted).module
+        found.append(sqnr_db(exact, outputs(module, images)[0]))
+    assert found == sorted(found)
+    assert found[0] + 10 < found[-1]
+
+
+def test_other_bits_of_activations_are_refused(
+    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    with pytest.raises(UsageError, match="cannot read 9 bits"):
+        quantize(graph, kernels, capabilities, images, act_bits={graph.nodes[0].name: 9})
