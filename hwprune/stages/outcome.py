@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
 
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
+from hwprune.precision import FULL_BITS, blockwise
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoded, Decoder
@@ -107,7 +111,9 @@ def _losses(run: Run) -> Losses:
 
 
 def _already_met(run: Run, reachable_ns: float) -> Outcome:
-    """Nothing needs to go; kernels that are faster at full width are still offered."""
+    """Nothing needs to go; kernels that are faster are still offered, but for weights of few bits:
+    nobody has measured what these would lose.
+    """
     note = f"the original already meets {run.budget}; nothing was pruned"
     run.progress.note(note)
     kernels = _fastest_kernels(run.profile)
@@ -171,6 +177,16 @@ def time_only(profile: Profile) -> Problem:
 def _fastest_kernels(profile: Profile) -> Mapping[str, str]:
     problem = time_only(profile)
     whole = {v: s - 1 for v, s in profile.space.sizes.items() if not v.startswith("kernel:")}
-    least = Problem(problem.variables, (), problem.latency, 0.0)
+    dear = 10 * fsum(float(f.table.max()) for f in problem.latency)
+    refused = (
+        Factor((f"kernel:{node}",), np.array([dear * _has_few_bits(k) for k in kernels]))
+        for node, kernels in profile.space.kernels.items()
+    )
+    least = Problem(problem.variables, (), (*problem.latency, *refused), 0.0)
     found = Decoder(least).decode(1.0, fixed=whole)
     return profile.configuration(found.assignment).kernels
+
+
+def _has_few_bits(kernel: str) -> bool:
+    blocks = blockwise(kernel)
+    return blocks is not None and blocks.bits < FULL_BITS
