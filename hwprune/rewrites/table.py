@@ -13,6 +13,8 @@ from hwprune.rewrites.edit import Rewriting
 from hwprune.rewrites.guards import drop_guards
 from hwprune.rewrites.heads import split_heads
 from hwprune.rewrites.means import pool_means
+from hwprune.rewrites.neighbours import join_neighbours
+from hwprune.rewrites.paddings import padded_to
 from hwprune.rewrites.pairs import softmax_pairs
 from hwprune.rewrites.parts import read_parts
 from hwprune.rewrites.picks import pick_early
@@ -45,11 +47,14 @@ REWRITES = (
     Rewrite("guards", "masks that hide nothing are left out", drop_guards),
     Rewrite("picks", "what is not picked at the end is not computed", pick_early),
     Rewrite("heads", "queries, keys and values are cut apart as blocks of heads", split_heads),
+    Rewrite("neighbours", "a pointwise convolution is part of the one before", join_neighbours),
     Rewrite("siblings", "layers that read one tensor are one layer", join_siblings),
     Rewrite("scales", "weights hold the constant factors behind them", fold_scales),
     Rewrite("rows", "layers on sequences are layers on rows", flatten_sequences),
     Rewrite("parts", "slices of a concatenation read the part they take", read_parts),
     Rewrite("detours", "what works along the last axis is not reshaped for it", drop_detours),
+    Rewrite("eights", "4 to 7 channels are 8, some of which nobody reads", padded_to(8)),
+    Rewrite("sixteens", "8 to 15 channels are 16, some of which nobody reads", padded_to(16)),
     Rewrite("pairs", "a softmax of two is a sigmoid of their difference", softmax_pairs),
 )
 
@@ -63,14 +68,18 @@ def rewritten(graph: gs.Graph, names: Collection[str]) -> gs.Graph:
 
 
 def alike(one: gs.Graph, other: gs.Graph) -> bool:
-    """Whether two graphs consist of the same nodes, on tensors of the same names."""
+    """Whether two graphs consist of the same nodes, on tensors of the same names and shapes."""
     return [_described(node) for node in one.nodes] == [_described(n) for n in other.nodes]
 
 
 def _described(node: gs.Node) -> tuple[Any, ...]:
     attributes = {k: np.asarray(v).tolist() if _is_listed(v) else v for k, v in node.attrs.items()}
-    tensors = [[t.name for t in side] for side in (node.inputs, node.outputs)]
+    tensors = [[(t.name, _shape(t)) for t in side] for side in (node.inputs, node.outputs)]
     return node.name, node.op, attributes, tensors
+
+
+def _shape(tensor: gs.Tensor) -> list[Any] | None:
+    return None if tensor.shape is None else list(tensor.shape)
 
 
 def _is_listed(value: Any) -> bool:
