@@ -120,8 +120,10 @@ def _objection(before: Subject, after: Subject) -> str | None:
 
 
 def bound_macs(graph: gs.Graph, coupling: Coupling) -> int:
-    """Multiply-accumulates of layers that neither make nor read a channel that can go."""
+    """Multiply-accumulates of layers that make, filter and read no channel that can go."""
     free = {n for g in coupling.prunable for n in (*g.producers, *g.consumers)}
+    weights = {member.tensor for g in coupling.prunable for member in g.members}
+    free |= {n.name for n in graph.nodes if any(t.name in weights for t in n.inputs)}
     return sum(node_macs(node) for node in graph.nodes if node.name not in free)
 
 
