@@ -65,7 +65,7 @@ FASTER, SLOWER, EVEN = (0.9, 0.95, 0.97), (1.1, 1.05, 1.02), (0.99, 1.0, 1.005)
     ],
 )
 def test_kept_if_it_is_faster_where_it_counts_and_slower_nowhere(fp32, int8, kept) -> None:
-    asked = subject(Said(fp32, int8), build(option_a, residual))
+    asked = subject(Said(fp32, int8), build(option_a, residual, stem=16))
     choice = choose(asked, Step())
     assert [r.name for r in choice.applied] == ["shortcuts"] * kept
     assert not choice.notes
@@ -83,19 +83,19 @@ def test_without_integer_kernels_fp32_decides() -> None:
 
 def test_what_does_not_apply_costs_nothing() -> None:
     backend = Said(FASTER, FASTER)
-    assert choose(subject(backend, build(residual)), Step()) == Choice()
+    assert choose(subject(backend, build(residual, stem=16)), Step()) == Choice()
     assert backend.asked == 0
 
 
 def test_the_choice_is_remembered_whatever_is_measured_next() -> None:
-    graph = build(option_a, head=mean_head)
+    graph = build(option_a, head=mean_head, stem=16)
     first = choose(subject(Said(FASTER, FASTER), graph), Step())
     assert [r.name for r in first.applied] == ["shortcuts", "means"]
     again = Said(SLOWER, SLOWER)
     assert choose(subject(again, graph), Step()) == first
     assert again.asked == 0
     assert Choice.of(first.document()) == first
-    assert choose(subject(again, build(option_a, seed=1)), Step()) == Choice()
+    assert choose(subject(again, build(option_a, seed=1, stem=16)), Step()) == Choice()
     assert again.asked == 1  # another network
 
 
@@ -110,7 +110,7 @@ def test_a_rewrite_that_changes_the_function_is_left_out_and_said(monkeypatch) -
     wrong = Rewrite("wrong", "shifts a bias", _wrong)
     monkeypatch.setattr(rewriting, "REWRITES", (wrong, *REWRITES))
     backend = Said(FASTER, FASTER)
-    choice = choose(subject(backend, build(option_a)), Step())
+    choice = choose(subject(backend, build(option_a, stem=16)), Step())
     assert [r.name for r in choice.applied] == ["shortcuts"]
     assert len(choice.notes) == 1
     assert "the rewrite wrong was left out: outputs differ by" in choice.notes[0]
@@ -118,7 +118,7 @@ def test_a_rewrite_that_changes_the_function_is_left_out_and_said(monkeypatch) -
 
 
 def test_a_rewrite_that_freezes_channels_is_left_out(monkeypatch) -> None:
-    backend, graph = Said(FASTER, FASTER), build(option_a)
+    backend, graph = Said(FASTER, FASTER), build(option_a, stem=16)
     asked = subject(backend, graph)
     groups = [replace(g, frozen="so it is") for g in asked.coupling.groups]
     frozen = replace(asked.coupling, groups=tuple(groups))
