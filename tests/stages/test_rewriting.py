@@ -17,7 +17,7 @@ from hwprune.stages import rewriting
 from hwprune.stages.choice import Choice
 from hwprune.stages.rewriting import Gain, bound_macs, choose, is_worth_it
 from hwprune.stages.subject import Subject
-from hwprune.testing.networks import build, mean_head, option_a, residual
+from hwprune.testing.networks import build, mean_head, option_a, plain
 
 
 class Said(NullBackend):
@@ -65,7 +65,7 @@ FASTER, SLOWER, EVEN = (0.9, 0.95, 0.97), (1.1, 1.05, 1.02), (0.99, 1.0, 1.005)
     ],
 )
 def test_kept_if_it_is_faster_where_it_counts_and_slower_nowhere(fp32, int8, kept) -> None:
-    asked = subject(Said(fp32, int8), build(option_a, residual, stem=16))
+    asked = subject(Said(fp32, int8), build(option_a, plain, stem=16))
     choice = choose(asked, Step())
     assert [r.name for r in choice.applied] == ["shortcuts"] * kept
     assert not choice.notes
@@ -83,7 +83,7 @@ def test_without_integer_kernels_fp32_decides() -> None:
 
 def test_what_does_not_apply_costs_nothing() -> None:
     backend = Said(FASTER, FASTER)
-    assert choose(subject(backend, build(residual, stem=16)), Step()) == Choice()
+    assert choose(subject(backend, build(plain, stem=16)), Step()) == Choice()
     assert backend.asked == 0
 
 
