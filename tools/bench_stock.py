@@ -1,4 +1,4 @@
-"""What people use today to quantise a file: onnxruntime's own tools, and brevitas' QCDQ export."""
+"""What people use today to quantise a file: onnxruntime's own tools, brevitas' export, NNCF."""
 
 import tempfile
 import warnings
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hwprune.frontend.models import load_model
-from hwprune.graph.read import read_graph
+from hwprune.graph.read import read_graph, to_proto
 from hwprune.network.run import split
 
 Floats = NDArray[np.float32]
@@ -68,8 +68,19 @@ def brevitas(source: Path, target: Path, x: Floats) -> None:
         export_onnx_qcdq(module.eval(), args=samples[:1], export_path=str(target), opset_version=17)
 
 
+def nncf(source: Path, target: Path, x: Floats) -> None:
+    """NNCF's post-training quantisation of the file, with its defaults; where it is installed."""
+    import nncf
+    import onnx
+
+    graph = read_graph(source)
+    samples = nncf.Dataset([{graph.inputs[0].name: sample[None]} for sample in x])
+    onnx.save(nncf.quantize(to_proto(graph), samples, subset_size=len(x)), target)
+
+
 STOCK: Mapping[str, Maker] = {
     "quantize_static": static,
     "quantize_dynamic": dynamic,
     "brevitas QCDQ": brevitas,
+    "NNCF": nncf,
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What weights of 8, 4, 2 and 1 bits cost in the file, when it is loaded, and when it runs.
+"""What weights of 8 to 1 bits cost in the file, when it is loaded, and when it runs.
 
     python tools/bench_storage.py [NETWORK ...] [--shared ../shared/data] [--seconds 10]
 
@@ -31,7 +31,7 @@ from hwprune.quantize.placement import place
 from hwprune.quantize.placement import products as integer_nodes
 from hwprune.verify.kernels import products
 
-BITS = (8, 4, 2, 1)
+BITS = (8, 5, 4, 3, 2, 1)
 
 
 def main() -> None:
