@@ -27,23 +27,23 @@ def main() -> None:
     print("| file | threads | onnxruntime ms | OpenVINO ms | OpenVINO to onnxruntime |")
     print("|---|--:|--:|--:|--:|")
     for path in options.files:
-        asked = (path, options.threads, options.seconds)
-        context = multiprocessing.get_context("spawn")
+        name = "/".join(path.parts[-2:])
         try:
-            with context.Pool(1, maxtasksperchild=1) as pool:
-                found = np.array([pool.apply(in_turns, asked) for _ in range(options.processes)])
+            cells = compared(path, options)
         except Exception as error:  # whatever either runtime says
-            print(
-                f"| {'/'.join(path.parts[-2:])} | {options.threads} | | | fails: {type(error).__name__} |"
-            )
-            continue
-        ratios = found[:, 1] / found[:, 0]
-        first, second = np.median(found, axis=0) / 1e6
-        print(
-            f"| {'/'.join(path.parts[-2:])} | {options.threads} | {first:.3f} | {second:.3f} "
-            f"| {np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f}) |",
-            flush=True,
-        )
+            cells = f"| | fails: {type(error).__name__}"
+        print(f"| {name} | {options.threads} | {cells} |", flush=True)
+
+
+def compared(path: Path, options: argparse.Namespace) -> str:
+    """Milliseconds of both, and their ratio."""
+    asked = (path, options.threads, options.seconds)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        found = np.array([pool.apply(in_turns, asked) for _ in range(options.processes)])
+    ratios = found[:, 1] / found[:, 0]
+    first, second = np.median(found, axis=0) / 1e6
+    spread = f"{ratios.min():.3f} to {ratios.max():.3f}"
+    return f"{first:.3f} | {second:.3f} | {np.median(ratios):.3f} ({spread})"
 
 
 def in_turns(path: Path, threads: int, seconds: float) -> tuple[float, float]:
