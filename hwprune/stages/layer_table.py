@@ -114,18 +114,25 @@ def profile_model(options: ProfileOptions, progress: Progress) -> Profiled:
     )
 
 
-def predictor(model: str | None = None, target: str = "cpu", **options: Any) -> Predictor:
+def predictor(
+    model: str | None = None,
+    target: str = "cpu",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Predictor:
     """What a network takes on a target, for any plan of it; measures what the table misses.
 
     Args:
         model: A .onnx file, a package.module:factory or a bundled name.
         target: As on the command line.
+        progress: Told what is measured, which may take minutes: `hwprune.progress.progress_on`
+            makes one of a stream.
         options: The other fields of `ProfileOptions`.
 
     Raises:
         UsageError, ModelError, BackendError, StoreError: As `hwprune profile`.
     """
-    found = profile_model(ProfileOptions(model, target=target, **options), Silent())
+    found = profile_model(ProfileOptions(model, target=target, **options), progress or Silent())
     return Predictor(found.estimator, found.calibration)
 
 

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hwprune.backends.null.backend import NullBackend
 from hwprune.backends.null.rules import kernel_ns
 from hwprune.models.densenet import densenet40
 
+import hwprune
 from hwprune.backend import Capabilities, Kernel, Timed
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
@@ -110,3 +112,32 @@ def test_rows_of_a_busy_minute_are_mended_later() -> None:
         assert rows.mended([kernel])[kernel] == true
         assert not rows.notes
         assert (rows.measured, backend.processes) == (1, 9)
+
+
+class _Told:
+    """Keeps what stages say."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.shares: list[float] = []
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator["_Told"]:
+        self.stages.append(name)
+        yield self
+
+    def update(self, done: float, text: str = "") -> None:
+        self.shares.append(done)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_a_predictor_tells_what_it_measures(network, tmp_path, monkeypatch):
+    monkeypatch.setenv("HWPRUNE_CACHE", str(tmp_path))
+    told = _Told()
+    predictor = hwprune.predictor(str(network), "null", told)
+    assert "profile" in told.stages
+    assert max(told.shares) == pytest.approx(1)
+    found = predictor.estimate(hwprune.Plan())
+    assert 0 < found.low < found.us < found.high
