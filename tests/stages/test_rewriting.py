@@ -74,6 +74,21 @@ def test_kept_if_it_is_faster_where_it_counts_and_slower_nowhere(fp32, int8, kep
     assert [r.ratio for r in choice.applied] == [pytest.approx(0.95)] * kept
 
 
+@pytest.mark.parametrize(
+    ("int8", "kept", "asked"),
+    [
+        ((0.95, 0.96, 1.01), True, 4),  # eight of twelve processes, by four percent
+        ((0.995, 0.996, 1.01), False, 4),  # as many, by less than noise
+        ((0.95, 1.01, 1.02), False, 1),  # it does not even look faster
+    ],
+)
+def test_processes_that_do_not_agree_are_asked_again(int8, kept, asked) -> None:
+    backend = Said(EVEN, int8)
+    choice = choose(subject(backend, build(option_a, plain, stem=16)), Step())
+    assert [r.name for r in choice.applied] == ["shortcuts"] * kept
+    assert backend.asked == asked
+
+
 def test_without_integer_kernels_fp32_decides() -> None:
     found = {"fp32": Gain((0.9, 0.95), 100.0), "int8": Gain((1.0, 1.0), 200.0)}
     assert is_worth_it(found)
