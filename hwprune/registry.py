@@ -40,6 +40,7 @@ CHOSEN: Mapping[str, Mapping[str, str]] = {  # by hwprune itself
         "binary": "1 bit: the sign (BinaryNet)",
         "xnor": "1 bit: the sign times the mean magnitude (XNOR-Net; default for 1 bit)",
         "ternary": "-a, 0 or a (Ternary Weight Networks)",
+        "slb": "searched for while training, the likeliest of a distribution (SLB)",
         "dorefa": "odd integers of the squashed weight, for training (DoReFa)",
     },
     "activation range": {

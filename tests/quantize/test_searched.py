@@ -39,7 +39,7 @@ def test_the_mean_becomes_the_likeliest_value(bits: int) -> None:
     gaps, entropies = [], []
     for temperature in (1.0, 0.3, 0.1, 0.01, 0.001):
         search.temperature.fill_(temperature)
-        soft, hard = (search.train(mode)(weight)[0] for mode in (True, False))
+        soft, hard = (search.train(mode)(weight)[0].detach() for mode in (True, False))
         p = search.probabilities().detach()
         torch.testing.assert_close(p.sum(0), torch.ones_like(weight))
         gaps.append(float((soft - hard).abs().mean()))
