@@ -18,6 +18,14 @@ def grid(scale: Tensor, bits: int) -> Grid:
     return lambda values: (values / scale).round_().clamp_(-highest, highest).mul_(scale)
 
 
+def few_bits_scale(rows: Tensor, bits: int) -> Tensor:
+    """Of each row, rows x 1: the mean magnitude for a sign (XNOR-Net), else what errs least."""
+    if bits == 1:
+        return rows.abs().mean(1, keepdim=True)
+    highest = int(levels_of(bits)[-1])
+    return least_error(rows, highest) / highest
+
+
 def few_bits_grid(weight: Tensor, bits: int, per_channel: bool) -> Grid:
     """The grid of the kind that weights of so few bits have (`kinds.kind_of`).
 
@@ -27,10 +35,5 @@ def few_bits_grid(weight: Tensor, bits: int, per_channel: bool) -> Grid:
         per_channel: Whether every output has a scale of its own.
     """
     groups, outputs, _ = weight.shape
-    rows = weight.flatten(0, 1) if per_channel else weight.reshape(1, -1)
-    if bits == 1:
-        scale = rows.abs().mean(1, keepdim=True)
-    else:
-        highest = int(levels_of(bits)[-1])
-        scale = least_error(rows, highest) / highest
+    scale = few_bits_scale(weight.flatten(0, 1) if per_channel else weight.reshape(1, -1), bits)
     return grid(scale.reshape(groups, outputs, 1) if per_channel else scale, bits)

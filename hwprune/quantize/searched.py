@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hwprune.quantize.encodings import levels_of
-from hwprune.quantize.formulas import Quantised, least_error
+from hwprune.quantize.formulas import Quantised
+from hwprune.quantize.grids import few_bits_scale
 
 _START, _END = 0.3, 0.9  # shares of the training between which the temperature falls
 _LAST = 1e-3  # temperature; the first one is 1
@@ -70,12 +71,7 @@ class Searched(nn.Module):
     def _scale(self, weight: Tensor) -> Tensor:
         """Of each output, ready to broadcast."""
         rows = weight.detach().movedim(self.axis, 0)
-        flat = rows.flatten(1)
-        if self.bits == 1:
-            found = flat.abs().mean(1)
-        else:
-            highest = int(self.values[-1])
-            found = least_error(flat, highest).squeeze(1) / highest
+        found = few_bits_scale(rows.flatten(1), self.bits)
         return found.reshape(-1, *[1] * (rows.ndim - 1)).movedim(0, self.axis)
 
     def _column(self, weight: Tensor) -> Tensor:
