@@ -41,7 +41,7 @@ from hwprune.quantize.ptq import quantize
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Factor, Problem, Variable
 from hwprune.stages.searching import SENSITIVITIES
-from hwprune.train.recover import qat
+from hwprune.train.qat import qat
 from hwprune.verify.outputs import file_outputs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -27,6 +27,11 @@ class WeightKind:
     bits: int
     granularity: str
 
+    @property
+    def absorbs_factors(self) -> bool:
+        """Whether the scales can take up any factor on each output of a layer."""
+        return self.granularity != "tensor" and self.name != "power-of-two"
+
 
 def weight_kinds(
     graph: gs.Graph,

@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ _LAYERS: dict[type[nn.Module], Any] = {
     nn.ConvTranspose3d: qnn.QuantConvTranspose3d,
     nn.Linear: qnn.QuantLinear,
 }
+LEARNED_SCALE = "scaling_impl.value"  # how the paths of such parameters end
+_SCALES = LEARNED_SCALE, "tensor_quant.scale"
 _MATRIX = ("in_features", "out_features")
 _WINDOW = "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"
 
@@ -49,12 +51,51 @@ class _Rounded(nn.Module):
 
 def quantized_layer(layer: nn.Module, kind: WeightKind) -> nn.Module:
     """The layer with its weight quantised in every forward pass; the parameters are shared."""
-    quantized = _rebuilt(
+    quantized: Any = _rebuilt(
         layer, _LAYERS[type(layer)], weight_quant=weight_quantizer(kind), return_quant_tensor=False
     )
+    quantized.weight_kind = kind
     with torch.no_grad():
-        quantized.quant_weight()  # type: ignore[operator]  # scales of their own start here
-    return quantized
+        quantized.quant_weight()  # scales of their own start here
+    module: nn.Module = quantized
+    return module
+
+
+def kind(layer: nn.Module) -> type[nn.Module]:
+    """What a layer, quantised or not, is in `torch.nn`."""
+    return next((plain for plain, q in _LAYERS.items() if type(layer) is q), type(layer))
+
+
+def absorbs_factors(layer: nn.Module) -> bool:
+    """Whether `scale_outputs` leaves the integers of the layer's weight, if any, as they are."""
+    weight_kind = cast("WeightKind | None", getattr(layer, "weight_kind", None))
+    return weight_kind is None or weight_kind.absorbs_factors
+
+
+@torch.no_grad()
+def scale_outputs(layer: Any, factors: Tensor) -> None:
+    """Multiplies what a convolution puts out by a factor for each channel, in place."""
+    shape = -1, *[1] * (layer.weight.ndim - 1)
+    layer.weight.copy_(layer.weight.double() * factors.view(shape))
+    layer.bias.copy_(layer.bias.double() * factors)
+    for scale in weight_scales(layer):
+        scale.copy_(scale.double() * factors.abs().view(shape))
+
+
+def weight_scales(layer: Any) -> list[Tensor]:
+    """The scales of a quantised layer that do not follow from its weight as it is."""
+    if not hasattr(layer, "weight_kind"):
+        return []
+    own = layer.weight_quant.state_dict(keep_vars=True)
+    return [value for path, value in own.items() if path.endswith(_SCALES)]
+
+
+def weight_step(layer: Any) -> float | None:
+    """What lies between two values of a quantised layer's weight, in the mean; None for others."""
+    if not hasattr(layer, "weight_kind"):
+        return None
+    with torch.no_grad():
+        return float(layer.quant_weight().scale.mean())
 
 
 @torch.no_grad()

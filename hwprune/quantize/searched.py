@@ -63,9 +63,9 @@ class Searched(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """Brevitas makes a new quantiser whenever a state is loaded."""
-        if f"{prefix}logits" in state_dict:
-            self.scale = torch.empty_like(state_dict[f"{prefix}scale"])
-            self.logits = nn.Parameter(torch.empty_like(state_dict[f"{prefix}logits"]))
+        for name, kind in (("scale", Tensor), ("logits", nn.Parameter)):
+            if f"{prefix}{name}" in state_dict:
+                setattr(self, name, kind(torch.empty_like(state_dict[f"{prefix}{name}"])))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _scale(self, weight: Tensor) -> Tensor:
@@ -94,9 +94,10 @@ def anneal(module: nn.Module, share: float) -> None:
 
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
-    """Weights are what was found."""
-    for layer, _ in _searches(module.eval()):
+    """Weights are what was found, and the searches are over."""
+    for layer, search in _searches(module.eval()):
         layer.weight.copy_(layer.quant_weight().value)
+        search.logits = None
 
 
 def _searches(module: nn.Module) -> Iterator[tuple[Any, Searched]]:

@@ -17,7 +17,8 @@ from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
 from hwprune.stages.sources import Job
-from hwprune.train.recover import qat, recover
+from hwprune.train.qat import qat
+from hwprune.train.recover import recover
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,27 @@ not. Training does far better with it, so it comes back for that time.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from hwprune.frontend.dataset import DataSet
 from hwprune.network.run import Data, split
+from hwprune.quantize.quantizers import absorbs_factors, kind, scale_outputs
+from hwprune.train.loop import batch_size
 
-_NORMS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
-_Norm = nn.modules.batchnorm._BatchNorm
+Norm = nn.modules.batchnorm._BatchNorm
+_NORMS: dict[type[nn.Module], type[Norm]] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
 _TINY = 1e-12
+_STATISTICS = 256  # samples that statistics are taken from
 
 
 @dataclass(slots=True)
@@ -25,6 +35,16 @@ class _Statistics:
     count: int
     total: Tensor
     squares: Tensor
+
+
+@contextmanager
+def normalized(module: fx.GraphModule, data: DataSet, seed: int) -> Iterator[None]:
+    """Within it BatchNorm stands behind every convolution that can take it."""
+    few = data.take(_STATISTICS, seed)
+    sample = tuple(map(torch.from_numpy, few.inputs(slice(0, len(few)))))
+    insert_batchnorm(module, sample, batch_size(tuple(sample[0].shape[1:])))
+    yield
+    fold_batchnorm(module)
 
 
 def insert_batchnorm(module: fx.GraphModule, x: Data, batch: int) -> int:
@@ -58,7 +78,7 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         norm = module.get_submodule(str(node.target)) if node.op == "call_module" else None
         source = node.args[0] if node.args else None
-        if not isinstance(norm, _Norm) or not isinstance(source, fx.Node):
+        if not isinstance(norm, Norm) or not isinstance(source, fx.Node):
             continue
         if node.target != _norm_path(str(source.target)):
             continue
@@ -78,7 +98,7 @@ def _takes_norm(module: fx.GraphModule, node: fx.Node) -> bool:
     if node.op != "call_module":
         return False
     conv = module.get_submodule(str(node.target))
-    if type(conv) not in _NORMS or conv.bias is None:
+    if not absorbs_factors(conv) or kind(conv) not in _NORMS or conv.bias is None:
         return False
     owners = Counter(id(p) for m in module.modules() for p in m.parameters(recurse=False))
     calls = sum(other.target == node.target for other in module.graph.nodes)
@@ -116,26 +136,23 @@ def _measure(
 
 
 @torch.no_grad()
-def _identity_norm(conv: nn.Conv2d, statistics: _Statistics) -> _Norm:
+def _identity_norm(conv: nn.Conv2d, statistics: _Statistics) -> Norm:
     """A norm that undoes itself: weight sqrt(var + eps), bias mean. Rescales the filters."""
     mean = statistics.total / statistics.count
     variance = (statistics.squares / statistics.count - mean.square()).clamp_min(0)
     length = conv.weight.double().flatten(1).norm(dim=1)
     length = torch.where(length > _TINY, length, 1.0)
-    norm: _Norm = _NORMS[type(conv)](conv.out_channels).eval()
+    norm = _NORMS[kind(conv)](conv.out_channels).eval()
     cast("Tensor", norm.running_mean).copy_(mean / length)
     cast("Tensor", norm.running_var).copy_(variance / length.square())
     norm.weight.copy_((variance / length.square() + norm.eps).sqrt() * length)
     norm.bias.copy_(mean)
-    conv.weight.div_(length.float().view(-1, *[1] * (conv.weight.ndim - 1)))
-    cast("Tensor", conv.bias).div_(length.float())
+    scale_outputs(conv, 1 / length)
     return norm
 
 
-def _fold(conv: nn.Conv2d, norm: _Norm) -> None:
+def _fold(conv: nn.Conv2d, norm: Norm) -> None:
     mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-    bias = cast("Tensor", conv.bias)
-    shifted = (bias.double() - mean.double()) * scale + norm.bias.double()
-    conv.weight.copy_(conv.weight.double() * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
-    bias.copy_(shifted)
+    scale_outputs(conv, scale)
+    cast("Tensor", conv.bias).add_(norm.bias.double() - mean.double() * scale)

@@ -19,12 +19,14 @@ from hwprune.train.augment import flip_and_crop, suits
 from hwprune.train.loss import Outputs, as_tuple, distillation, in_logits
 
 Progress = Callable[[int, int, str], None]
+Optimizers = Callable[[nn.Module, float], torch.optim.Optimizer]  # for that peak rate
 _Index = NDArray[np.int64]
 
 _BATCH_PIXELS = 64 * 64 * 64  # input pixels in one step: bounds memory on large images
 _VALIDATION = 512  # most samples held out to choose the checkpoint
 _LEAST_STEPS = 32  # an epoch on little data takes smaller steps, not fewer
 _CACHED = 1 << 24  # most values of teacher outputs that are kept
+_MOMENTUM, _WEIGHT_DECAY = 0.9, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,6 @@ class Recipe:
     rate: float
     temperature: float = 4.0
     label_weight: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
     warmup: float = 0.1
     clip: float = 5.0
     half: bool = True
@@ -56,6 +56,16 @@ def batch_size(shape: tuple[int, ...]) -> int:
     return max(8, min(128, _BATCH_PIXELS // pixels))
 
 
+def sgd(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; weight decay on weights only, not on norms and biases."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": _WEIGHT_DECAY},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, rate, _MOMENTUM, nesterov=True)
+
+
 def fit(
     student: nn.Module,
     teacher: nn.Module,
@@ -63,6 +73,7 @@ def fit(
     recipe: Recipe,
     seed: int,
     progress: Progress | None = None,
+    optimizer: Optimizers = sgd,
 ) -> float:
     """Trains the student in place and leaves the weights that did best on held-out data.
 
@@ -72,7 +83,8 @@ def fit(
     Returns:
         Held-out loss of the weights that were kept.
     """
-    return _Training(student, teacher, data, recipe, seed).run(progress or (lambda *_: None))
+    training = _Training(student, teacher, data, recipe, seed)
+    return training.run(optimizer, progress or (lambda *_: None))
 
 
 class _Training:
@@ -91,10 +103,10 @@ class _Training:
         self.steps = len(self.training) // self.batch
         self.known: dict[int, Outputs] = {}
 
-    def run(self, progress: Progress) -> float:
+    def run(self, optimizers: Optimizers, progress: Progress) -> float:
         best, kept = self._validate(), copy.deepcopy(self.student.state_dict())
         total = self.recipe.epochs * self.steps
-        optimizer = _optimizer(self.student, self.recipe, self.batch)
+        optimizer = optimizers(self.student, self.recipe.rate * math.sqrt(self.batch / 128))
         warmup = max(1, round(total * self.recipe.warmup))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: _warm_cosine(step, warmup, total)
@@ -173,17 +185,6 @@ class _Training:
         if not self.augmented and len(self.known) * sum(o[0].numel() for o in out) < _CACHED:
             self.known.update({int(i): tuple(o[k] for o in out) for k, i in enumerate(index)})
         return out
-
-
-def _optimizer(module: nn.Module, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; weight decay on weights only, not on norms, biases and scales."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    rate = recipe.rate * math.sqrt(batch / 128)
-    return torch.optim.SGD(groups, rate, recipe.momentum, nesterov=True)
 
 
 def _warm_cosine(step: int, warmup: int, total: int) -> float:

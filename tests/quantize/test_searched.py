@@ -17,7 +17,7 @@ from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.ptq import quantize
 from hwprune.quantize.searched import Searched, anneal, begin
 from hwprune.testing.networks import build, flat_head, residual
-from hwprune.train.recover import qat
+from hwprune.train.qat import qat
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_training_finds_better_weights_on_the_grid(
     trained = qat(quantized, graph, DataSet(x.numpy()), 0, epochs=4)
     after = sqnr_db(exact, outputs(trained.module, images)[0])
     assert after > before + 0.2  # plain training finds nothing better here
-    assert all(m.logits is not None for m in searches(trained.module))
+    assert all(m.scale is not None and m.logits is None for m in searches(trained.module))
     tensors = trained.graph.tensors()
     for name, encoding in trained.encodings.weights.items():
         integers = encoding.quantize(tensors[name].values)

@@ -18,7 +18,8 @@ from hwprune.train.augment import flip_and_crop
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loop import Recipe, fit
 from hwprune.train.loss import distillation, in_logits
-from hwprune.train.recover import qat, recover
+from hwprune.train.qat import qat
+from hwprune.train.recover import recover
 
 COARSE = Capabilities(  # 3 bits a weight: an error that training can do something about
     {"Conv": frozenset({"int8"})},
