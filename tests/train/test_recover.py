@@ -7,53 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from hwprune.backend import Capabilities
 from hwprune.frontend.data import DataSet
-from hwprune.frontend.module import graph_from_module
 from hwprune.graph.read import clone
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module, write_back
-from hwprune.quantize.ptq import quantize
 from hwprune.train.augment import flip_and_crop
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loop import Recipe, fit
 from hwprune.train.loss import distillation, in_logits
-from hwprune.train.qat import qat
 from hwprune.train.recover import recover
-
-COARSE = Capabilities(  # 3 bits a weight: an error that training can do something about
-    {"Conv": frozenset({"int8"})},
-    {"int8": frozenset({"Relu"})},
-    residual_fused=frozenset(),
-    passthrough=frozenset(),
-    weight_bits=3,
-)
-
-
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 12, 3, padding=1)
-        self.conv2 = nn.Conv2d(12, 12, 3, padding=1, groups=4)
-        self.conv3 = nn.Conv2d(12, 16, 3, stride=2)
-        self.linear = nn.Linear(256, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv1(x).relu()
-        x = x + self.conv2(x)
-        x = self.conv3(x.relu()).relu().flatten(1)
-        return torch.as_tensor(10 * self.linear(x))
-
-
-@pytest.fixture(scope="module")
-def original() -> gs.Graph:
-    torch.manual_seed(0)
-    return graph_from_module(Small(), (torch.zeros(1, 1, 9, 9),))
-
-
-@pytest.fixture(scope="module")
-def data() -> DataSet:
-    return DataSet(np.random.default_rng(0).normal(size=(1500, 1, 9, 9)).astype(np.float32))
 
 
 def perturbed(graph: gs.Graph) -> gs.Graph:
@@ -152,18 +114,6 @@ def test_a_diverging_run_falls_back_to_the_best(original: gs.Graph, data: DataSe
     loss = fit(student, to_module(perturbed(original)), data, Recipe(5, 1e30, clip=1e30), seed=0)
     assert math.isfinite(loss)
     assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
-
-
-def test_qat_brings_the_quantised_network_nearer(original: gs.Graph, data: DataSet) -> None:
-    kernels = {n.name: "int8" for n in original.nodes if n.op == "Conv"}
-    quantized = quantize(original, kernels, COARSE, torch.from_numpy(data.x[:256]))
-    teacher = outputs(to_module(original), data.x)
-    before = float(distillation(tuple(outputs(quantized.module, data.x)), tuple(teacher), 1.0))
-    trained = qat(quantized, original, data.select(slice(700)), 0, epochs=4)
-    after = float(distillation(tuple(outputs(trained.module, data.x)), tuple(teacher), 1.0))
-    assert after < 0.8 * before
-    weight = trained.graph.tensors()["conv1.weight"].values
-    assert np.abs(weight - original.tensors()["conv1.weight"].values).max() > 1e-4
 
 
 def test_distillation_loss_against_the_formula() -> None:
