@@ -58,12 +58,12 @@ def cases(options: argparse.Namespace) -> Iterator[Network]:
     cifar = ("--train-data", f"{data}/cifar10_train.npz", "--eval-data", f"{data}/cifar10_test.npz")
     small = str(options.shared / "cifar10_resnet8.onnx")
     yield Network("resnet8", small, (*cifar, "--scale", "1"), ())
-    photos(data / "tiny_imagenet_20_train.npz", data / "photos224.npz", (224, 224), 160)
+    photos(data / "tiny_imagenet_20_train.npz", data / "photos480.npz", (224, 224), 480)
     for name in ("mobilenetv2", "resnet18"):
         path = options.work / f"{name}-source.onnx"
         if not path.exists():
             shapes(options.shared)[name](path)
-        yield Network(name, str(path), ("--data", f"{data}/photos224.npz"), ())
+        yield Network(name, str(path), ("--data", f"{data}/photos480.npz"), ())
 
 
 def rows(

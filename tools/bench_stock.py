@@ -63,7 +63,7 @@ def brevitas(source: Path, target: Path, x: Floats) -> None:
         twin = to_module(load_model(str(source), None, {}, 1).graph)
         samples = torch.from_numpy(x)
         traced = value_trace(twin, {next(iter(signature(twin.forward).parameters)): samples[:1]})
-        # With quantised biases its export needs a package that is no longer to be had.
+        # Its quantised biases need scales that functions between layers do not pass on.
         layers = {
             kind: found
             and (found[0], {**found[1], "bias_quant": None, "return_quant_tensor": False})
