@@ -50,6 +50,7 @@ class Layouts:
     blocked: frozenset[str] = frozenset()  # fp32 ops that can stay in blocks
     channels_last: frozenset[str] = frozenset()  # int8 ops that read and write channels last
     either: frozenset[str] = frozenset()  # int8 ops that take whichever layout comes
+    carried: frozenset[str] = frozenset()  # fp32 ops that do so between int8 ones
 
     def convolves_in_blocks(self, channels: int, outputs: int, groups: int) -> bool:
         """Whether an fp32 convolution of an image with these channels runs in blocks."""

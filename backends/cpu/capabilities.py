@@ -23,6 +23,10 @@ _INT8_ACTIVATIONS = {"Relu", "Clip"}
 _BLOCKED = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 _BLOCKED |= {"Add", "Mul", "Relu", "Sigmoid", "Tanh", "Concat", "BatchNormalization"}
 _EITHER = {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}
+_CARRIED = {
+    "Abs", "Add", "Clip", "Concat", "Div", "Elu", "Exp", "HardSigmoid", "LeakyRelu", "Mul", "Neg",
+    "Pad", "Relu", "Sigmoid", "Slice", "Sub", "Tanh",
+}  # fmt: skip
 
 
 def capabilities(options: RuntimeOptions, block: int, vnni: bool) -> Capabilities:
@@ -55,4 +59,6 @@ def _precisions(of_matrices: frozenset[str], fuses: bool) -> dict[str, frozenset
 
 def _layouts(block: int) -> Layouts:
     blocked = frozenset(_BLOCKED) if block > 1 else _NONE
-    return Layouts(block, LEAST, blocked, frozenset({"Conv"}), frozenset(_EITHER))
+    return Layouts(
+        block, LEAST, blocked, frozenset({"Conv"}), frozenset(_EITHER), frozenset(_CARRIED)
+    )

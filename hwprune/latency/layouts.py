@@ -23,6 +23,7 @@ class Form(IntEnum):
     BLOCKED = 1  # fp32, channels in blocks
     ROWS = 2  # int8, channels first
     LAST = 3  # int8, channels last
+    FLOATS_LAST = 4  # fp32, channels last, as it came from integers
 
 
 class Shapes:

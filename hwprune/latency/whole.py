@@ -12,6 +12,7 @@ from hwprune.graph.channels import Widths
 from hwprune.latency.layouts import GLOBAL_POOLS, POOLS, Form, Structure
 from hwprune.latency.structure import Link, Step
 
+_LAST = (Form.LAST, Form.FLOATS_LAST)
 _Widths = tuple[int | None, ...]  # of the groups that a part touches, None: the full one
 
 
@@ -47,6 +48,8 @@ class Place:
         self.relu = (step.activation[0] if step.activation else step.op) == "Relu"
         self.able = "int8" in step.precisions and structure.ends_on_integers(step)
         self.image = structure.is_image(step)
+        self.either = self.image and step.op in structure.capabilities.layouts.either
+        self.carries = self.image and step.op in structure.capabilities.layouts.carried
         self._structure = structure
         self._layouts: Layouts = structure.capabilities.layouts
         self._blocked = self.image and self._layouts.block > 1 and step.op in self._layouts.blocked
@@ -82,6 +85,7 @@ class Whole:
         kernels: Mapping[str, str],
     ) -> None:
         self._structure, self._places, self._widths = structure, places, widths
+        self._place_of = {p.step.node: p for p in places}
         self._passed_on: dict[str, str] = {}  # Add that is gone -> the tensor that it passes on
         self._gone: set[str] = set()
         if dropped:
@@ -202,24 +206,40 @@ class Whole:
         if precision == "int8":
             return self._of_integers(place) if place.image else Form.ROWS, False
         fits, few = place.fits_blocks(key, self._widths)
-        blocked = fits and place.follows(self._forms)
-        return (Form.BLOCKED, few) if blocked else (Form.PLAIN, False)
+        if fits and place.follows(self._forms):
+            return Form.BLOCKED, few
+        carries = place.carries and self._takes_last(place)
+        return Form.FLOATS_LAST if carries else Form.PLAIN, False
 
     def _of_integers(self, place: Place) -> Form:
-        layouts, step = self._structure.capabilities.layouts, place.step
-        if step.op in layouts.channels_last:
+        if place.step.op in self._structure.capabilities.layouts.channels_last:
             return Form.LAST
-        if step.op not in layouts.either:
-            return Form.ROWS
-        votes = sum(self._forms.get(t) is Form.LAST for t in step.inputs)
-        ahead = 2 * votes - len(step.inputs)
-        return Form.LAST if ahead > 0 or (ahead == 0 and self._leads_on(place)) else Form.ROWS
+        return Form.LAST if place.either and self._takes_last(place) else Form.ROWS
+
+    def _takes_last(self, place: Place) -> bool:
+        """As onnxruntime's optimiser pushes transposes down: where that leaves fewer of them above
+        a step than there were, by more than the one below it if that meets no other further on.
+        """
+        saved = sum(map(self._saved, place.computed))
+        return saved > 1 or (saved == 1 and self._leads_on(place))
+
+    def _saved(self, tensor: str) -> int:
+        """Transposes of `tensor` that computing on channels last would save: 1, 0 or -1."""
+        if self._forms.get(tensor) not in _LAST:
+            return -1
+        return 0 if self._structure.link_of[tensor].leaves else 1
 
     def _leads_on(self, place: Place) -> bool:
-        """Whether somebody behind wants channels last."""
-        readers = self.readers(place.link)[0] if place.link else ()
+        """Whether somebody behind wants channels last, maybe behind others who take either."""
         last = self._structure.capabilities.layouts.channels_last
-        return any(self.kernels.get(r.node) == "int8" and r.op in last for r in readers)
+        readers = self.readers(place.link)[0] if place.link else ()
+        for behind in (self._place_of[r.node] for r in readers):
+            on_integers = self.kernels.get(behind.step.node) == "int8"
+            if on_integers and behind.step.op in last:
+                return True
+            if (behind.either if on_integers else behind.carries) and self._leads_on(behind):
+                return True
+        return False
 
     def _fuses(self, conv: str, add: Step, precision: str) -> bool:
         """Whether `conv`, a convolution or MatMul, computes `add` on the way."""

@@ -1,19 +1,13 @@
 """What the budget turns out to be: already met, out of reach, or searched for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import fsum
-
-import numpy as np
 
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
-from hwprune.precision import FULL_BITS, blockwise
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoded, Decoder
-from hwprune.search.problem import Factor, Problem, Variable
 from hwprune.stages.candidates import plan_for
 from hwprune.stages.fitting import (
     Fit,
@@ -24,6 +18,7 @@ from hwprune.stages.fitting import (
     planned_ns,
     time_plan,
 )
+from hwprune.stages.kernels import fastest_kernels, time_only
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
 from hwprune.stages.searching import Losses, known_losses
@@ -116,7 +111,7 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
     """
     note = f"the original already meets {run.budget}; nothing was pruned"
     run.progress.note(note)
-    kernels = _fastest_kernels(run.profile)
+    kernels = fastest_kernels(run.profile)
     plan = Plan()
     if any(k != "fp32" for k in kernels.values()):
         quantised = plain_plan(run.job, Configuration(kernels=kernels))
@@ -165,28 +160,3 @@ def _extremes(profile: Profile) -> list[Decoded]:
 def plain_plan(job: Job, c: Configuration) -> Plan:
     """A plan that is good for timing only."""
     return plan_for(c, job.coupling, {}, job.capabilities.weight_bits)
-
-
-def time_only(profile: Profile) -> Problem:
-    """The search problem without any loss: what is reachable at all."""
-    variables = tuple(Variable(name, size) for name, size in profile.space.sizes.items())
-    factors = profile.estimator.factors(profile.calibration)
-    return Problem(variables, tuple(Factor(f.scope, f.table) for f in factors), (), 0.0)
-
-
-def _fastest_kernels(profile: Profile) -> Mapping[str, str]:
-    problem = time_only(profile)
-    whole = {v: s - 1 for v, s in profile.space.sizes.items() if not v.startswith("kernel:")}
-    dear = 10 * fsum(float(f.table.max()) for f in problem.latency)
-    refused = (
-        Factor((f"kernel:{node}",), np.array([dear * _has_few_bits(k) for k in kernels]))
-        for node, kernels in profile.space.kernels.items()
-    )
-    least = Problem(problem.variables, (), (*problem.latency, *refused), 0.0)
-    found = Decoder(least).decode(1.0, fixed=whole)
-    return profile.configuration(found.assignment).kernels
-
-
-def _has_few_bits(kernel: str) -> bool:
-    blocks = blockwise(kernel)
-    return blocks is not None and blocks.bits < FULL_BITS

@@ -1,17 +1,12 @@
 """Budgets that are no task, cannot be reached, or come with other bounds."""
 
 import io
-from types import SimpleNamespace
 
-import numpy as np
 import onnx
 import pytest
 
 import hwprune
-from hwprune.plan import Configuration
 from hwprune.report import Report, print_report
-from hwprune.search.problem import Factor
-from hwprune.stages.outcome import _fastest_kernels
 from hwprune.testing.networks import Builder
 
 FILES = ("model.onnx", "report.json", "report.html", "plan.json", "model.safetensors")
@@ -97,18 +92,3 @@ def test_a_network_in_which_nothing_can_be_pruned(ask, tmp_path, rigid, budget, 
     assert report.frozen
     assert report.frozen[0].why
     assert [layer.kernel for layer in report.layers] == ["int8"]
-
-
-@pytest.mark.parametrize(("times", "chosen"), [((90, 10, 50), "nbits-8/128"), ((40, 10, 50), None)])
-def test_a_budget_that_is_met_already_never_costs_bits(times, chosen):
-    """Weights of 2 bits are the fastest, and nobody has measured what they lose."""
-    kernels = ("fp32", "nbits-2/128", "nbits-8/128")
-    profile = SimpleNamespace(
-        space=SimpleNamespace(sizes={"kernel:a": 3, "width:g": 2}, kernels={"a": kernels}),
-        estimator=SimpleNamespace(
-            factors=lambda _: [Factor(("kernel:a",), np.array(times, float))], constant_ns=0.0
-        ),
-        calibration=None,
-        configuration=lambda a: Configuration(kernels={"a": kernels[a["kernel:a"]]}),
-    )
-    assert _fastest_kernels(profile) == {"a": chosen or "fp32"}
