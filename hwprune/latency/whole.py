@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from hwprune.backend import Layouts
 from hwprune.graph.channels import Widths
+from hwprune.latency.boundaries import TO_LAST
 from hwprune.latency.layouts import GLOBAL_POOLS, POOLS, Form, Structure
-from hwprune.latency.structure import Link, Step
+from hwprune.latency.structure import Link, Step, listed
 
 _LAST = (Form.LAST, Form.FLOATS_LAST)
 _Widths = tuple[int | None, ...]  # of the groups that a part touches, None: the full one
@@ -50,6 +51,7 @@ class Place:
         self.image = structure.is_image(step)
         self.either = self.image and step.op in structure.capabilities.layouts.either
         self.carries = self.image and step.op in structure.capabilities.layouts.carried
+        self.turns_last = step.op == "Transpose" and ("perm", listed(TO_LAST)) in step.attributes
         self._structure = structure
         self._layouts: Layouts = structure.capabilities.layouts
         self._blocked = self.image and self._layouts.block > 1 and step.op in self._layouts.blocked
@@ -196,6 +198,9 @@ class Whole:
             own = self._keys[place.conv]
             self._keys[place.conv] = own._replace(fuses=True, vanishes=vanishes)
             return
+        if place.turns_last and (turned := self._turned(place, precision)) is not None:
+            self._reads[step.node], self._forms[step.output] = turned, form
+            return
         self._reads[step.node] = Form.PLAIN if few else form
         self._forms[step.output] = self._written(place, precision, form, vanishes)
         if not (vanishes and step.op == "Relu"):
@@ -222,6 +227,12 @@ class Whole:
         """
         saved = sum(map(self._saved, place.computed))
         return saved > 1 or (saved == 1 and self._leads_on(place))
+
+    def _turned(self, place: Place, precision: str) -> Form | None:
+        """What a transpose to channels last reads where they are last already: it is gone."""
+        if self._forms.get(place.step.inputs[0]) not in _LAST:
+            return None
+        return Form.LAST if precision == "int8" else Form.FLOATS_LAST
 
     def _saved(self, tensor: str) -> int:
         """Transposes of `tensor` that computing on channels last would save: 1, 0 or -1."""
