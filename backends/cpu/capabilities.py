@@ -25,7 +25,7 @@ _BLOCKED |= {"Add", "Mul", "Relu", "Sigmoid", "Tanh", "Concat", "BatchNormalizat
 _EITHER = {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"}
 _CARRIED = {
     "Abs", "Add", "Clip", "Concat", "Div", "Elu", "Exp", "HardSigmoid", "LeakyRelu", "Mul", "Neg",
-    "Pad", "Relu", "Sigmoid", "Slice", "Sub", "Tanh",
+    "PRelu", "Pad", "Relu", "Sigmoid", "Slice", "Sub", "Tanh",
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ class Setting(NamedTuple):
     few: bool  # it reads fewer channels than a block, as they are
     absorbs: bool  # its activation
     vanishes: bool  # its activation, into quantisations behind
+    carries: bool  # its activation is fp32 behind integers and leaves channels last
     inputs: tuple[Shape, ...]
     output: Shape
     added: Shape | None
@@ -65,7 +66,8 @@ class Emitter:
         behind = Kernel(name, "fp32", (s.output,), s.output, own)
         if s.precision != "int8":
             return (head,) if s.vanishes else (head, behind)
-        first = [transposed(s.output, TO_FIRST)] if s.form is Form.LAST else []
+        turned = s.form is Form.LAST and not s.carries
+        first = [transposed(s.output, TO_FIRST)] if turned else []
         return head, *first, Kernel("DequantizeLinear", "int8", (s.output,), s.output), behind
 
     def _with_add(self, step: Step, s: Setting, added: Shape) -> tuple[Kernel, ...]:

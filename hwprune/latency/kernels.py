@@ -75,7 +75,7 @@ class KernelGraph:
         conv = self.structure.fused_into.get(step.node)
         if not near.left(step.node) or (conv and near.fuses(self.by_node[conv])):
             return []
-        told = near.precision(step.node), near.layout(step), False, near.fuses(step)
+        told = near.precision(step.node), near.layout(step), False, False, near.fuses(step)
         return self._emitter.kernels(self._setting(step, *told, widths))
 
     def link_kernels(
@@ -121,7 +121,7 @@ class KernelGraph:
         if isinstance(key, LinkKey):
             shape = self.structure.shapes.at(key.tensor, widths)
             return boundaries(key.form, key.wanted, shape)
-        told = key.precision, key.form, key.vanishes, key.fuses
+        told = key.precision, key.form, key.vanishes, key.carries, key.fuses
         return self._emitter.kernels(self._setting(self.by_node[key.node], *told, widths))
 
     def _known(self, key: StepKey | LinkKey) -> tuple[str, tuple[str, ...]]:
@@ -132,7 +132,14 @@ class KernelGraph:
         return Whole(self.structure, self._places, c.widths, c.dropped, c.kernels)
 
     def _setting(
-        self, step: Step, precision: str, form: Form, vanishes: bool, fuses: bool, widths: Widths
+        self,
+        step: Step,
+        precision: str,
+        form: Form,
+        vanishes: bool,
+        carries: bool,
+        fuses: bool,
+        widths: Widths,
     ) -> Setting:
         """Of `step`; its output is that of the Add behind it if it `fuses` with that."""
         structure, output, added = self.structure, step.output, None
@@ -147,6 +154,7 @@ class KernelGraph:
             form is Form.BLOCKED and structure.reads_few(step, widths),
             structure.absorbs(step, precision, form),
             vanishes,
+            carries,
             tuple([structure.shapes.at(t, widths) for t in step.inputs]),
             structure.shapes.at(output, widths),
             added,

@@ -83,6 +83,10 @@ class Structure:
         """Whether what `step` writes has channels and two axes of places."""
         return len(self.shapes.at(step.output, {})) == 4
 
+    def extent(self, tensor: str) -> int:
+        """How many axes are longer than 1."""
+        return sum(n != 1 for n in self.shapes.at(tensor, {}))
+
     def absorbs(self, step: Step, precision: str, form: Form) -> bool:
         """Whether the activation of `step` runs inside its kernel, which computes in `form`."""
         if step.activation is None or (step.op == "Add" and precision == "fp32"):

@@ -24,6 +24,7 @@ class StepKey(NamedTuple):
     precision: str
     form: Form  # what it computes in
     vanishes: bool  # its activation, into quantisations behind
+    carries: bool  # its activation is fp32 behind integers and leaves channels last
     fuses: bool  # the Add behind it is computed on the way
     widths: _Widths
 
@@ -51,6 +52,8 @@ class Place:
         self.image = structure.is_image(step)
         self.either = self.image and step.op in structure.capabilities.layouts.either
         self.carries = self.image and step.op in structure.capabilities.layouts.carried
+        behind = step.activation[0] if step.activation else ""
+        self.passes_last = behind in structure.capabilities.layouts.carried
         self.turns_last = step.op == "Transpose" and ("perm", listed(TO_LAST)) in step.attributes
         self._structure = structure
         self._layouts: Layouts = structure.capabilities.layouts
@@ -204,7 +207,9 @@ class Whole:
         self._reads[step.node] = Form.PLAIN if few else form
         self._forms[step.output] = self._written(place, precision, form, vanishes)
         if not (vanishes and step.op == "Relu"):
-            self._keys[step.node] = StepKey(step.node, precision, form, vanishes, False, widths)
+            carries = self._forms[step.output] is Form.FLOATS_LAST and form is Form.LAST
+            key = StepKey(step.node, precision, form, vanishes, carries, False, widths)
+            self._keys[step.node] = key
 
     def _laid(self, place: Place, precision: str, key: _Widths) -> tuple[Form, bool]:
         """What a step computes in, and whether it reads few channels as they are, not in blocks."""
@@ -222,11 +227,12 @@ class Whole:
         return Form.LAST if place.either and self._takes_last(place) else Form.ROWS
 
     def _takes_last(self, place: Place) -> bool:
-        """As onnxruntime's optimiser pushes transposes down: where that leaves fewer of them above
-        a step than there were, by more than the one below it if that meets no other further on.
+        """As onnxruntime's optimiser pushes transposes down: where that leaves less to transpose
+        above a step than there was, by more than what it writes if that meets no other further on.
         """
         saved = sum(map(self._saved, place.computed))
-        return saved > 1 or (saved == 1 and self._leads_on(place))
+        below = self._structure.extent(place.step.output)
+        return saved > below or (saved > 0 and self._leads_on(place))
 
     def _turned(self, place: Place, precision: str) -> Form | None:
         """What a transpose to channels last reads where they are last already: it is gone."""
@@ -235,10 +241,11 @@ class Whole:
         return Form.LAST if precision == "int8" else Form.FLOATS_LAST
 
     def _saved(self, tensor: str) -> int:
-        """Transposes of `tensor` that computing on channels last would save: 1, 0 or -1."""
+        """Axes that need not be transposed above a step on channels last; below 0: that need to."""
+        extent = self._structure.extent(tensor)
         if self._forms.get(tensor) not in _LAST:
-            return -1
-        return 0 if self._structure.link_of[tensor].leaves else 1
+            return -extent
+        return 0 if self._structure.link_of[tensor].leaves else extent
 
     def _leads_on(self, place: Place) -> bool:
         """Whether somebody behind wants channels last, maybe behind others who take either."""
@@ -269,6 +276,7 @@ class Whole:
         step = place.step
         if step.op == "Relu" and vanishes:
             return self._forms.get(step.inputs[0], Form.PLAIN)
-        if precision == "int8" and not self._structure.ends_on_integers(step):
-            return Form.PLAIN
-        return form
+        if precision != "int8" or self._structure.ends_on_integers(step):
+            return form
+        carries = form is Form.LAST and place.passes_last and self._leads_on(place)
+        return Form.FLOATS_LAST if carries else Form.PLAIN

@@ -1,0 +1,71 @@
+"""Where channels are first and where last, against what onnxruntime makes of the lowered file."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+import pytest
+import torch
+
+from hwprune.export.lower import lower
+from hwprune.graph.coupling import couple
+from hwprune.latency.kernels import KernelGraph
+from hwprune.quantize.ptq import quantize
+from hwprune.registry import get_backend
+from hwprune.testing import networks
+
+BLOCKS = (
+    "bottleneck", "dense", "gated", "option_a", "plain", "projection", "residual", "scaled",
+    "separable",
+)  # fmt: skip
+NOT_TOLD = {  # what the optimiser does there is not followed yet
+    "shuffled": "a transpose that merges with a Reshape",
+    "split": "the other outputs of a Split",
+    "window": "fp32 in the middle of a strided window",
+}
+PLANS = 5
+
+
+def transposes(graph: gs.Graph, kernels: dict[str, str], folder: Path) -> Counter[str]:
+    """Of the optimised file."""
+    capabilities = get_backend("cpu").capabilities()
+    x = torch.randn(16, *graph.inputs[0].shape[1:], generator=torch.Generator().manual_seed(0))
+    found = quantize(graph, kernels, capabilities, x)
+    file = lower(found.graph, kernels, found.encodings, capabilities).SerializeToString()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    optimised = folder / "optimised.onnx"
+    options.optimized_model_filepath = str(optimised)
+    ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return layout(n.op_type for n in onnx.load(optimised).graph.node)
+
+
+def layout(ops) -> Counter[str]:
+    return Counter(op for op in ops if op == "Transpose" or op.startswith("Reorder"))
+
+
+@pytest.mark.ort
+@pytest.mark.parametrize(
+    "block",
+    [
+        *BLOCKS,
+        *(
+            pytest.param(b, marks=pytest.mark.xfail(strict=True, reason=why))
+            for b, why in NOT_TOLD.items()
+        ),
+    ],
+)
+def test_transposes_are_those_of_the_optimised_graph(block: str, tmp_path: Path) -> None:
+    graph = networks.build(getattr(networks, block), networks.residual, stem=16)
+    network = KernelGraph(graph, couple(graph), get_backend("cpu").capabilities())
+    able = [s.node for s in network.steps if "int8" in s.precisions]
+    products = [s.node for s in network.steps if s.op in ("Conv", "Gemm")]
+    draw = random.Random(block)
+    for count in (0, *range(1, PLANS)):
+        floats = {products[0]} if count == 1 else set(draw.sample(products, min(count, 3)))
+        kernels = dict.fromkeys((n for n in able if n not in floats), "int8")
+        told = network.kernels({}, frozenset(), kernels)
+        assert layout(k.op for k in told) == transposes(graph, kernels, tmp_path), floats
