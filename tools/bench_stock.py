@@ -63,6 +63,8 @@ def brevitas(source: Path, target: Path, x: Floats) -> None:
         twin = to_module(load_model(str(source), None, {}, 1).graph)
         samples = torch.from_numpy(x)
         traced = value_trace(twin, {next(iter(signature(twin.forward).parameters)): samples[:1]})
+        if not torch.allclose(traced(samples[-1:]), twin(samples[-1:]), atol=1e-3):
+            raise RuntimeError("tracing by values has changed the network")
         # Its quantised biases need scales that functions between layers do not pass on.
         layers = {
             kind: found
