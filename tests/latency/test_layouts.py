@@ -40,7 +40,7 @@ def transposes(graph: gs.Graph, kernels: dict[str, str], folder: Path) -> Counte
     optimised = folder / "optimised.onnx"
     options.optimized_model_filepath = str(optimised)
     ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return layout(n.op_type for n in onnx.load(optimised).graph.node)
+    return layout(n.op_type for n in onnx.load_model(optimised).graph.node)
 
 
 def layout(ops) -> Counter[str]:
