@@ -3,7 +3,6 @@
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -52,31 +51,21 @@ def dynamic(source: Path, target: Path, x: Floats) -> None:
 def brevitas(source: Path, target: Path, x: Floats) -> None:
     """Brevitas' flow for fixed backends: its graph quantisation, calibration and QCDQ export."""
     from brevitas.export import export_onnx_qcdq
-    from brevitas.fx import value_trace
     from brevitas.graph.calibrate import calibration_mode
-    from brevitas.graph.quantize import COMPUTE_LAYER_MAP, preprocess_for_quantize, quantize
+    from brevitas.graph.quantize import preprocess_for_quantize, quantize
 
     from hwprune.network.twin import to_module
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         twin = to_module(load_model(str(source), None, {}, 1).graph)
+        plain = torch.fx.symbolic_trace(twin)
+        module = quantize(preprocess_for_quantize(plain))
         samples = torch.from_numpy(x)
-        traced = value_trace(twin, {next(iter(signature(twin.forward).parameters)): samples[:1]})
-        if not torch.allclose(traced(samples[-1:]), twin(samples[-1:]), atol=1e-3):
-            raise RuntimeError("tracing by values has changed the network")
-        # Its quantised biases need scales that functions between layers do not pass on.
-        layers = {
-            kind: found
-            and (found[0], {**found[1], "bias_quant": None, "return_quant_tensor": False})
-            for kind, found in COMPUTE_LAYER_MAP.items()
-        }
-        ready = preprocess_for_quantize(traced, trace_model=False)
-        module = quantize(ready, compute_layer_map=layers)
         with calibration_mode(module):
             for batch in split(samples, 64):
                 module(*batch)
-        export_onnx_qcdq(module.eval(), samples[:1], export_path=str(target), dynamo=True)
+        export_onnx_qcdq(module.eval(), args=samples[:1], export_path=str(target), opset_version=17)
 
 
 def nncf(source: Path, target: Path, x: Floats) -> None:

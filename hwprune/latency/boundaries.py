@@ -3,12 +3,12 @@
 from functools import lru_cache
 
 from hwprune.backend import Kernel, Shape
-from hwprune.latency.layouts import Form
+from hwprune.latency.layouts import CHANNELS_LAST, Form
 from hwprune.latency.structure import listed
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _FLOATS = (Form.PLAIN, Form.BLOCKED, Form.FLOATS_LAST)
-_FIRST, _LAST = {Form.PLAIN, Form.BLOCKED, Form.ROWS}, {Form.LAST, Form.FLOATS_LAST}
+_FIRST = frozenset(Form) - CHANNELS_LAST
 _KNOWN = 1 << 16  # results that are remembered
 
 
@@ -26,7 +26,7 @@ def _from_floats(form: Form, wanted: tuple[Form, ...], shape: Shape) -> tuple[Ke
         found.append(Kernel("ReorderOutput", "fp32", (shape,), shape))
     if form is not Form.BLOCKED and Form.BLOCKED in wanted:
         found.append(Kernel("ReorderInput", "fp32", (shape,), shape))
-    turned, order = (_FIRST, TO_FIRST) if last else (_LAST, TO_LAST)
+    turned, order = (_FIRST, TO_FIRST) if last else (CHANNELS_LAST, TO_LAST)
     if turned.intersection(wanted).intersection(_FLOATS):
         found.append(transposed(shape, order, "fp32"))
     if Form.ROWS in wanted or Form.LAST in wanted:
@@ -42,7 +42,7 @@ def _from_integers(form: Form, wanted: tuple[Form, ...], shape: Shape) -> tuple[
     found = []
     if form is Form.LAST and _FIRST.intersection(wanted):
         found.append(transposed(shape, TO_FIRST))
-    if form is Form.ROWS and _LAST.intersection(wanted):
+    if form is Form.ROWS and CHANNELS_LAST.intersection(wanted):
         found.append(transposed(shape, TO_LAST))
     floats = [w for w in wanted if w in _FLOATS]
     found += [Kernel("DequantizeLinear", "int8", (shape,), shape) for _ in floats]

@@ -55,8 +55,8 @@ class KernelGraph:
             fused_into={s.residual: s.node for s in self.steps if s.residual},
         )
         shapes = self.structure.shapes
-        self._places = [Place(s, self.structure) for s in self.steps]
-        self._by_node = {p.step.node: (step_part(p.step), p.groups) for p in self._places}
+        self._places = {s.node: Place(s, self.structure) for s in self.steps}
+        self._by_node = {p.step.node: (step_part(p.step), p.groups) for p in self._places.values()}
         self._by_tensor = {e.tensor: (link_part(e), shapes.groups([e.tensor])) for e in self.links}
         self._emitter = Emitter(self.steps, steering_inputs(graph), capabilities.layouts.block)
 

@@ -26,6 +26,9 @@ class Form(IntEnum):
     FLOATS_LAST = 4  # fp32, channels last, as it came from integers
 
 
+CHANNELS_LAST = frozenset({Form.LAST, Form.FLOATS_LAST})
+
+
 class Shapes:
     """The shape of every tensor at any widths of its groups, each worked out once."""
 

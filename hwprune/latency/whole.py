@@ -10,10 +10,9 @@ from typing import NamedTuple
 from hwprune.backend import Layouts
 from hwprune.graph.channels import Widths
 from hwprune.latency.boundaries import TO_LAST
-from hwprune.latency.layouts import GLOBAL_POOLS, POOLS, Form, Structure
+from hwprune.latency.layouts import CHANNELS_LAST, GLOBAL_POOLS, POOLS, Form, Structure
 from hwprune.latency.structure import Link, Step, listed
 
-_LAST = (Form.LAST, Form.FLOATS_LAST)
 _Widths = tuple[int | None, ...]  # of the groups that a part touches, None: the full one
 
 
@@ -79,18 +78,17 @@ class Place:
 
 
 class Whole:
-    """One configuration of the network that `places` are the steps of, in graph order."""
+    """One configuration of the network that `places` are the steps of, by node in graph order."""
 
     def __init__(
         self,
         structure: Structure,
-        places: Sequence[Place],
+        places: Mapping[str, Place],
         widths: Widths,
         dropped: frozenset[str],
         kernels: Mapping[str, str],
     ) -> None:
         self._structure, self._places, self._widths = structure, places, widths
-        self._place_of = {p.step.node: p for p in places}
         self._passed_on: dict[str, str] = {}  # Add that is gone -> the tensor that it passes on
         self._gone: set[str] = set()
         if dropped:
@@ -101,7 +99,7 @@ class Whole:
         self._computes: dict[str, Form] = {}  # by node
         self._reads: dict[str, Form] = {}  # by node
         self._keys: dict[str, StepKey] = {}
-        for place in places:
+        for place in places.values():
             self._lay(place)
 
     def step_keys(self) -> Iterable[StepKey]:
@@ -142,7 +140,7 @@ class Whole:
 
     def _drop(self, dropped: frozenset[str]) -> None:
         within = self._structure.within
-        self._gone = {p.step.node for p in self._places if within[p.step.node] & dropped}
+        self._gone = {p.step.node for p in self._places.values() if within[p.step.node] & dropped}
         passed = {node: self._structure.passed_on(node, dropped) for node in self._gone}
         self._passed_on = {node: tensor for node, tensor in passed.items() if tensor}
 
@@ -153,7 +151,7 @@ class Whole:
         kernels = dict(given)
         floats = [
             p
-            for p in self._places
+            for p in self._places.values()
             if p.able
             and p.step.node not in self._gone
             and kernels.get(p.step.node, "fp32") == "fp32"
@@ -236,14 +234,14 @@ class Whole:
 
     def _turned(self, place: Place, precision: str) -> Form | None:
         """What a transpose to channels last reads where they are last already: it is gone."""
-        if self._forms.get(place.step.inputs[0]) not in _LAST:
+        if self._forms.get(place.step.inputs[0]) not in CHANNELS_LAST:
             return None
         return Form.LAST if precision == "int8" else Form.FLOATS_LAST
 
     def _saved(self, tensor: str) -> int:
         """Axes that need not be transposed above a step on channels last; below 0: that need to."""
         extent = self._structure.extent(tensor)
-        if self._forms.get(tensor) not in _LAST:
+        if self._forms.get(tensor) not in CHANNELS_LAST:
             return -extent
         return 0 if self._structure.link_of[tensor].leaves else extent
 
@@ -251,7 +249,7 @@ class Whole:
         """Whether somebody behind wants channels last, maybe behind others who take either."""
         last = self._structure.capabilities.layouts.channels_last
         readers = self.readers(place.link)[0] if place.link else ()
-        for behind in (self._place_of[r.node] for r in readers):
+        for behind in (self._places[r.node] for r in readers):
             on_integers = self.kernels.get(behind.step.node) == "int8"
             if on_integers and behind.step.op in last:
                 return True

@@ -13,7 +13,7 @@ from hwprune.train.batchnorm import Norm, normalized
 from hwprune.train.loop import Progress, Recipe, fit
 
 _RATE = 0.02  # of its unit: what a parameter moves in one step of training
-_LEARNED_SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before
+_SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before
 _LEAST = 1e-3  # unit of parameters that start at zero
 
 
@@ -75,7 +75,7 @@ def _units(module: nn.Module) -> dict[nn.Parameter, float]:
         if step is not None:
             units |= dict.fromkeys(layer.parameters(), step)
     scales = [p for path, p in module.named_parameters() if path.endswith(LEARNED_SCALE)]
-    return units | {p: _LEARNED_SCALE * _size(p) for p in scales}
+    return units | {p: _SCALE * _size(p) for p in scales}
 
 
 def _size(parameter: nn.Parameter) -> float:
