@@ -75,6 +75,7 @@ class Capabilities:
     weight_bits: int = 8  # 7 where the CPU saturates u8 x s8 products
     per_channel: bool = True
     bias_fused: frozenset[str] = frozenset()  # precisions in which MatMul + Add of a vector is one
+    moved: frozenset[str] = frozenset()  # ops that quantisations are moved through, from either end
 
 
 @dataclass(frozen=True, slots=True)

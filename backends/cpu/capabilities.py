@@ -17,6 +17,7 @@ _QUANTISED = (
 _OF_MATRICES = frozenset({DYNAMIC_INT8, "nbits-4/32", "nbits-4/128", "nbits-8/128"})
 _TWO_BITS = frozenset({"nbits-2/128"})
 _PASSTHROUGH = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
+_MOVED = _PASSTHROUGH - {"Flatten"}
 _FLOAT_ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"}
 # They vanish into the quantisation behind when its range ends at their bounds.
 _INT8_ACTIVATIONS = {"Relu", "Clip"}
@@ -49,6 +50,7 @@ def capabilities(options: RuntimeOptions, block: int, vnni: bool) -> Capabilitie
         layouts=_layouts(block) if everything else Layouts(),
         weight_bits=8 if vnni else 7,
         bias_fused=of_matrices | (frozenset({"fp32"}) if options.graph != "disable" else _NONE),
+        moved=frozenset(_MOVED) if fuses else _NONE,
     )
 
 

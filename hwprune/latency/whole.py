@@ -45,9 +45,12 @@ class Place:
         self.groups = structure.touched(step)
         self.link = structure.link_of.get(step.output)
         self.computed = [t for t in step.inputs if t in structure.link_of]
+        self.above = [(t, structure.extent(t)) for t in self.computed]
+        self.below = structure.extent(step.output)
         self.conv = structure.fused_into.get(step.node)  # what may compute this Add on the way
         self.relu = (step.activation[0] if step.activation else step.op) == "Relu"
         self.able = "int8" in step.precisions and structure.ends_on_integers(step)
+        self.moved = step.op in structure.capabilities.moved
         self.image = structure.is_image(step)
         self.either = self.image and step.op in structure.capabilities.layouts.either
         self.carries = self.image and step.op in structure.capabilities.layouts.carried
@@ -146,7 +149,8 @@ class Whole:
 
     def _settled(self, given: Mapping[str, str]) -> dict[str, str]:
         """Kernels as the runtime chooses them: what reads integers only, and is read as integers
-        only, is computed on integers, whoever asked for floats (with weights it quantises itself).
+        only, is computed on integers, whoever asked for floats (with weights it quantises itself);
+        for what quantisations are moved through, one of the two is enough.
         """
         kernels = dict(given)
         floats = [
@@ -156,15 +160,18 @@ class Whole:
             and p.step.node not in self._gone
             and kernels.get(p.step.node, "fp32") == "fp32"
         ]
-        while found := [p for p in floats if self._between_integers(p, kernels)]:
+        while found := [p for p in floats if self._on_integers(p, kernels)]:
             kernels |= {p.step.node: "int8" for p in found}
             floats = [p for p in floats if p not in found]
         return kernels
 
-    def _between_integers(self, place: Place, kernels: Mapping[str, str]) -> bool:
-        if not self._read_as_integers(place, kernels) or not place.computed:
-            return False
-        return all(self._made_of_integers(t, kernels) for t in place.computed)
+    def _on_integers(self, place: Place, kernels: Mapping[str, str]) -> bool:
+        ends = self._read_as_integers(place, kernels), self._reads_integers(place, kernels)
+        return any(ends) if place.moved else all(ends)
+
+    def _reads_integers(self, place: Place, kernels: Mapping[str, str]) -> bool:
+        made = (self._made_of_integers(t, kernels) for t in place.computed)
+        return bool(place.computed) and all(made)
 
     def _read_as_integers(self, place: Place, kernels: Mapping[str, str]) -> bool:
         readers, leaves = self.readers(place.link) if place.link else ((), True)
@@ -228,9 +235,8 @@ class Whole:
         """As onnxruntime's optimiser pushes transposes down: where that leaves less to transpose
         above a step than there was, by more than what it writes if that meets no other further on.
         """
-        saved = sum(map(self._saved, place.computed))
-        below = self._structure.extent(place.step.output)
-        return saved > below or (saved > 0 and self._leads_on(place))
+        saved = sum(self._saved(tensor, extent) for tensor, extent in place.above)
+        return saved > place.below or (saved > 0 and self._leads_on(place))
 
     def _turned(self, place: Place, precision: str) -> Form | None:
         """What a transpose to channels last reads where they are last already: it is gone."""
@@ -238,9 +244,8 @@ class Whole:
             return None
         return Form.LAST if precision == "int8" else Form.FLOATS_LAST
 
-    def _saved(self, tensor: str) -> int:
+    def _saved(self, tensor: str, extent: int) -> int:
         """Axes that need not be transposed above a step on channels last; below 0: that need to."""
-        extent = self._structure.extent(tensor)
         if self._forms.get(tensor) not in CHANNELS_LAST:
             return -extent
         return 0 if self._structure.link_of[tensor].leaves else extent

@@ -20,7 +20,14 @@ from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
 from hwprune.stages.run import Run
-from hwprune.stages.searching import ENOUGH, Losses, finalists, most_bytes, run_search
+from hwprune.stages.searching import (
+    ENOUGH,
+    Losses,
+    finalists,
+    most_bytes,
+    planned_problem,
+    run_search,
+)
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison, compare
 from hwprune.store.files import write_atomic
@@ -101,7 +108,7 @@ def _factor(run: Run, fit: Fit) -> float:
 def _first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
-    problem = losses.problem(run.profile, calibration)
+    problem = planned_problem(run, losses, calibration, planned_ns(run))
     found = Decoder(problem).decode(planned_ns(run), most_bytes=most_bytes(run.job))
     c = run.profile.configuration(found.assignment)
     comparison = time_plan(run, losses.plan(run.job, c))

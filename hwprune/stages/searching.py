@@ -19,10 +19,12 @@ from hwprune.pruning.reconstruct import QUICK, THOROUGH, Reference, Sampling
 from hwprune.quantize.fewbits import bit_sensitivity
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.quantize.trace import traced_sensitivity
+from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.study import SearchResult, search
 from hwprune.stages.candidates import Evaluator, plan_for
 from hwprune.stages.checkpoints import Checkpoints
+from hwprune.stages.kernels import seen_whole
 from hwprune.stages.problem import build_problem
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
@@ -175,7 +177,7 @@ def run_search(
         stage.update(done / max(1, total), f"candidate {done} of {total}, best loss {best:.4f}")
 
     return search(
-        losses.problem(run.profile, calibration),
+        planned_problem(run, losses, calibration, budget_ns),
         budget_ns,
         candidate_loss(run.job, run.profile, losses),
         options.search,
@@ -188,6 +190,18 @@ def run_search(
         ENOUGH,
         most_bytes(run.job),
     )
+
+
+def planned_problem(
+    run: Run, losses: Losses, calibration: Calibration, budget_ns: float
+) -> Problem:
+    """The search problem, with kernels priced by whole networks near what fits the budget.
+
+    Raises InfeasibleError if nothing does.
+    """
+    problem = losses.problem(run.profile, calibration)
+    near = Decoder(problem).decode(budget_ns, most_bytes=most_bytes(run.job)).assignment
+    return seen_whole(run.profile, calibration, problem, near)
 
 
 def most_bytes(job: Job) -> float:
