@@ -16,6 +16,7 @@ from hwprune.graph.read import to_proto
 from hwprune.graph.slim import slim
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Plan
+from hwprune.pruning.damage import damaged, give_biases
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
@@ -29,7 +30,7 @@ from hwprune.stages.searching import (
     run_search,
 )
 from hwprune.stages.sources import Job
-from hwprune.stages.timing import Comparison, compare
+from hwprune.stages.timing import PROCESSES, Comparison, compare
 from hwprune.store.files import write_atomic
 
 AIM = 0.965  # of the budget: room for what differs between two measurements
@@ -133,7 +134,7 @@ def _room(run: Run, fit: Fit) -> float:
     return min(max(fit.comparison.spread(run.budget), least), most)
 
 
-def time_plan(run: Run, plan: Plan) -> Comparison:
+def time_plan(run: Run, plan: Plan, processes: int = PROCESSES) -> Comparison:
     """Times a plan's network against the original, with placeholder quantisation ranges."""
     options, path = run.job.options, run.work / CANDIDATE
     write_atomic(path, _untrained(run.job, plan))
@@ -145,6 +146,7 @@ def time_plan(run: Run, plan: Plan) -> Comparison:
             run.job.threads,
             options.limits.verify_seconds / 2,
             options.percentile,
+            processes,
         )
 
 
@@ -211,6 +213,7 @@ def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:
 
 def _untrained(job: Job, plan: Plan) -> bytes:
     graph = slim(job.graph, job.coupling, plan.keep, plan.dropped)
+    give_biases(graph, damaged({n.name: n for n in job.graph.nodes}, graph))  # the repair will
     kernels = quantised_kernels(plan.kernels, {n.name for n in graph.nodes})
     if not kernels:
         return bytes(to_proto(graph).SerializeToString())

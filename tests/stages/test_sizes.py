@@ -81,3 +81,17 @@ def test_bits_widths_and_kernels_answer_a_bound_together(ask: Options, tmp_path:
     assert {n: x.weight_bits for x in report.layers if (n := x.name) in few} == few
     stored = onnx.ModelProto.FromString((tmp_path / "both" / "model.onnx").read_bytes())
     assert any(node.op_type == "Gather" for node in stored.graph.node)  # the packed form
+
+
+def test_the_biases_that_a_repair_adds_are_foreseen(ask: Options, tmp_path: Path):
+    """A network without any gets them behind what was pruned; the timed candidate has them, too."""
+    graph = onnx.ModelProto.FromString(Path(ask(tmp_path, "1x").model).read_bytes())
+    for node in graph.graph.node:
+        if node.op_type == "Conv":
+            del node.input[2]
+    bare = tmp_path / "bare.onnx"
+    bare.write_bytes(graph.SerializeToString())
+    report = hwprune.compile(ask(tmp_path / "out", "0.2x", model=str(bare)))
+    candidate = tmp_path / "out" / "run" / "candidate.onnx"
+    assert report.macs.compiled < report.macs.original
+    assert report.size_bytes.compiled <= 1.002 * candidate.stat().st_size
