@@ -122,7 +122,7 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
 
 
 def _is_worth_it(run: Run, plan: Plan) -> bool:
-    """Whether a plan that loses little is faster; where processes disagree, by four times as many."""
+    """Whether a plan that loses little is faster; where processes disagree, more are asked."""
     for processes in (PROCESSES, 4 * PROCESSES):
         found = time_plan(run, plan, processes)
         if max(found.ratios) <= _WORTH_IT or min(found.ratios) > _WORTH_IT:
