@@ -100,8 +100,17 @@ def _canonical(
 
 
 def to_proto(graph: gs.Graph) -> onnx.ModelProto:
-    """The graph as an ONNX model with inferred shapes."""
-    return infer(gs.export_onnx(graph))
+    """The graph as an ONNX model with inferred shapes.
+
+    It imports the domains that its nodes are of: copies of a graph share their imports, and a
+    lowered one adds the runtime's own.
+    """
+    model = gs.export_onnx(graph)
+    used = {""}.union(n.domain for n in model.graph.node)
+    imported = [o for o in model.opset_import if o.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imported)
+    return infer(model)
 
 
 def clone(graph: gs.Graph) -> gs.Graph:

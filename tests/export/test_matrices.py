@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from hwprune.backend import Capabilities
+from hwprune.export.load import load
 from hwprune.export.lower import lower
 from hwprune.export.matrices import packed
 from hwprune.export.placeholder import placeholder_encodings
+from hwprune.export.write import network_files
 from hwprune.frontend.module import graph_from_module
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
@@ -84,6 +86,17 @@ def test_the_file_computes_what_its_twin_does(graph, able, kernel):
     assert ops == {head: 3, "Relu": 3}
     # Where a value falls between two steps, one of 127 to either side: 42 dB below, in one of many.
     assert sqnr_db(outputs(quantized.module, x)[0], answers(model, x)) > 55
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_network_beside_the_file_can_be_loaded_again(graph, able, kernel, tmp_path):
+    """Though the file imports the runtime's own operators, which nobody else can read."""
+    kernels = {node.name: kernel for node in graph.nodes}
+    lower(graph, kernels, placeholder_encodings(graph, kernels, able), able)
+    for name, content in network_files(graph).items():
+        (tmp_path / name).write_bytes(content)
+    x = samples(graph)
+    assert torch.equal(outputs(load(tmp_path), x)[0], outputs(to_module(graph), x)[0])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
