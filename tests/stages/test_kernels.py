@@ -84,7 +84,7 @@ def test_what_tables_overrate_is_not_given_back(profile):
     """It would be once for every kernel, though no two of them could have it."""
     profile.estimator.latency_ns = lambda c, _: 30.0  # the runtime takes integers, whoever asks
     told = time_only(profile)
-    near = {**dict.fromkeys(profile.space.sizes, 1)}
+    near = dict.fromkeys(profile.space.sizes, 1)
     problem = seen_whole(profile, None, told, near)
     assert problem.latency_ns(near) == pytest.approx(30.0)
     floats = {**near, **{f"kernel:{n}": 0 for n in NAMES}}
