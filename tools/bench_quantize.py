@@ -3,12 +3,14 @@
 
     python tools/bench_quantize.py --work DIR [--shared ../shared/data] [--only TEXT]
                                    [--threads 1 2] [--seconds 2] [--processes 3]
+                                   [--neural-compressor PYTHON]
 
 Ours is `hwprune compile` with a budget that the original meets already: nothing is pruned, every
 layer has the kernel that is fastest. Beside it the file as it came, onnxruntime's `quantize_static`
-(QDQ, per channel, its own preprocessing) and `quantize_dynamic`, and brevitas' QCDQ export. All
-files of a network are timed in turns: the ratios are to the file as it came and to ours, of the
-20th percentile by process, their median and range. Quality is measured on data that none has seen.
+(QDQ, per channel, its own preprocessing) and `quantize_dynamic`, brevitas' QCDQ export, NNCF where
+it is installed, and neural-compressor in the environment of the PYTHON given. All files of a
+network are timed in turns: the ratios are to the file as it came and to ours, of the 20th
+percentile by process, their median and range. Quality is measured on data that none has seen.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import numpy as np
 from bench_compile import Network, keywords, photos, unpack
 from bench_compile import networks as compiled_networks
 from bench_networks import networks as shapes
-from bench_stock import STOCK
+from bench_stock import STOCK, neural_compressor
 from numpy.typing import NDArray
 
 from hwprune.backend import Samples
@@ -71,8 +73,10 @@ def rows(
 ) -> Iterator[tuple[str, ...]]:
     """One for each file there is, or why there is none."""
     files = {ORIGINAL: original(case, options.work), OURS: ours(case, threads, options.work)}
-    failures = {}
-    for name, make in STOCK.items():
+    failures, others = {}, dict(STOCK)
+    if options.neural_compressor:
+        others["neural-compressor"] = neural_compressor(options.neural_compressor)
+    for name, make in others.items():
         path = options.work / f"{case.name}-{name.replace(' ', '-')}.onnx"
         try:
             if not path.exists():
@@ -161,6 +165,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=2.0, help="per file and process")
     parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--neural-compressor", type=Path, metavar="PYTHON")
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
-"""What people use today to quantise a file: onnxruntime's own tools, brevitas' export, NNCF."""
+"""What people use today to quantise a file: tools of onnxruntime, brevitas, NNCF, Intel."""
 
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -76,6 +77,23 @@ def nncf(source: Path, target: Path, x: Floats) -> None:
     graph = read_graph(source)
     samples = nncf.Dataset([{graph.inputs[0].name: sample[None]} for sample in x])
     onnx.save(nncf.quantize(to_proto(graph), samples, subset_size=len(x)), target)
+
+
+def neural_compressor(python: Path) -> Maker:
+    """neural-compressor, which runs in the environment of `python`."""
+
+    def make(source: Path, target: Path, x: Floats) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            samples, plain = Path(folder) / "samples.npy", Path(folder) / "plain.onnx"
+            np.save(samples, x)
+            plain.write_bytes(to_proto(read_graph(source)).SerializeToString())
+            command = [python, Path(__file__).with_name("neural_compressor_file.py").resolve()]
+            subprocess.run(
+                [*command, plain, target.resolve(), samples], cwd=folder, check=True,
+                capture_output=True,
+            )  # fmt: skip
+
+    return make
 
 
 STOCK: Mapping[str, Maker] = {

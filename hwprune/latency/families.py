@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hwprune.backend import Kernel
 from hwprune.latency.response import ROW_NOISE, Response, fit
-from hwprune.latency.teeth import Teeth
+from hwprune.latency.teeth import Path, Teeth
 
 _POINTS = {1: 8, 2: 4, 3: 3}  # measured values per varying count, by how many vary
 _ENOUGH = 4  # rows on a path of its own for its response not to be told from the others
@@ -23,6 +23,7 @@ _SUITS = 0.7  # of the square deviation of a sweep's own, for another height to 
 _VARYING = ("group", "hidden_size")
 
 Array = NDArray[np.float64]
+Paths = NDArray[np.int64]
 # op, precision, layout, kind, "in" | "out" | "both": what shares one pattern of teeth
 Class = tuple[str, str, str, str, str]
 
@@ -47,7 +48,7 @@ class Family:
         self.classes = tuple(classes)  # of each varying count
         self.members: dict[Kernel, None] = {}
         self._teeth = [Teeth() for _ in classes]
-        self._responses: dict[bool, Response] = {}  # of members on the steps, and of slow ones
+        self._responses: dict[Path | None, Response] = {}  # of each path; None: of all together
         self._known: dict[Kernel, float] = {}
 
     def counts(self, kernels: Sequence[Kernel]) -> Array:
@@ -63,12 +64,13 @@ class Family:
         counts = self.counts(members)
         if counts.shape[1] == 0:
             return members[:1]
-        known = [(teeth or {}).get(c, Teeth()) for c in self.classes]
-        off: NDArray[np.bool_] = np.array([t.apart(counts[:, c]) for c, t in enumerate(known)])
+        known = [_believed(c, teeth or {}) for c in self.classes]
+        off = [t.apart(counts[:, c]) for c, t in enumerate(known)]
+        few = _path(known, counts) == Path.FEW
         most = _POINTS.get(counts.shape[1], 2)
-        chosen = _grid(counts, ~np.asarray(off.any(axis=0)), most)
-        for column in np.flatnonzero(off.any(axis=1)):
-            chosen |= _grid(counts, off[column], most - 1)
+        chosen = _grid(counts, ~np.any(off, axis=0), most)
+        for some in (*off, few):
+            chosen |= _grid(counts, some, most - 1)
         return [k for k, wanted in zip(members, chosen, strict=True) if wanted]
 
     def load(self, known: Mapping[Kernel, float], teeth: Mapping[Class, Teeth]) -> None:
@@ -77,7 +79,7 @@ class Family:
         if not self._known:
             example = next(iter(self.members))
             raise ValueError(f"no member of the family of {example.key()} was measured")
-        self._teeth = [teeth.get(c, Teeth()) for c in self.classes]
+        self._teeth = [_believed(c, teeth) for c in self.classes]
         for column in range(len(self._teeth)):
             self._suit(column)
         self._responses = self._fitted()
@@ -97,48 +99,51 @@ class Family:
         self._teeth[column] = teeth
         return sum(r.sigma**2 * len(r.at) for r in self._fitted().values())
 
-    def _fitted(self) -> dict[bool, Response]:
-        """The response of members on the steps, and that of slow ones where they are many."""
-        counts, slow, slowdown = self._worked(list(self._known))
+    def _fitted(self) -> dict[Path | None, Response]:
+        """The response of every path that has the rows for it, and of all rows where some are of
+        none of these.
+        """
+        counts, path, slowdown = self._worked(list(self._known))
         ns = np.array(list(self._known.values()))
-        apart = min(slow.sum(), (~slow).sum()) >= _ENOUGH
-        if not apart:
-            slow, ns = np.zeros(len(ns), bool), ns / slowdown
-        return {s: fit(counts[slow == s], ns[slow == s]) for s in {False, apart}}
+        own = [p for p in Path if np.sum(path == p) >= _ENOUGH]
+        found: dict[Path | None, Response] = {p: fit(counts[path == p], ns[path == p]) for p in own}
+        if Path.FAST not in own or not np.isin(path, own).all():
+            found[None] = fit(counts, ns / slowdown)
+        return found
 
     def predict(self, kernels: Sequence[Kernel]) -> tuple[Array, Array]:
         """Nanoseconds and relative standard deviation; measured members are as measured."""
         if not self._responses:
             raise ValueError("nothing was loaded yet")
-        counts, slow, slowdown = self._worked(kernels)
-        ns, spread = self._responses[False].predict(counts)
-        if own := self._responses.get(True):
-            ns, spread = np.where(slow, own.predict(counts), (ns, spread))
-        else:
-            ns = ns * slowdown
+        counts, path, slowdown = self._worked(kernels)
+        ns, spread = slowdown.copy(), np.zeros(len(counts))
+        others = self._responses.get(None) or self._responses[Path.FAST]
+        for taken in map(Path, np.unique(path)):
+            at, own = path == taken, self._responses.get(taken)
+            told, spread[at] = (own or others).predict(counts[at])
+            ns[at] = told if own else told * slowdown[at]
         exact = np.array([self._known.get(k, np.nan) for k in kernels])
         return np.where(np.isnan(exact), ns, exact), np.where(np.isnan(exact), spread, ROW_NOISE)
 
     def periods(self) -> dict[str, int]:
-        """Role of a varying count -> period of its teeth, where there are any."""
+        """Role of a varying count -> the counts that the hardware works in, where it does."""
         pairs = zip(self.classes, self._teeth, strict=True)
-        return {c[-1]: teeth.period for c, teeth in pairs if teeth.period > 1}
+        return {c[-1]: teeth.grain for c, teeth in pairs if teeth.grain > 1}
 
-    def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, NDArray[np.bool_], Array]:
-        """Counts as the hardware works on them, who takes a slow path, and about how much longer.
+    def _worked(self, kernels: Sequence[Kernel]) -> tuple[Array, Paths, Array]:
+        """Counts as the hardware works on them, the path taken, and about how much longer it is.
 
         Two counts that are off their steps do not slow a kernel down twice.
         """
         counts = self.counts(kernels)
-        columns = list(enumerate(self._teeth))
-        off = [teeth.slow(counts[:, c]) for c, teeth in columns]
-        slow = np.any(off, axis=0) if off else np.zeros(len(counts), bool)
+        path = _path(self._teeth, counts)
         slowdown = np.ones(len(counts))
-        for (_, teeth), at in zip(columns, off, strict=True):
-            slowdown = np.maximum(slowdown, np.where(at, teeth.slowdown, 1.0))
-        for c, teeth in columns:
-            counts[:, c] = teeth.effective(counts[:, c], slow)
-        return counts, slow, slowdown
+        for c, teeth in enumerate(self._teeth):
+            longer = np.where(teeth.slow(counts[:, c]), teeth.slowdown, 1.0)
+            slowdown = np.maximum(slowdown, longer)
+        for c, teeth in enumerate(self._teeth):
+            counts[:, c] = teeth.effective(counts[:, c], path != Path.FAST)
+        return counts, path, slowdown
 
 
 class Families:
@@ -204,6 +209,23 @@ def class_of(kernel: Kernel, role: str) -> Class:
         kind = "pointwise" if window == 1 else "dense"
         kind = kind if per_group == channels else "depthwise" if per_group == 1 else "grouped"
     return kernel.op, kernel.precision, layout, kind, role
+
+
+def _path(teeth: Sequence[Teeth], counts: Array) -> Paths:
+    """The path of each of `kernels x counts`: one count off its step is enough for a slow one."""
+    found: Paths = np.zeros(len(counts), np.int64)
+    for c, t in enumerate(teeth):
+        found = np.maximum(found, t.paths(counts[:, c]))
+    return found
+
+
+def _believed(name: Class, teeth: Mapping[Class, Teeth]) -> Teeth:
+    """The teeth of a class. Pointwise convolutions do too little of many networks' work for a sweep
+    of their own: without one they are taken to have those of other dense ones.
+    """
+    op, precision, layout, kind, role = name
+    dense = (op, precision, layout, "dense", role)
+    return teeth.get(name) or teeth.get(dense if kind == "pointwise" else name) or Teeth()
 
 
 def _place(part: str, kernel: Kernel) -> tuple[object, ...]:

@@ -10,7 +10,8 @@ from math import prod
 from hwprune.backend import Capabilities, Kernel, Layouts
 from hwprune.latency.families import Class, Family, class_of
 from hwprune.latency.structure import listed
-from hwprune.latency.teeth import Teeth, fit_teeth, sweep_counts
+from hwprune.latency.sweep_fit import fit_teeth
+from hwprune.latency.teeth import Teeth
 
 _SIZE, _CHANNELS, _FEW, _ROWS = 14, 32, 3, 64
 _DENSE = {"Gemm", "MatMul"}
@@ -47,6 +48,11 @@ def macs(kernel: Kernel) -> float:
         return 0.0
     inner = prod(kernel.inputs[1][1:]) if kernel.op == "Conv" else kernel.inputs[0][-1]
     return float(prod(kernel.output) * inner)
+
+
+def sweep_counts() -> tuple[int, ...]:
+    """Counts to measure: one of the longest periods in full, and the steps of one more."""
+    return (*range(1, 65), *range(68, 129, 4))
 
 
 def sweep(wanted: Class, layouts: Layouts, counts: Sequence[int] = ()) -> dict[int, Kernel]:

@@ -20,16 +20,27 @@ class ClassSteps:
     heights: tuple[float, ...]
     step: int  # counts off it take a slow path
     slowdown: float  # of the slow path, about
+    stair: int = 1  # counts that cost the same; 1: every rest has its own price
+    least: int = 0  # counts below it take the slow path, too
 
     @property
     def meaning(self) -> str:
         """What counts off the step cost, in words."""
         if self.period == 1:
             return "every count has its price"
-        if self.slowdown > 1.02:
-            return f"off {self.step} the whole kernel takes about {self.slowdown:.2f} times as long"
         rest = max(range(self.period), key=lambda r: self.heights[r] - r)
-        return f"{rest} beyond a step cost as much as {self.heights[rest]:.0f}"
+        beyond = f" of {self.period}" if self.grain < self.period else ""
+        found = [f"{rest} beyond a step{beyond} cost as much as {self.heights[rest]:.0f}"]
+        if self.slowdown > 1.02:
+            below = f" or below {self.least}" if self.least else ""
+            slow = f"off {self.step}{below} the whole kernel takes about {self.slowdown:.2f} times"
+            found = [f"{slow} as long", *(found if beyond else ())]
+        return "; ".join(found)
+
+    @property
+    def grain(self) -> int:
+        """Counts that the hardware works in: of a stair, or of a period of teeth."""
+        return self.stair if self.stair > 1 else self.period
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Grid:
         for s in self.steps:
             layout = "in blocks" if s.layout else ""
             name = " ".join(filter(None, (s.op, s.kind, s.precision, layout)))
-            rows.append((name, s.role, str(s.period), s.meaning))
+            rows.append((name, s.role, str(s.grain), s.meaning))
         yield from aligned(rows)
         yield f"{self.device}, {self.runtime}, {self.threads} threads"
         measured = f"{self.rows_measured} of them measured now, in {self.seconds:.0f} s"

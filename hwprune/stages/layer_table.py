@@ -157,8 +157,8 @@ def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:
         swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
         usual = rows.of(usual_convolutions(able, options.batch))
         steps = tuple(
-            ClassSteps(*name, teeth.period, teeth.heights, teeth.step, teeth.slowdown)
-            for name, teeth in teeth_of(sweeps, swept).items()
+            ClassSteps(*name, t.period, t.heights, t.step, t.slowdown, t.stair, t.least)
+            for name, t in teeth_of(sweeps, swept).items()
         )
         return Grid(
             options.target,

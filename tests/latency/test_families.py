@@ -1,12 +1,15 @@
 """Families: few measured members price all others, steps and teeth included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hwprune.backend import Kernel, Layouts
 from hwprune.latency.families import Families
+from hwprune.latency.sweep_fit import fit_teeth
 from hwprune.latency.sweeps import conv, macs, sweep, sweepable, teeth_of, worth_sweeping
-from hwprune.latency.teeth import Teeth, fit_teeth
+from hwprune.latency.teeth import Teeth
 
 PLAIN = Layouts()
 
@@ -87,8 +90,9 @@ def test_teeth_found_in_sweeps_hold_for_other_members(time):
     sweeps = {c: sweep(c, PLAIN) for c in sweepable(found.classes)}
     assert len(sweeps) == 2
     teeth = teeth_of(sweeps, {k: time(k) for kernels in sweeps.values() for k in kernels.values()})
-    found.load({k: time(k) for k in found.select(teeth)}, teeth)
-    rest = [k for k in members if k not in set(found.select(teeth))]
+    chosen = dict.fromkeys(found.select(teeth))
+    found.load({k: time(k) for k in chosen}, teeth)
+    rest = [k for k in members if k not in chosen]
     errors = np.abs(found.predict(rest)[0] / [time(k) for k in rest] - 1)
     assert np.percentile(errors, 95) < 0.06
     assert np.median(errors) < 0.02
@@ -129,6 +133,55 @@ def test_a_fast_and_a_slow_path_are_told_apart():
     raised = teeth.effective(block, teeth.slow(block)) - teeth.effective(block - 8, block > 0)
     assert raised == pytest.approx(np.full(7, 8.0))
     assert np.ptp(teeth.effective(block, block > 0)) < 1.0
+
+
+def leaping(kernel: Kernel) -> float:
+    """Sixteen outputs at a time, four such blocks in one pass over the inputs."""
+    i, o = channels(kernel)
+    passes, blocks = divmod(-(-o // 16) - 1, 4)
+    return 400.0 + i * (18.0 * (passes + 1) + 10.0 * (4 * passes + blocks))
+
+
+def beginning_late(kernel: Kernel) -> float:
+    """The same in multiples of four from sixteen on; all other counts are slower."""
+    o = channels(kernel)[1]
+    return leaping(kernel) if o % 4 == 0 and o >= 16 else 2400.0 + 14.0 * channels(kernel)[0] * o
+
+
+@pytest.mark.parametrize(("time", "step", "least"), [(leaping, 1, 0), (beginning_late, 4, 16)])
+def test_stairs_leap_where_a_pass_over_the_inputs_begins(time, step, least):
+    rng = np.random.default_rng(2)
+    name = ("Conv", "int8", "", "dense", "out")
+    kernels = sweep(name, PLAIN)
+    times = {n: time(k) * (1 + 0.005 * rng.standard_normal()) for n, k in kernels.items()}
+    teeth = fit_teeth(times)
+    assert (teeth.period, teeth.stair, teeth.step, teeth.least) == (64, 16, step, least)
+    assert teeth.grain == 16
+    members = [conv("int8", i, o, 3, PLAIN) for i in (16, 24, 40, 64) for o in range(8, 129, 4)]
+    found = family(members)
+    chosen = found.select({name: teeth})
+    assert len(chosen) < len(members) / 3
+    found.load({k: time(k) for k in chosen}, {name: teeth})
+    errors = np.abs(found.predict(members)[0] / [time(k) for k in members] - 1)
+    assert np.percentile(errors, 95) < 0.05
+    even = replace(teeth, period=16, heights=(0.0, *[16.0] * 15), least=0)
+    found.load({k: time(k) for k in found.select({name: even})}, {name: even})
+    without = np.abs(found.predict(members)[0] / [time(k) for k in members] - 1)
+    assert np.percentile(without, 95) > 2 * np.percentile(errors, 95)
+
+
+def test_pointwise_convolutions_that_nobody_swept_have_the_steps_of_others():
+    members = [conv("int8", i, o, 1, PLAIN) for i in range(3, 67, 3) for o in range(3, 67, 3)]
+    found = family(members)
+    assert {c[3] for c in found.classes} == {"pointwise"}
+    dense = {
+        ("Conv", "int8", "", "dense", role): Teeth(4, (0.0, 4.0, 4.0, 4.0), 4, 4)
+        for role in ("in", "out")
+    }
+    found.load({k: off(k) for k in found.select(dense)}, dense)
+    errors = np.abs(found.predict(members)[0] / [off(k) for k in members] - 1)
+    assert np.percentile(errors, 95) < 0.03
+    assert found.periods() == {"in": 4, "out": 4}
 
 
 @pytest.mark.parametrize("height", [0.5, 1.0, 2.0])
