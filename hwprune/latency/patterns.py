@@ -174,5 +174,7 @@ def _teeth(counts: Array, ns: Array, shape: Teeth) -> Fit:
 
 
 def _line(counts: Array, ns: Array) -> Array:
-    """Slope and intercept, by relative errors."""
+    """Slope and intercept, by relative errors; a level where all counts are the same."""
+    if np.ptp(counts) == 0:
+        return np.array([0.0, np.sum(1 / ns) / np.sum(1 / ns**2)])
     return np.asarray(np.polyfit(counts, ns, 1, w=1 / ns), np.float64)
