@@ -9,6 +9,7 @@ runs fp32, int8 or a mix. The table is filled as `hwprune profile` does it, with
 then they and the plans that calibrate are built, written and timed in turns. What is predicted is
 the undisturbed time, the p50 of the runs beside which no neighbour slowed the pacemaker down (they
 slow some kinds of kernels down more than others), and, in a line of its own, the p50 of that hour.
+Files that were never run undisturbed are left out, unless they are most of them.
 Beside it, on the same plans: the rows alone, sums of rows as if nothing were fused, sums of
 onnxruntime's profiler over the very plans, a model proportional to MACs and one linear in MACs, and
 one process measured against the others: what measuring itself is worth. Sums are scaled by the one
@@ -52,6 +53,7 @@ SECONDS_PER_PLAN = 0.25
 PROCESSES = 3
 PATIENCE = 3.0  # times as long, for undisturbed runs
 LEAST_RUNS = 5  # of a plan in a process
+LEAST_ALONE = 0.5  # of the files, for those that were never run undisturbed to be left out
 Array = NDArray[np.float64]
 
 
@@ -104,18 +106,16 @@ def bench(
     for one in (estimator, rival):
         add_unknown(one, [*trials, *plans], backend, threads, options.work)
     found = timed(built([*trials, *plans], graph, network), backend, threads)
-    usual = medians([s.runs_ns for s in found])
-    quiet = medians([s.undisturbed_ns or [()] * len(s.runs_ns) for s in found])
-    if np.isnan(quiet).all(axis=1).any():  # nobody can tell
-        print("some files were never run undisturbed: what follows are p50s", file=sys.stderr)
-        quiet = usual
-    some = len(trials)
+    usual, quiet, alone = truths(found, len(trials))
+    trials = [c for c, seen in zip(trials, alone) if seen]
+    plans = [c for c, seen in zip(plans, alone[-len(plans) :]) if seen]
+    usual, quiet, some = usual[alone], quiet[alone], len(trials)
     estimates = calibrated(estimator, trials, plans, quiet)
     measured = np.nanmedian(quiet, axis=1)[some:]
     pairs = zip(measured, (e.interval() for e in estimates))
-    inside = np.mean([low <= ns <= high for ns, (low, high) in pairs])
+    inside = 100 * np.mean([low <= ns <= high for ns, (low, high) in pairs])
     rivals = {
-        f"table ({spent}, {100 * inside:.0f} % in the interval)": centres(estimates),
+        f"table ({spent}, {inside:.0f} % of {len(plans)} in the interval)": centres(estimates),
         "rows alone, scaled": sums_of(estimator, plans),
         "rows without fusion, scaled": sums_of(rival, plans),
         "profiler, scaled": profiler_sums(built(plans, graph, network), threads),
@@ -130,6 +130,20 @@ def bench(
     p50 = np.median(usual, axis=1)[some:]
     lines.append(judged(name, "table, the p50 of the hour", guess, p50))
     return [*lines, agreement(name, "p50: one process, of the others", usual[some:])]
+
+
+def truths(found: Sequence[Samples], trials: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Of files, by process: p50s, the same of undisturbed runs, and which files have any of these.
+
+    The p50s twice where most files have none, of the first `trials` or of the others.
+    """
+    usual = medians([s.runs_ns for s in found])
+    quiet = medians([s.undisturbed_ns or [()] * len(s.runs_ns) for s in found])
+    alone = ~np.isnan(quiet).all(axis=1)
+    if min(alone[:trials].mean(), alone[trials:].mean()) >= LEAST_ALONE:
+        return usual, quiet, alone
+    print("few files were ever run undisturbed: what follows are p50s", file=sys.stderr)
+    return usual, usual, np.ones(len(found), bool)
 
 
 def agreement(name: str, label: str, times: Array) -> Line:
