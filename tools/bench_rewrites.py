@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the exact rewrites are worth: each network as it came against its rewritten form.
 
-    python tools/bench_rewrites.py [--shared ../shared/data] [--only TEXT] [--threads 1]
+    python tools/bench_rewrites.py [FILE ...] [--shared ../shared/data] [--only TEXT] [--threads 1]
                                    [--seconds 4] [--processes 5] [--target cpu] [--plain]
 
 For every rewrite that applies: the nodes before and after, in the file and as the runtime runs
@@ -46,10 +46,15 @@ def main() -> None:
     threads = options.threads or backend.default_threads()
     print("| network | rewrite | nodes | run | difference | bound MACs | fp32 | int8 | kept |")
     print("|---|---|--:|--:|--:|--:|--:|--:|---|")
-    for name, graph in networks(options.shared, options.only):
+    for name, graph in given(options.files) or networks(options.shared, options.only):
         start = Subject(backend, backend.capabilities(), threads, graph, graph, couple(graph))
         for cells in rows(start, options):
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def given(files: list[Path]) -> list[tuple[str, gs.Graph]]:
+    """The same of any files."""
+    return [(path.stem, load_model(str(path), None, {}, 1).graph) for path in files]
 
 
 def networks(shared: Path, only: str) -> Iterator[tuple[str, gs.Graph]]:
@@ -107,6 +112,7 @@ def _ratio(gain: Gain) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="*", help="networks, rather than the shared ones")
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--only", default="", help="networks whose name holds this text")
     parser.add_argument("--threads", type=int, default=1)
