@@ -52,11 +52,6 @@ def main() -> None:
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def given(files: list[Path]) -> list[tuple[str, gs.Graph]]:
-    """The same of any files."""
-    return [(path.stem, load_model(str(path), None, {}, 1).graph) for path in files]
-
-
 def networks(shared: Path, only: str) -> Iterator[tuple[str, gs.Graph]]:
     """Name and canonical graph."""
     for name in [*FILES, *WEIGHTS]:
@@ -64,6 +59,11 @@ def networks(shared: Path, only: str) -> Iterator[tuple[str, gs.Graph]]:
             model = str(shared / FILES[name]) if name in FILES else name
             weights = shared / WEIGHTS[name] if name in WEIGHTS else None
             yield name, load_model(model, weights, {}, 1).graph
+
+
+def given(files: list[Path]) -> list[tuple[str, gs.Graph]]:
+    """The same of files that are named."""
+    return [(path.stem, load_model(str(path), None, {}, 1).graph) for path in files]
 
 
 def rows(start: Subject, options: argparse.Namespace) -> Iterator[tuple[str, ...]]:

@@ -66,7 +66,7 @@ class Family:
             return members[:1]
         known = [_believed(c, teeth or {}) for c in self.classes]
         off = [t.apart(counts[:, c]) for c, t in enumerate(known)]
-        few = _path(known, counts) == Path.FEW
+        few = _paths(known, counts).max(axis=0) == Path.FEW
         most = _POINTS.get(counts.shape[1], 2)
         chosen = _grid(counts, ~np.any(off, axis=0), most)
         for some in (*off, few):
@@ -116,7 +116,7 @@ class Family:
         if not self._responses:
             raise ValueError("nothing was loaded yet")
         counts, path, slowdown = self._worked(kernels)
-        ns, spread = slowdown.copy(), np.zeros(len(counts))
+        ns, spread = np.zeros(len(counts)), np.zeros(len(counts))
         others = self._responses.get(None) or self._responses[Path.FAST]
         for taken in map(Path, np.unique(path)):
             at, own = path == taken, self._responses.get(taken)
@@ -136,12 +136,11 @@ class Family:
         Two counts that are off their steps do not slow a kernel down twice.
         """
         counts = self.counts(kernels)
-        path = _path(self._teeth, counts)
-        slowdown = np.ones(len(counts))
+        paths = _paths(self._teeth, counts)
+        path, slowdown = paths.max(axis=0, initial=Path.FAST), np.ones(len(counts))
         for c, teeth in enumerate(self._teeth):
-            longer = np.where(teeth.slow(counts[:, c]), teeth.slowdown, 1.0)
+            longer = np.where(paths[c] != Path.FAST, teeth.slowdown, 1.0)
             slowdown = np.maximum(slowdown, longer)
-        for c, teeth in enumerate(self._teeth):
             counts[:, c] = teeth.effective(counts[:, c], path != Path.FAST)
         return counts, path, slowdown
 
@@ -211,12 +210,10 @@ def class_of(kernel: Kernel, role: str) -> Class:
     return kernel.op, kernel.precision, layout, kind, role
 
 
-def _path(teeth: Sequence[Teeth], counts: Array) -> Paths:
-    """The path of each of `kernels x counts`: one count off its step is enough for a slow one."""
-    found: Paths = np.zeros(len(counts), np.int64)
-    for c, t in enumerate(teeth):
-        found = np.maximum(found, t.paths(counts[:, c]))
-    return found
+def _paths(teeth: Sequence[Teeth], counts: Array) -> Paths:
+    """`counts x kernels`: the path that each count alone asks for; the slowest of them is taken."""
+    found = [t.paths(counts[:, c]) for c, t in enumerate(teeth)]
+    return np.array(found, np.int64).reshape(len(teeth), len(counts))
 
 
 def _believed(name: Class, teeth: Mapping[Class, Teeth]) -> Teeth:
@@ -224,8 +221,8 @@ def _believed(name: Class, teeth: Mapping[Class, Teeth]) -> Teeth:
     of their own: without one they are taken to have those of other dense ones.
     """
     op, precision, layout, kind, role = name
-    dense = (op, precision, layout, "dense", role)
-    return teeth.get(name) or teeth.get(dense if kind == "pointwise" else name) or Teeth()
+    like = (op, precision, layout, "dense" if kind == "pointwise" else kind, role)
+    return teeth.get(name) or teeth.get(like) or Teeth()
 
 
 def _place(part: str, kernel: Kernel) -> tuple[object, ...]:

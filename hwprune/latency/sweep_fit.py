@@ -1,16 +1,17 @@
 """Which pattern a sweep over channel counts, all else equal, speaks for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from hwprune.latency.patterns import Shape, finer, others, staircases
-from hwprune.latency.teeth import Array, Teeth
+from hwprune.latency.teeth import Array, Bools, Teeth
 
 _SHORTEST, _STRETCH = 4, 16  # counts that are left out together: where halves are, and in turn
 _SIGMAS, _NOISE = 2.0, 0.005  # by which the error must be less for a pattern to be believed
 
-_LeftOut = Callable[[Array, Array, Shape], Array | None]
+# What is kept of a sweep, and what that is to tell of the rest, a few times over.
+_Splits = Callable[[Array, Teeth], Iterator[tuple[Bools, Bools]]]
 
 
 def fit_teeth(times: Mapping[int, float]) -> Teeth:
@@ -23,15 +24,15 @@ def fit_teeth(times: Mapping[int, float]) -> Teeth:
     even = _best(counts, ns, staircases(), _halves)
     best = _best(counts, ns, (even, *others()), _halves)
     rough = dict.fromkeys((even, best))
-    tried = [shape for one in rough for shape in (one, *finer(one, counts, ns))]
-    return _best(counts, ns, tried, _stretches).fit(counts, ns)[0]
+    tried = dict.fromkeys(s for one in rough for s in (one, *finer(one, counts, ns)))
+    return _best(counts, ns, tuple(tried), _stretches).fit(counts, ns)[0]
 
 
-def _best(counts: Array, ns: Array, tried: Sequence[Shape], left_out: _LeftOut) -> Shape:
+def _best(counts: Array, ns: Array, tried: Sequence[Shape], splits: _Splits) -> Shape:
     """The first one that none behind it is clearly better than."""
-    best, errors = tried[0], left_out(counts, ns, tried[0])
+    best, errors = tried[0], _left_out(counts, ns, tried[0], splits)
     for shape in tried[1:]:
-        found = left_out(counts, ns, shape)
+        found = _left_out(counts, ns, shape, splits)
         if found is not None and (errors is None or _clearly_less(found, errors)):
             best, errors = shape, found
     return best
@@ -45,33 +46,31 @@ def _clearly_less(errors: Array, usual: Array) -> bool:
     return bool(np.mean(gain) > _SIGMAS * np.std(gain) / np.sqrt(len(gain)) + _NOISE)
 
 
-def _halves(counts: Array, ns: Array, tried: Shape) -> Array | None:
-    """Relative errors of what every other period of the sweep says about the rest, nan where it
-    says nothing; None if it is too short to be halved.
+def _left_out(counts: Array, ns: Array, tried: Shape, splits: _Splits) -> Array | None:
+    """Relative errors of what the parts that are kept of a sweep tell of others, nan where none
+    tells anything; None if a part is too short to say.
     """
-    shape = tried.teeth
-    odd = counts // max(shape.period, _SHORTEST) % 2 == 1
     errors: Array = np.full(len(counts), np.nan)
-    for kept in (odd, ~odd):
-        if not _tells(shape, counts[kept]):
-            return None
-        _, guess = tried.fit(counts[kept], ns[kept])
-        told = ~kept & np.isin(counts % shape.period, counts[kept] % shape.period)
-        errors[told] = np.minimum(np.abs(guess(counts) / ns - 1), 1.0)[told]
-    return errors
-
-
-def _stretches(counts: Array, ns: Array, tried: Shape) -> Array | None:
-    """Relative errors of what the sweep says about every stretch of it without that stretch."""
-    stretches = (counts - 1) // _STRETCH
-    errors: Array = np.full(len(counts), np.nan)
-    for stretch in np.unique(stretches):
-        kept = stretches != stretch
+    for kept, told in splits(counts, tried.teeth):
         if not _tells(tried.teeth, counts[kept]):
             return None
         _, guess = tried.fit(counts[kept], ns[kept])
-        errors[~kept] = np.minimum(np.abs(guess(counts[~kept]) / ns[~kept] - 1), 1.0)
+        errors[told] = np.minimum(np.abs(guess(counts[told]) / ns[told] - 1), 1.0)
     return errors
+
+
+def _halves(counts: Array, shape: Teeth) -> Iterator[tuple[Bools, Bools]]:
+    """Every other period, which tells those rests of the others that it has itself."""
+    odd = counts // max(shape.period, _SHORTEST) % 2 == 1
+    for kept in (odd, ~odd):
+        yield kept, ~kept & np.isin(counts % shape.period, counts[kept] % shape.period)
+
+
+def _stretches(counts: Array, shape: Teeth) -> Iterator[tuple[Bools, Bools]]:
+    """All but one stretch, which that is to tell, each in turn."""
+    stretches = (counts - 1) // _STRETCH
+    for stretch in np.unique(stretches):
+        yield stretches != stretch, stretches == stretch
 
 
 def _tells(shape: Teeth, counts: Array) -> bool:

@@ -65,9 +65,7 @@ class Teeth:
         """Which counts are worth rows of their own: on a slow path, or on teeth that a sweep of
         another kernel tells only roughly.
         """
-        if self.stair > 1 or self.period == 1:
-            return self.slow(counts)
-        found: Bools = counts % self.period != 0
+        found: Bools = self.slow(counts) if self.stair > 1 else counts % self.period != 0
         return found
 
     def scaled(self, by: float) -> "Teeth":

@@ -20,7 +20,7 @@ class ClassSteps:
     heights: tuple[float, ...]
     step: int  # counts off it take a slow path
     slowdown: float  # of the slow path, about
-    stair: int = 1  # counts that cost the same; 1: every rest has its own price
+    grain: int  # counts that the hardware works in: of a stair, or of a period of teeth
     least: int = 0  # counts below it take the slow path, too
 
     @property
@@ -36,11 +36,6 @@ class ClassSteps:
             slow = f"off {self.step}{below} the whole kernel takes about {self.slowdown:.2f} times"
             found = [f"{slow} as long", *(found if beyond else ())]
         return "; ".join(found)
-
-    @property
-    def grain(self) -> int:
-        """Counts that the hardware works in: of a stair, or of a period of teeth."""
-        return self.stair if self.stair > 1 else self.period
 
 
 @dataclass(frozen=True, slots=True)

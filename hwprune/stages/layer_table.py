@@ -157,7 +157,7 @@ def profile_grid(options: ProfileOptions, progress: Progress) -> Grid:
         swept = rows.of([k for kernels in sweeps.values() for k in kernels.values()])
         usual = rows.of(usual_convolutions(able, options.batch))
         steps = tuple(
-            ClassSteps(*name, t.period, t.heights, t.step, t.slowdown, t.stair, t.least)
+            ClassSteps(*name, t.period, t.heights, t.step, t.slowdown, t.grain, t.least)
             for name, t in teeth_of(sweeps, swept).items()
         )
         return Grid(

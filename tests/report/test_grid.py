@@ -10,8 +10,9 @@ LEAPING = (0.0, *[31.0] * 16, *[38.0] * 16, *[50.0] * 16, *[64.0] * 15)
 
 @pytest.mark.parametrize(
     ("steps", "grain", "meaning"),
-    [(ClassSteps(*CONV, 1, (0.0,), 1, 1.0), 1, "every count has its price"),
-     (ClassSteps(*CONV, 4, (0.0, 9.0, 9.5, 9.0), 1, 1.0), 4, "1 beyond a step cost as much as 9"),
+    [(ClassSteps(*CONV, 1, (0.0,), 1, 1.0, 1), 1, "every count has its price"),
+     (ClassSteps(*CONV, 4, (0.0, 9.0, 9.5, 9.0), 1, 1.0, 4), 4,
+      "1 beyond a step cost as much as 9"),
      (ClassSteps(*CONV, 4, (0.0, 4.0, 4.0, 4.0), 4, 1.33, 4), 4,
       "off 4 the whole kernel takes about 1.33 times as long"),
      (ClassSteps(*CONV, 64, LEAPING, 1, 1.0, 16), 16, "1 beyond a step of 64 cost as much as 31"),
