@@ -13,8 +13,15 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "search": {
         "bo": "the knapsack, steered by Bayesian optimisation of measured quality (default)",
         "knapsack": "the least estimated loss under the latency table, evaluated once",
-        "random": "random multipliers for the knapsack",
         "uniform": "the same fraction of every group: the baseline to beat",
+        "random": "random widths, repaired to meet the budget",
+        "random-weights": "random multipliers for the knapsack",
+        "netadapt": "step by step towards the budget, the layer that loses least pays",
+        "evolution": "children of good parents, repaired to meet the budget",
+        "guerra": "Bayesian optimisation of one layer at a time, deepest first",
+        "tpe": "multipliers for the knapsack by Optuna's Parzen estimators",
+        "gp": "multipliers for the knapsack by Optuna's Gaussian process",
+        "exhaustive": "everything that fits, one by one: for tiny networks",
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",

@@ -1,15 +1,21 @@
 """The plain strategies, which Bayesian optimisation has to beat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
 
-from hwprune.errors import InfeasibleError
+import numpy as np
+
+from hwprune.errors import UsageError
+from hwprune.search.repair import repaired
 from hwprune.search.strategy import Evaluated, Proposal, Task
 
-_TRIES = 50  # random draws that all decode to something seen end a search
+_TRIES = 50  # random draws that are all known end a search
+_TINY = 1_000_000  # assignments
 
 
 class Knapsack:
-    """One evaluation: the estimates are believed as they are."""
+    """One evaluation: the estimates are believed as they are (HALP, arXiv 2110.10811)."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -31,22 +37,68 @@ class Uniform:
 
 
 class Random:
-    """Random multipliers, decoded: random search that meets the budget."""
+    """Random widths and branches, repaired: random search that meets the budget."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
+        """The next draw that is new."""
+        rng = self._task.random(len(history))
+        return unseen((self._draw(rng) for _ in range(_TRIES)), history)
+
+    def _draw(self, rng: np.random.Generator) -> Proposal:
+        drawn = self._task.decode().assignment
+        drawn |= {v.name: int(rng.integers(v.size)) for v in self._task.kept}
+        return Proposal(repaired(self._task, drawn, rng))
+
+
+class RandomWeights:
+    """Random multipliers, decoded: random search that knows the estimates."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
         """The next draw that decodes to something new."""
-        seen = {tuple(e.assignment.items()) for e in history}
         rng = self._task.random(len(history))
-        for _ in range(_TRIES):
-            draw = rng.uniform(-2, 2, len(self._task.problem.knobs))
-            x = dict(zip(self._task.problem.knobs, draw.tolist(), strict=True))
-            assignment = self._task.decode(x).assignment
-            if tuple(assignment.items()) not in seen:
-                return Proposal(assignment, x)
-        return None
+        return unseen((self._draw(rng) for _ in range(_TRIES)), history)
+
+    def _draw(self, rng: np.random.Generator) -> Proposal:
+        knobs = self._task.problem.knobs
+        x = dict(zip(knobs, rng.uniform(-2, 2, len(knobs)).tolist(), strict=True))
+        return Proposal(self._task.decode(x).assignment, x)
+
+
+class Exhaustive:
+    """Every assignment that fits, likeliest first: for tiny spaces, where it is the truth."""
+
+    def __init__(self, task: Task) -> None:
+        count = prod(v.size for v in task.problem.variables)
+        if count > _TINY:
+            raise UsageError(
+                f"{count:.1e} assignments cannot be searched one by one",
+                f"at most {_TINY} can: choose another --search",
+            )
+        problem = task.problem
+        names = [v.name for v in problem.variables]
+        options = product(*(range(v.size) for v in problem.variables))
+        found = (dict(zip(names, at, strict=True)) for at in options)
+        fitting = (problem.settled(a) for a in found if task.used(a) <= 1.0)
+        distinct = {tuple(a.values()): a for a in fitting}.values()
+        self._ordered = sorted(distinct, key=problem.estimated_loss)
+        if not self._ordered:
+            task.decode()  # says what is the least reachable
+
+    def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
+        """The next one in the order of the estimates."""
+        return unseen(map(Proposal, self._ordered), history)
+
+
+def unseen(proposals: Iterator[Proposal], history: Sequence[Evaluated]) -> Proposal | None:
+    """The first proposal that was not evaluated yet."""
+    known = {e.key for e in history}
+    return next((p for p in proposals if tuple(p.assignment.values()) not in known), None)
 
 
 def uniform(task: Task) -> dict[str, int]:
@@ -60,11 +112,9 @@ def uniform(task: Task) -> dict[str, int]:
         found: dict[str, int] | None = None
         while low <= high:  # a larger share costs more
             middle = (low + high) // 2
-            held = _at_share(task, shares[middle], kept)
-            try:
-                found = task.decode(fixed=held).assignment
-                low = middle + 1
-            except InfeasibleError:
+            if (at := task.completed(_at_share(task, shares[middle], kept))) is not None:
+                found, low = at, middle + 1
+            else:
                 high = middle - 1
         if found is not None:
             return found

@@ -10,7 +10,7 @@ from math import ceil, inf
 
 import numpy as np
 
-from hwprune.search.baselines import Random, uniform
+from hwprune.search.baselines import RandomWeights, uniform
 from hwprune.search.factors import Floats
 from hwprune.search.problem import Assignment
 from hwprune.search.strategy import Evaluated, Proposal, Task
@@ -37,17 +37,17 @@ class Bayes:
 
     def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
         """The next assignment; every choice depends on the history and the seed only."""
-        seen = {_key(e.assignment) for e in history}
+        seen = {e.key for e in history}
         if len(history) < self._seed_count():
             for proposal in self._seed_proposals():
                 if _key(proposal.assignment) not in seen:
                     return proposal
         fresh = self._fresh(history, seen)
         if len(history) % 2:  # every other step believes the additive model outright
-            return next(fresh, None) or Random(self._task).propose(history)
+            return next(fresh, None) or RandomWeights(self._task).propose(history)
         candidates = list(fresh)
         if not candidates:
-            return Random(self._task).propose(history)
+            return RandomWeights(self._task).propose(history)
         chosen = most_promising(
             self._features([e.assignment for e in history]),
             np.array([e.loss for e in history]),

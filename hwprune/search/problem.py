@@ -32,6 +32,11 @@ class Variable:
         return self.name.startswith("kernel:")
 
     @property
+    def is_precision(self) -> bool:
+        """Whether it chooses how what is kept is computed or stored."""
+        return self.name.startswith(("kernel:", "bits:"))
+
+    @property
     def neutral(self) -> int:
         """The option that changes nothing: full width, branch kept, fp32, all bits."""
         return 0 if self.is_kernel else self.size - 1

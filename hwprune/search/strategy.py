@@ -7,13 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
+from hwprune.errors import InfeasibleError
 from hwprune.search.decode import Decoded, Decoder
-from hwprune.search.problem import Assignment, Problem
+from hwprune.search.problem import Assignment, Problem, Variable
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a strategy may know; `warm` are multipliers that did well in a similar search."""
+    """What a strategy may know.
+
+    `evaluations` is how many it gets, `warm` are multipliers that did well in a similar search.
+    """
 
     problem: Problem
     decoder: Decoder
@@ -21,6 +25,12 @@ class Task:
     seed: int
     most_bytes: float = inf
     warm: tuple[Mapping[str, float], ...] = ()
+    evaluations: int = 100
+
+    @property
+    def kept(self) -> tuple[Variable, ...]:
+        """Widths and branches: what plain searches choose, and leave precisions to the decoder."""
+        return tuple(v for v in self.problem.variables if not v.is_precision)
 
     def random(self, step: int) -> np.random.Generator:
         """Random numbers of one step: a resumed search draws what it would have drawn."""
@@ -32,13 +42,31 @@ class Task:
         """The decoder under this task's bounds."""
         return self.decoder.decode(self.budget_ns, multipliers, fixed, self.most_bytes)
 
+    def completed(self, fixed: Assignment) -> dict[str, int] | None:
+        """The decoder's choice of everything that is not fixed; None where nothing fits."""
+        try:
+            return self.decode(fixed=fixed).assignment
+        except InfeasibleError:
+            return None
+
+    def used(self, assignment: Assignment) -> float:
+        """Share of the tightest bound that an assignment takes: at most 1 if it fits."""
+        time = self.problem.latency_ns(assignment) / self.budget_ns
+        if self.most_bytes == inf:
+            return time
+        return max(time, self.problem.size_bytes(assignment) / self.most_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An assignment within the budget, and the log2 multipliers it was decoded from."""
+    """An assignment within the budget, and the log2 multipliers it was decoded from.
+
+    Unless it is a `step` on the way there, which may be over it and is never the answer.
+    """
 
     assignment: dict[str, int]
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +77,12 @@ class Evaluated:
     loss: float
     latency_ns: float
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    step: bool = False
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """The options: what tells assignments of one problem apart."""
+        return tuple(self.assignment.values())
 
 
 class Proposer(Protocol):
@@ -61,8 +95,7 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """An entry of the catalogue."""
+    """An entry of the catalogue; what it does is told in the registry."""
 
-    summary: str
     needs: str
     create: Callable[[Task], Proposer]

@@ -18,7 +18,7 @@ from hwprune.registry import unknown
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment, Problem
-from hwprune.search.strategy import Evaluated, Proposal, Task
+from hwprune.search.strategy import Evaluated, Proposal, Proposer, Task
 
 if TYPE_CHECKING:
     import optuna
@@ -76,24 +76,32 @@ def search(
     if evaluations < 1:
         raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
     deadline = inf if seconds is None else time.monotonic() + seconds
-    task = Task(problem, Decoder(problem), budget_ns, seed, most_bytes, tuple(warm))
+    task = Task(problem, Decoder(problem), budget_ns, seed, most_bytes, tuple(warm), evaluations)
     proposer = STRATEGIES[strategy].create(task)
     trials = _Trials(task, strategy, storage)
-    while len(trials.history) < evaluations:
-        if trials.history and (time.monotonic() > deadline or trials.least <= enough):
-            break
-        proposal = proposer.propose(trials.history)
-        if proposal is None:
-            break
+    while (proposal := _next(trials, proposer, deadline, enough)) is not None:
         trials.add(proposal, evaluate)
         if progress:
             progress(len(trials.history), evaluations, trials.least)
     return _result(trials.history)
 
 
+def _next(trials: "_Trials", proposer: Proposer, deadline: float, enough: float) -> Proposal | None:
+    """What to evaluate next; a search that ends on the way to the budget ends with the knapsack."""
+    task, done = trials.task, len(trials.history)
+    late = done > 0 and (time.monotonic() > deadline or trials.least <= enough)
+    found = None if late or done >= task.evaluations else proposer.propose(trials.history)
+    ends_without = found is None or (found.step and done == task.evaluations - 1)
+    if ends_without and not trials.has_answer:
+        return Proposal(task.decode().assignment)
+    return found
+
+
 def _result(history: list[Evaluated]) -> SearchResult:
-    best = min(history, key=lambda e: e.loss)
-    return SearchResult(best, tuple(history), tuple(accumulate((e.loss for e in history), min)))
+    answers = [e for e in history if not e.step]
+    best = min(answers, key=lambda e: e.loss)
+    losses = (inf if e.step else e.loss for e in history)
+    return SearchResult(best, tuple(history), tuple(accumulate(losses, min)))
 
 
 class _Trials:
@@ -103,7 +111,7 @@ class _Trials:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._task = task
+        self.task = task
         self._of_loss = task.problem.digest(of_latency=False)
         backing = _open(storage)
         name = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed}"
@@ -120,13 +128,18 @@ class _Trials:
 
     @property
     def least(self) -> float:
-        """The least loss so far."""
-        return min(e.loss for e in self.history)
+        """The least loss so far of what meets the bounds."""
+        return min((e.loss for e in self.history if not e.step), default=inf)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether anything that meets the bounds was evaluated, whatever its loss."""
+        return not all(e.step for e in self.history)
 
     def add(self, proposal: Proposal, evaluate: Evaluate) -> None:
         """Evaluates a proposal, unless its loss is known, and records it."""
-        latency = self._task.problem.latency_ns(proposal.assignment)
-        if latency > self._task.budget_ns:
+        latency = self.task.problem.latency_ns(proposal.assignment)
+        if latency > self.task.budget_ns and not proposal.step:
             raise HwpruneError(f"a proposal of {latency:.0f} ns is over the budget")
         text = _text(proposal.assignment)
         trial = self._study.ask()
@@ -138,9 +151,10 @@ class _Trials:
         trial.set_user_attr("multipliers", json.dumps(dict(proposal.multipliers)))
         trial.set_user_attr("latency_ns", latency)
         trial.set_user_attr("loss", loss if isfinite(loss) else None)
+        trial.set_user_attr("step", proposal.step)
         self._study.tell(trial, loss if isfinite(loss) else inf)
         self.history.append(
-            Evaluated(proposal.assignment, loss, latency, dict(proposal.multipliers))
+            Evaluated(proposal.assignment, loss, latency, dict(proposal.multipliers), proposal.step)
         )
 
 
@@ -181,6 +195,7 @@ def _read(trial: "optuna.trial.FrozenTrial") -> Evaluated:
         _loss(trial),
         float(attrs["latency_ns"]),
         json.loads(attrs["multipliers"]),
+        bool(trial.user_attrs.get("step", False)),
     )
 
 

@@ -23,7 +23,7 @@ def most_promising(seen: Floats, losses: Floats, candidates: Floats, seed: int) 
     varies = np.ptp(np.vstack([seen, candidates]), axis=0) > 0
     if len(seen) < 2 or not varies.any() or not np.ptp(losses) > 0:
         return None
-    with _one_thread(seed):
+    with one_thread(seed):
         try:
             scores = _log_ei(seen[:, varies], utility(losses), candidates[:, varies])
         except (RuntimeError, ValueError, ArithmeticError):  # no fit, or no Cholesky factor
@@ -66,7 +66,7 @@ def _log_ei(seen: Floats, utilities: Floats, candidates: Floats) -> Floats:
 
 
 @contextmanager
-def _one_thread(seed: int) -> Iterator[None]:
+def one_thread(seed: int) -> Iterator[None]:
     """One torch thread (more are ten times slower on matrices this small), its own randomness."""
     import torch
 
