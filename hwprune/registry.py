@@ -25,8 +25,18 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",
+        "fisher": "second-order change of the answers, from gradients (no labels)",
+        "taylor": "first-order change of the answers, from gradients (HALP; no labels)",
+        "hessian": "the Hessian's trace times the squared weights (HAP)",
+        "orthoreg": "squared first-order change by each filter, added up (OrthoReg)",
+        "angle": "angle between kernels and their 2-bit selves (Guerra et al.)",
+        "itpruner": "layers whose features no other layer has (ITPruner), by magnitude inside",
         "magnitude": "norm of the weights",
         "random": "a random order: the baseline to beat",
+    },
+    "saliency": {
+        "measured": "each group is halved and repaired, and what that loses measured (default)",
+        "estimated": "as the criterion says, on the scale of all groups halved together",
     },
     "sensitivity": {
         "kl": "what few bits of one weight do to the answers, measured (default)",

@@ -35,6 +35,12 @@ def test_criteria_are_those_that_prune_knows() -> None:
     assert set(METHODS["criterion"]) == set(CRITERIA)
 
 
+def test_saliencies_are_those_that_prune_knows() -> None:
+    from hwprune.pruning.calibrate import SALIENCIES
+
+    assert set(METHODS["saliency"]) == set(SALIENCIES)
+
+
 def test_sensitivities_are_those_that_the_search_knows() -> None:
     from hwprune.stages.searching import SENSITIVITIES
 

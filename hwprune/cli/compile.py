@@ -44,6 +44,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--epochs", type=click.IntRange(min=0), help="Training epochs, whatever the effort.")
 @o.method_option("search", "bo")
 @o.method_option("criterion", "obs")
+@o.method_option("saliency", "measured")
 @o.method_option("sensitivity", "kl")
 @click.option("--evaluations", type=click.IntRange(min=1), help="Candidates the search evaluates.")
 @o.foreign_option

@@ -12,7 +12,7 @@ from hwprune.report.text import align
 @click.command("methods")
 @o.json_option
 def command(as_json: bool) -> None:
-    """List the methods that --search, --criterion, --sensitivity and --effort take by name.
+    """List the methods that --search, --criterion, --effort and the like take by name.
 
     Behind them the methods that hwprune itself chooses among, tensor by tensor.
     """

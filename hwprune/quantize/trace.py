@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import onnx_graphsurgeon as gs
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from hwprune.network import linear
-from hwprune.network.run import Data, Inputs, is_classifier, log_probabilities
+from hwprune.network.curvature import random_pulls
+from hwprune.network.run import Data, Inputs
 from hwprune.network.twin import to_module
 from hwprune.precision import FULL_BITS
 from hwprune.quantize.grids import few_bits_grid
@@ -46,8 +47,7 @@ def traces(
     answers (see `trials.losses`), which is zero, with a gradient of zero, at its own weights.
 
     There H = J' F J exactly, with J of the outputs and F the divergence's Hessian in them. With
-    random u of covariance F, |J' u|^2 is the trace on average: one pass back, not two. Answers of
-    different samples have independent u, so that one pass serves them all.
+    random u of covariance F, |J' u|^2 is the trace on average: one pass back, not two.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [layer.weight for layer in layers.values()]
@@ -56,22 +56,10 @@ def traces(
         answers = result if isinstance(result, tuple) else (result,)
         sums = torch.zeros(len(weights), dtype=torch.float64)
         for _ in range(probes):
-            seeds = _seeds(answers, generator)
+            seeds = random_pulls(answers, generator)
             grads = torch.autograd.grad(answers, weights, seeds, retain_graph=True)
             sums += torch.stack([g.double().square().sum() for g in grads])
     return dict(zip(layers, (sums / probes).tolist(), strict=True))
-
-
-@torch.no_grad()
-def _seeds(answers: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Random u for every output, of covariance F."""
-    drawn = [torch.randint(2, a.shape, generator=generator) * 2.0 - 1 for a in answers]
-    if is_classifier(answers):
-        p = log_probabilities(answers[0]).exp().float()
-        signs = p.sqrt() * drawn[0]
-        return [(signs - p * signs.sum(1, keepdim=True)) / len(p) ** 0.5]
-    powers = [a.square().sum().clamp_min(1e-30) * len(answers) for a in answers]
-    return [(2 / power).sqrt() * signs for power, signs in zip(powers, drawn, strict=True)]
 
 
 @torch.no_grad()

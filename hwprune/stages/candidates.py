@@ -14,8 +14,8 @@ from hwprune.network.run import Inputs, batches, divergence, inputs_of, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.precision import FP32, bits_of, is_storage_alone
-from hwprune.pruning.criteria import Ranking
 from hwprune.pruning.damage import changed
+from hwprune.pruning.ranking import Ranking
 from hwprune.pruning.reconstruct import Reference
 from hwprune.quantize.fewbits import round_in_place
 

@@ -53,6 +53,7 @@ class CompileOptions:
     epochs: int | None = None
     search: str = "bo"
     criterion: str = "obs"
+    saliency: str = "measured"
     sensitivity: str = "kl"
     out: Path | None = None
     seed: int = 0
@@ -82,5 +83,6 @@ class CompileOptions:
                 raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
         if self.epochs is not None and self.epochs < 0:
             raise UsageError(f"--epochs is {self.epochs}", "0 means no training")
+        known_method("saliency", self.saliency)
         known_method("sensitivity", self.sensitivity)
         _ = self.limits

@@ -10,7 +10,7 @@ from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimator import Estimator
 from hwprune.latency.space import SearchSpace
 from hwprune.precision import INT8
-from hwprune.pruning.criteria import Ranking
+from hwprune.pruning.ranking import Ranking
 from hwprune.search.problem import Factor, Problem, Variable
 
 _TIE = 1e-6  # nats for a whole group: width is kept where it costs neither time nor loss

@@ -13,8 +13,9 @@ from hwprune.network.run import inputs_of, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Stage
-from hwprune.pruning.calibrate import half, rescaled
-from hwprune.pruning.criteria import Ranking, rank_channels
+from hwprune.pruning.calibrate import SALIENCIES, Probe, half, rescaled
+from hwprune.pruning.criteria import rank_channels
+from hwprune.pruning.ranking import Ranking
 from hwprune.pruning.reconstruct import QUICK, THOROUGH, Reference, Sampling
 from hwprune.quantize.fewbits import bit_sensitivity
 from hwprune.quantize.sensitivity import sensitivity
@@ -105,7 +106,7 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
     few, seed = job.calibration(min(count, _RANKING)), job.options.seed
     orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)
     evaluator = make_evaluator(job, count)
-    groups, branches = _losses_alone(job, orders, evaluator, stage)
+    groups, branches = _losses_of_cuts(job, orders, evaluator, stage)
     stage.update(0.75, "sensitivity to kernels")
     harm = sensitivity(job.graph, profile.space.kernels, job.capabilities, few)
     bits: Mapping[str, Mapping[int, float]] = {}
@@ -118,20 +119,21 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
     return Losses(evaluator, rescaled(orders, groups), branches, harm, bits)
 
 
-def _losses_alone(
+def _losses_of_cuts(
     job: Job, orders: Mapping[str, Ranking], evaluator: Evaluator, stage: Stage
-) -> tuple[dict[str, float], dict[str, float]]:
-    """What it costs to halve each group, and to drop each branch."""
-    groups, branches = list(orders), [branch.name for branch in job.coupling.branches]
-    plans = [Plan(keep={g: half(orders[g])}) for g in groups]
-    plans += [Plan(dropped=frozenset([b])) for b in branches]
-    names = [f"half of {g}" for g in groups] + branches
+) -> tuple[dict[Probe, float], dict[str, float]]:
+    """What it costs to halve groups, alone or together, and to drop each branch."""
+    probes, branches = SALIENCIES[job.options.saliency](orders), job.coupling.branches
+    plans = [Plan(keep={g: half(orders[g]) for g in probe}) for probe in probes]
+    plans += [Plan(dropped=frozenset([branch.name])) for branch in branches]
+    names = [f"half of {p[0]}" if len(p) == 1 else "half of everything" for p in probes]
+    names += [branch.name for branch in branches]
     found: dict[int, float] = {}
     for i, loss in evaluator.losses(plans):
         found[i] = loss
         stage.update(0.15 + 0.6 * len(found) / len(plans), f"without {names[i]}")
-    by_group = {g: found[i] for i, g in enumerate(groups)}
-    return by_group, {b: found[len(groups) + i] for i, b in enumerate(branches)}
+    by_probe = {p: found[i] for i, p in enumerate(probes)}
+    return by_probe, {b.name: found[len(probes) + i] for i, b in enumerate(branches)}
 
 
 def affordable_samples(job: Job) -> int:

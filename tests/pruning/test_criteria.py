@@ -92,5 +92,5 @@ def test_values_that_overflow_are_named(x):
 
 def test_unknown_criterion():
     graph = networks.build(networks.plain)
-    with pytest.raises(UsageError, match="taylor"):
-        rank_channels(graph, couple(graph), torch.zeros(1, 3, 8, 8), "taylor")
+    with pytest.raises(UsageError, match="tailor"):
+        rank_channels(graph, couple(graph), torch.zeros(1, 3, 8, 8), "tailor")

@@ -13,7 +13,7 @@ from hwprune.latency.calibrate import Calibration
 from hwprune.latency.estimator import Estimator
 from hwprune.latency.kernels import KernelGraph
 from hwprune.latency.space import build_space
-from hwprune.pruning.criteria import Ranking
+from hwprune.pruning.ranking import Ranking
 from hwprune.stages.problem import build_problem
 from hwprune.testing.networks import build, plain, residual
 
