@@ -17,6 +17,7 @@ _HOME = {
     "compile": "hwprune.compiler",
     "inspect": "hwprune.stages.inspecting",
     "load": "hwprune.export.load",
+    "pareto": "hwprune.compiler",
     "predictor": "hwprune.stages.layer_table",
     "prune": "hwprune.library",
     "Configuration": "hwprune.plan",
@@ -38,7 +39,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from hwprune.compiler import CompileOptions, compile
+    from hwprune.compiler import CompileOptions, compile, pareto
     from hwprune.errors import (
         BackendError,
         DataError,
@@ -78,6 +79,7 @@ __all__ = [
     "compile",
     "inspect",
     "load",
+    "pareto",
     "parse_budget",
     "parse_size",
     "predictor",

@@ -11,6 +11,8 @@ from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.graph.read import read_graph
 from hwprune.progress import Progress, Silent
 from hwprune.registry import get_backend
+from hwprune.report.figures import verdict
+from hwprune.report.front import Front, front_of, write_front
 from hwprune.report.html import write_html
 from hwprune.report.inspection import VerifyResult
 from hwprune.report.schema import Latency, Report
@@ -18,6 +20,7 @@ from hwprune.stages.building import Built, build
 from hwprune.stages.checkpoints import Checkpoints, open_run
 from hwprune.stages.finishing import check_file, make_report, time_file
 from hwprune.stages.fitting import time_plan
+from hwprune.stages.front import Settled, fastest_keeping, front_ratios
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.outcome import Outcome, decide, tighten
 from hwprune.stages.profiling import profile
@@ -32,11 +35,14 @@ from hwprune.verify.parity import parity
 _REPEATS = 2  # of the search, for a finished file that is over the budget
 _EXACT_DB = 200.0  # stands for no noise at all: JSON has no infinity
 
-__all__ = ["CompileOptions", "compile", "verify"]
+__all__ = ["CompileOptions", "compile", "pareto", "verify"]
 
 
 def compile(options: CompileOptions, progress: Progress | None = None) -> Report:
     """Runs all stages and writes the artefact into the output folder.
+
+    Without a budget, the fastest network is looked for that keeps --max-drop; without that either,
+    the best one that is no slower than the original.
 
     Raises HwpruneError; a budget out of reach is no error but a report with its verdict.
     """
@@ -48,23 +54,63 @@ def compile(options: CompileOptions, progress: Progress | None = None) -> Report
         if (kept := checkpoints.take("report")) is not None:
             recorder.note(f"{out} holds the finished result of this very run")
             return Report.from_json(kept)
-        return _compile(job, out, checkpoints, recorder)
+        run = _profiled(job, checkpoints, recorder)
+        if options.budget is None and options.max_drop is not None:
+            point = fastest_keeping(run, _settled)
+            report = _finished(point.run, point.settled, out, recorder)
+        else:
+            report = _finished(run, _settled(run), out, recorder)
+        checkpoints.keep("report", report.to_json())
+        return report
 
 
-def _compile(job: Job, out: Path, checkpoints: Checkpoints, recorder: Recorder) -> Report:
+def pareto(options: CompileOptions, progress: Progress | None = None) -> Front:
+    """Compiles for `options.pareto` budgets along the front of time against quality.
+
+    All share the table, the sensitivities and every evaluation; each gets a folder of its own below
+    the output folder, and all of them `front.json` and `front.html`.
+
+    Raises HwpruneError.
+    """
+    recorder = Recorder(progress or Silent())
+    with recorder.stage("import"):
+        job = load_job(options)
+    out = out_dir(options, job.model.name)
+    with open_run(out, options) as checkpoints:
+        run = _profiled(job, checkpoints, recorder)
+        reports: dict[str, Report] = {}
+        for ratio in front_ratios(run, options.pareto or 1):
+            folder = f"{ratio:.3g}x"
+            kept = checkpoints.take(f"report-{folder}")
+            if kept is None:
+                under = run.under(Budget(ratio=ratio))
+                report = _finished(under, _settled(under), out / folder, recorder)
+                checkpoints.keep(f"report-{folder}", report.to_json())
+            reports[folder] = Report.from_json(kept) if kept is not None else report
+            recorder.note(f"{out / folder}: {verdict(reports[folder])}")
+        front = front_of(reports)
+        write_front(out, f"{job.model.name} on {options.target}", front)
+        return front
+
+
+def _profiled(job: Job, checkpoints: Checkpoints, recorder: Recorder) -> Run:
     with recorder.stage("rewrite", total=1) as stage:
         job = rewrite(job, checkpoints, stage)
     with recorder.stage("profile", total=1) as stage:
-        run = Run(job, profile(job, checkpoints, stage), checkpoints, recorder)
-    outcome, built, comparison = _settled(run)
-    checked = check_file(job, built, comparison, run.work, recorder)
-    report = make_report(run, outcome, built, checked, recorder.spent(checkpoints.resumed))
+        return Run(job, profile(job, checkpoints, stage), checkpoints, recorder)
+
+
+def _finished(run: Run, settled: Settled, out: Path, recorder: Recorder) -> Report:
+    """Checks and writes what was settled on."""
+    outcome, built, comparison = settled
+    checked = check_file(run.job, built, comparison, run.work, recorder)
+    spent = recorder.spent(run.checkpoints.resumed)
+    report = make_report(run, outcome, built, checked, spent)
     _write(out, run.work, built, report)
-    checkpoints.keep("report", report.to_json())
     return report
 
 
-def _settled(run: Run) -> tuple[Outcome, Built, Comparison]:
+def _settled(run: Run) -> Settled:
     """Searches, builds and times; while the finished file is over the budget, searches again.
 
     Before a training, which costs minutes, the untrained network must have been seen to fit.
@@ -125,7 +171,8 @@ def verify(
     """
     watch = progress or Silent()
     report = Report.read(out_dir)
-    original, compiled = out_dir / "run" / "original.onnx", out_dir / "model.onnx"
+    runs = (folder / "run" / "original.onnx" for folder in (out_dir, out_dir.parent))
+    original, compiled = next(filter(Path.is_file, runs), out_dir), out_dir / "model.onnx"
     for path in (original, compiled):
         if not path.is_file():
             raise StoreError(f"{path} is missing", "compile again, with --force")

@@ -10,6 +10,8 @@ import click
 from hwprune.cli import options as o
 from hwprune.registry import known_target
 from hwprune.report import print_report
+from hwprune.report.front import Front, rows
+from hwprune.report.text import align
 from hwprune.units import parse_budget, parse_size
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -22,12 +24,18 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--budget",
     type=parse_budget,
     metavar="TIME",
-    required=True,
-    help="10ms, 800us, or 0.4x of the measured original.",
+    help="10ms, 800us, or 0.4x of the measured original. Without one: the fastest network that "
+    "keeps --max-drop, or the best within --max-size that is no slower.",
 )
 @click.option("--percentile", type=click.Choice(["p50", "p90", "p99"]), default="p50")
 @click.option("--max-drop", type=click.FloatRange(min=0), help="Quality that may be lost, points.")
 @click.option("--max-size", type=parse_size, metavar="SIZE", help="500kB or 1.5MB.")
+@click.option(
+    "--pareto",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="N networks along the front of time against quality, in folders of their own.",
+)
 @click.option("--weights", type=_FILE, help=".safetensors, or a state dict of tensors.")
 @click.option("--data", help="Folder of class folders, .npz, package.module:factory, or digits.")
 @click.option("--train-data", help="Data for calibration and training alone.")
@@ -68,11 +76,23 @@ def command(ctx: click.Context, /, as_json: bool, verbose: bool, **values: Any) 
     with progress.stage("load"):  # takes seconds: torch and onnxruntime
         from hwprune import compiler
     values["out"] = values["out"] or default_folder(values["model"], values["target"])
-    report = compiler.compile(compiler.CompileOptions(**values), progress)
+    options = compiler.CompileOptions(**values)
+    if options.pareto:
+        ctx.exit(_print_front(compiler.pareto(options, progress), values["out"], as_json))
+    report = compiler.compile(options, progress)
     print_report(report, values["out"], sys.stderr if as_json else sys.stdout, layers=verbose)
     if as_json:
         click.echo(report.to_json(), nl=False)
     ctx.exit(report.exit_code)
+
+
+def _print_front(front: Front, out: Path, as_json: bool) -> int:
+    """The table, or the front as JSON; returns the exit status."""
+    click.echo("\n".join(align(rows(front))), err=as_json)
+    click.echo(f"files: {out / 'front.json'}, {out / 'front.html'}", err=as_json)
+    if as_json:
+        click.echo(front.to_json(), nl=False)
+    return front.exit_code
 
 
 def default_folder(model: str | None, target: str) -> Path:

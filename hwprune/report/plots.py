@@ -84,6 +84,23 @@ def share_figure(rows: Sequence[Share]) -> Figure:
     return figure
 
 
+def front_figure(
+    latency_ms: Sequence[float], quality: Sequence[float], labels: Sequence[str], unit: str
+) -> Figure:
+    """Quality against time, a point per network; the first is the original."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(latency_ms[1:], quality[1:], "o-", color=_BLUE, markersize=4)
+        axes.plot(latency_ms[:1], quality[:1], "D", color=_GREY, markersize=5)
+        for x, y, label in zip(latency_ms, quality, labels, strict=True):
+            axes.annotate(label, (x, y), (4, -10), textcoords="offset points", fontsize=8)
+        axes.set_xlabel("measured time, ms")
+        axes.set_ylabel(unit)
+        axes.set_xlim(left=0)
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """As a bitmap."""
     return _saved(figure, "png", {"Software": None})

@@ -31,7 +31,7 @@ EFFORTS = {
 class CompileOptions:
     """Options of `hwprune compile`; see `hwprune compile --help` for each."""
 
-    budget: Budget
+    budget: Budget | None = None
     model: str | None = None
     weights: Path | None = None
     data: str | None = None
@@ -44,6 +44,7 @@ class CompileOptions:
     percentile: str = "p50"
     max_drop: float | None = None
     max_size: int | None = None
+    pareto: int | None = None
     max_model_size: int = MAX_BYTES
     threads: int | None = None
     batch: int = 1
@@ -77,7 +78,12 @@ class CompileOptions:
         """Raises UsageError for values no run could use."""
         if self.percentile not in ("p50", "p90", "p99"):
             raise unknown("percentile", self.percentile, ("p50", "p90", "p99"))
-        for name in ("threads", "batch", "evaluations"):
+        if (self.budget, self.max_drop, self.max_size, self.pareto) == (None,) * 4:
+            raise UsageError(
+                "nothing is asked for",
+                "give --budget 10ms, --max-drop 1, --max-size 500kB, or --pareto 5",
+            )
+        for name in ("threads", "batch", "evaluations", "pareto"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")

@@ -1,6 +1,6 @@
 """What the stages after profiling share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprune.latency.calibrate import Calibration
@@ -11,6 +11,8 @@ from hwprune.stages.profiling import Profile
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import Comparison
 from hwprune.units import Budget
+
+_NO_SLOWER = Budget(ratio=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,13 @@ class Run:
 
     @property
     def budget(self) -> Budget:
-        """What was asked for."""
-        return self.job.options.budget
+        """What was asked for; without a bound on time, to be no slower than the original."""
+        return self.job.options.budget or _NO_SLOWER
+
+    def under(self, budget: Budget) -> "Run":
+        """The same run with another budget; what was measured before is shared."""
+        job = replace(self.job, options=replace(self.job.options, budget=budget))
+        return replace(self, job=job)
 
     @property
     def work(self) -> Path:
