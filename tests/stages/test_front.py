@@ -89,9 +89,7 @@ def test_the_least_budget_is_closed_in_on(truth, monkeypatch):
     def settle(run):
         asked.append(run.budget.ratio)
 
-    monkeypatch.setattr(
-        front_stage, "lost_points", lambda *_: 0.0 if asked[-1] >= truth else 9.0
-    )
+    monkeypatch.setattr(front_stage, "lost_points", lambda *_: 0.0 if asked[-1] >= truth else 9.0)
     options = CompileOptions(max_drop=1.0)
     job = SimpleNamespace(options=options, known=True, graph=None)
     point = fastest_keeping(FakeRun(job), settle)
