@@ -42,7 +42,7 @@ def test_saliencies_are_those_that_prune_knows() -> None:
 
 
 def test_sensitivities_are_those_that_the_search_knows() -> None:
-    from hwprune.stages.searching import SENSITIVITIES
+    from hwprune.stages.losses import SENSITIVITIES
 
     assert set(METHODS["sensitivity"]) == set(SENSITIVITIES)
 

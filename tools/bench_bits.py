@@ -40,7 +40,7 @@ from hwprune.quantize.placement import place, products
 from hwprune.quantize.ptq import quantize
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Factor, Problem, Variable
-from hwprune.stages.searching import SENSITIVITIES
+from hwprune.stages.losses import SENSITIVITIES
 from hwprune.train.qat import qat
 from hwprune.verify.outputs import file_outputs
 

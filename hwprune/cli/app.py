@@ -10,6 +10,7 @@ from hwprune.registry import unknown
 
 _VERBS = {
     "compile": "Prune and quantise a network until it meets a latency budget.",
+    "search": "Take part in a compile's search, beside it or on another machine.",
     "profile": "Measure the latency table and show where a network's time goes.",
     "inspect": "Show what can be pruned in a network, and what cannot and why.",
     "verify": "Measure a finished artefact again.",

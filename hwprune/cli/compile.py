@@ -55,6 +55,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.method_option("saliency", "measured")
 @o.method_option("sensitivity", "kl")
 @click.option("--evaluations", type=click.IntRange(min=1), help="Candidates the search evaluates.")
+@o.storage_option
+@click.option("--study", metavar="NAME", help="What others join. Default: <model>-<target>.")
 @o.foreign_option
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option(

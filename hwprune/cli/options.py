@@ -21,6 +21,13 @@ foreign_option = click.option(
     help="Search by another machine's latencies where this one has none; never judge by them.",
 )
 
+storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    help="Where the search keeps its trials, for others to join: a file of SQLite, or "
+    "postgresql://user@host/database. Default: in the output folder.",
+)
+
 
 def target_name(text: str) -> str:
     """The name of an installed target, on this machine or another. Raises UsageError."""

@@ -1,30 +1,34 @@
 """One search: a strategy proposes, the caller evaluates, Optuna keeps the trials.
 
 Every proposal meets the budget before it is evaluated. With a storage the trials survive the
-process: the same call again continues where it stopped, and nothing is evaluated twice.
+process: the same call again continues where it stopped, nothing is evaluated twice, and other
+processes may `join`.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from math import inf, isfinite
+from itertools import accumulate, count
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hwprune.errors import HwpruneError, StoreError, UsageError
+from hwprune.errors import StoreError, UsageError
 from hwprune.registry import unknown
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
-from hwprune.search.problem import Assignment, Problem
+from hwprune.search.documents import task_from_json, task_to_json
+from hwprune.search.problem import Problem
+from hwprune.search.storage import open_storage, shown
 from hwprune.search.strategy import Evaluated, Proposal, Proposer, Task
+from hwprune.search.trials import Evaluate, Trials
 
 if TYPE_CHECKING:
     import optuna
 
-Evaluate = Callable[[Assignment], float]
 Progress = Callable[[int, int, float], None]
+
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,14 @@ class SearchResult:
     best_so_far: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How others may find a search, and the JSON-able `context` that they need to evaluate."""
+
+    name: str = "search"
+    context: Any = None
+
+
 def search(
     problem: Problem,
     budget_ns: float,
@@ -43,12 +55,13 @@ def search(
     strategy: str = "bo",
     evaluations: int = 100,
     seed: int = 0,
-    storage: Path | None = None,
+    storage: Path | str | None = None,
     progress: Progress | None = None,
     seconds: float | None = None,
     warm: Sequence[Mapping[str, float]] = (),
     enough: float = 0.0,
     most_bytes: float = inf,
+    shared: Shared | None = None,
 ) -> SearchResult:
     """Looks for the assignment of least `evaluate` within the budget.
 
@@ -58,13 +71,14 @@ def search(
         evaluate: measured loss of an assignment, lower is better.
         strategy: a name in `STRATEGIES`.
         evaluations: most evaluations, those of earlier calls with this storage included.
-        seed: of everything random; the same call gives the same search.
-        storage: SQLite file of the trials; None keeps them in memory.
+        seed: of everything random; the same call gives the same search, unless others join.
+        storage: SQLite file of the trials, or a database's address; None keeps them in memory.
         progress: called with (done, evaluations, least loss) after every evaluation.
         seconds: no evaluation starts later than this; at least one always does.
         warm: multipliers that did well in a similar search; strategies that weigh start there.
         enough: the search ends once the loss is no higher than this.
         most_bytes: bound on the size of everything that is evaluated.
+        shared: lets other processes join.
 
     Raises:
         UsageError: there is no such strategy, or nothing is to be evaluated.
@@ -78,20 +92,86 @@ def search(
     deadline = inf if seconds is None else time.monotonic() + seconds
     task = Task(problem, Decoder(problem), budget_ns, seed, most_bytes, tuple(warm), evaluations)
     proposer = STRATEGIES[strategy].create(task)
-    trials = _Trials(task, strategy, storage)
+    study = _study(open_storage(storage), task, strategy, enough, shared or Shared())
+    trials = Trials(study, task)
+    if study.user_attrs.get("closed") == evaluations and trials.has_answer:
+        return _result(trials.done)  # whatever ended it then ends it now
+    study.set_user_attr("closed", None)
+    while _step(trials, proposer, evaluate, deadline, enough, progress) or trials.pending:
+        if trials.pending:
+            time.sleep(_POLL_SECONDS)
+            trials.sync()
+    study.set_user_attr("closed", evaluations)
+    return _result(trials.done)
+
+
+def join(
+    storage: Path | str,
+    name: str | None,
+    evaluator: Callable[[Any], Evaluate],
+    progress: Progress | None = None,
+    wait: float = 60.0,
+) -> int:
+    """Takes part in the searches of that name until none is open for `wait` seconds.
+
+    Args:
+        storage: as for `search`.
+        name: as in `Shared`; None: whatever is searched for there.
+        evaluator: gives the objective for a search's context.
+        progress: called with (done by all, evaluations, least loss) after every evaluation.
+        wait: seconds; a compile searches several times, and does other things between.
+
+    Returns:
+        How many evaluations were made here.
+
+    Raises:
+        StoreError: the storage cannot be opened, or never held a search of that name.
+    """
+    backing, made, seen = open_storage(storage), 0, False
+    until = time.monotonic() + wait
+    while time.monotonic() < until:
+        for study in _open_studies(backing, name):
+            seen = True
+            task, strategy, enough = task_from_json(study.user_attrs["task"])
+            proposer, trials = STRATEGIES[strategy].create(task), Trials(study, task)
+            evaluate = evaluator(study.user_attrs["context"])
+            while _step(trials, proposer, evaluate, inf, enough, progress):
+                made += 1
+                until = time.monotonic() + wait
+        time.sleep(_POLL_SECONDS)
+    if not seen and not any(_is_of(s.study_name, name) for s in backing.get_all_studies()):
+        raise StoreError(
+            f"{shown(storage)} holds no search named {name or 'anything'!r}",
+            "start one: hwprune compile --storage ... --study NAME",
+        )
+    return made
+
+
+def _step(
+    trials: Trials,
+    proposer: Proposer,
+    evaluate: Evaluate,
+    deadline: float,
+    enough: float,
+    progress: Progress | None,
+) -> bool:
+    """One evaluation that nobody else makes; False where there is none left to make."""
     while (proposal := _next(trials, proposer, deadline, enough)) is not None:
-        trials.add(proposal, evaluate)
-        if progress:
-            progress(len(trials.history), evaluations, trials.least)
-    return _result(trials.history)
+        made = trials.evaluate(proposal, evaluate)
+        trials.sync()
+        if made:
+            if progress:
+                progress(len(trials.done), trials.task.evaluations, trials.least)
+            return True
+    return False
 
 
-def _next(trials: "_Trials", proposer: Proposer, deadline: float, enough: float) -> Proposal | None:
+def _next(trials: Trials, proposer: Proposer, deadline: float, enough: float) -> Proposal | None:
     """What to evaluate next; a search that ends on the way to the budget ends with the knapsack."""
-    task, done = trials.task, len(trials.history)
-    late = done > 0 and (time.monotonic() > deadline or trials.least <= enough)
-    found = None if late or done >= task.evaluations else proposer.propose(trials.history)
-    ends_without = found is None or (found.step and done == task.evaluations - 1)
+    task, begun = trials.task, len(trials.history)
+    late = begun > 0 and (time.monotonic() > deadline or trials.least <= enough)
+    found = None if late or begun >= task.evaluations else proposer.propose(trials.history)
+    ends_without = found is None or (found.step and begun == task.evaluations - 1)
     if ends_without and not trials.has_answer:
         return Proposal(task.decode().assignment)
     return found
@@ -104,105 +184,40 @@ def _result(history: list[Evaluated]) -> SearchResult:
     return SearchResult(best, tuple(history), tuple(accumulate(losses, min)))
 
 
-class _Trials:
-    """The evaluations of one search in order, backed by an Optuna study."""
-
-    def __init__(self, task: Task, strategy: str, storage: Path | None) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.task = task
-        self._of_loss = task.problem.digest(of_latency=False)
-        backing = _open(storage)
-        name = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed}"
-        name += f" {task.most_bytes!r}" if task.most_bytes < inf else ""
-        self._known = _known_losses(backing, self._of_loss)
-        self._study = optuna.create_study(storage=backing, study_name=name, load_if_exists=True)
-        self._study.set_user_attr("losses", self._of_loss)
-        self.history: list[Evaluated] = []
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.state == optuna.trial.TrialState.COMPLETE:
-                self.history.append(_read(trial))
-            elif trial.state == optuna.trial.TrialState.RUNNING:  # of a process that was killed
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-
-    @property
-    def least(self) -> float:
-        """The least loss so far of what meets the bounds."""
-        return min((e.loss for e in self.history if not e.step), default=inf)
-
-    @property
-    def has_answer(self) -> bool:
-        """Whether anything that meets the bounds was evaluated, whatever its loss."""
-        return not all(e.step for e in self.history)
-
-    def add(self, proposal: Proposal, evaluate: Evaluate) -> None:
-        """Evaluates a proposal, unless its loss is known, and records it."""
-        latency = self.task.problem.latency_ns(proposal.assignment)
-        if latency > self.task.budget_ns and not proposal.step:
-            raise HwpruneError(f"a proposal of {latency:.0f} ns is over the budget")
-        text = _text(proposal.assignment)
-        trial = self._study.ask()
-        if text not in self._known:
-            measured = float(evaluate(proposal.assignment))
-            self._known[text] = measured if isfinite(measured) else inf
-        loss = self._known[text]
-        trial.set_user_attr("assignment", text)
-        trial.set_user_attr("multipliers", json.dumps(dict(proposal.multipliers)))
-        trial.set_user_attr("latency_ns", latency)
-        trial.set_user_attr("loss", loss if isfinite(loss) else None)
-        trial.set_user_attr("step", proposal.step)
-        self._study.tell(trial, loss if isfinite(loss) else inf)
-        self.history.append(
-            Evaluated(proposal.assignment, loss, latency, dict(proposal.multipliers), proposal.step)
-        )
-
-
-def _open(storage: Path | None) -> "optuna.storages.BaseStorage":
+def _study(
+    backing: "optuna.storages.BaseStorage",
+    task: Task,
+    strategy: str,
+    enough: float,
+    shared: Shared,
+) -> "optuna.Study":
+    """The study of this very search, new or as it was left."""
     import optuna
 
-    if storage is None:
-        return optuna.storages.InMemoryStorage()
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        storage.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.RDBStorage(f"sqlite:///{storage}")
-    except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        raise StoreError(
-            f"the trials in {storage} cannot be opened: {error}", "move the file away to start anew"
-        ) from error
+    key = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed} {task.most_bytes!r}"
+    known = {s.study_name: s.user_attrs.get("key") for s in backing.get_all_studies()}
+    fresh = (name for i in count(1) if (name := f"{shared.name}-{i}") not in known)
+    name = next((n for n, k in known.items() if k == key), None) or next(fresh)
+    study = optuna.create_study(storage=backing, study_name=name, load_if_exists=True)
+    study.set_user_attr("key", key)
+    study.set_user_attr("task", task_to_json(task, strategy, enough))
+    study.set_user_attr("context", shared.context)
+    return study
 
 
-def _known_losses(backing: "optuna.storages.BaseStorage", of_loss: str) -> dict[str, float]:
-    """Losses evaluated by any search over the same variables and estimates in this storage.
-
-    A loss does not depend on the latency tables or the budget.
-    """
-    found: dict[str, float] = {}
-    for study in backing.get_all_studies():
-        if study.user_attrs.get("losses") == of_loss:
-            for trial in backing.get_all_trials(study._study_id, deepcopy=False):
-                if trial.state.name == "COMPLETE":
-                    found[trial.user_attrs["assignment"]] = _loss(trial)
-    return found
+def _is_of(study_name: str, name: str | None) -> bool:
+    return name is None or study_name.rpartition("-")[0] == name
 
 
-def _read(trial: "optuna.trial.FrozenTrial") -> Evaluated:
-    attrs: Mapping[str, str] = trial.user_attrs
-    return Evaluated(
-        json.loads(attrs["assignment"]),
-        _loss(trial),
-        float(attrs["latency_ns"]),
-        json.loads(attrs["multipliers"]),
-        bool(trial.user_attrs.get("step", False)),
-    )
+def _open_studies(backing: "optuna.storages.BaseStorage", name: str | None) -> list["optuna.Study"]:
+    """Those of a name that others may work on."""
+    import optuna
 
-
-def _loss(trial: "optuna.trial.FrozenTrial") -> float:
-    loss = trial.user_attrs["loss"]
-    return inf if loss is None else float(loss)
-
-
-def _text(assignment: Assignment) -> str:
-    return json.dumps(dict(assignment))
+    found = [
+        s.study_name
+        for s in backing.get_all_studies()
+        if _is_of(s.study_name, name)
+        and s.user_attrs.get("closed", 0) is None
+        and "context" in s.user_attrs
+    ]
+    return [optuna.load_study(study_name=n, storage=backing) for n in found]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from hwprune.stages.options import CompileOptions
 from hwprune.store.files import write_atomic
 from hwprune.store.rundir import RunFolder, digest
 
-_NOT_INPUTS = ("out", "force")  # options that change where, not what
+_NOT_INPUTS = ("out", "force", "storage", "study")  # options that change where, not what
 
 
 class Checkpoints:
@@ -25,6 +26,7 @@ class Checkpoints:
         self.resumed: set[str] = set()
         self._run = run
         self._inputs = inputs
+        self._turns: Counter[str] = Counter()
 
     def take(self, name: str) -> Any | None:
         """The document of a finished stage, or None if it has to be done."""
@@ -32,6 +34,13 @@ class Checkpoints:
             return None
         self.resumed.add(name)
         return json.loads(self._run.file(f"{name}.json").read_bytes())
+
+    def turn(self, name: str) -> str:
+        """`name` with the number of times that this process has come to it: what is done more than
+        once, in the same order whenever the run is resumed.
+        """
+        self._turns[name] += 1
+        return f"{name}-{self._turns[name]}"
 
     def keep(self, name: str, document: Any, *files: str) -> None:
         """Marks a stage as finished; `files` of the run folder belong to it."""

@@ -42,7 +42,8 @@ def time_file(run: Run, built: Built, looks: int = 2) -> Comparison:
     job, path, options = run.job, run.work / "model.onnx", run.job.options
     with run.progress.stage("export"):
         write_atomic(path, built.model.SerializeToString())
-    with run.progress.stage("verify"):
+
+    def measure() -> Comparison:
         return judge(
             job.backend,
             run.work / "original.onnx",
@@ -54,6 +55,9 @@ def time_file(run: Run, built: Built, looks: int = 2) -> Comparison:
             run.profile.original,
             looks,
         )
+
+    with run.progress.stage("verify"):
+        return run.timed(path, f"judge-{looks}", measure)
 
 
 def check_file(

@@ -20,10 +20,10 @@ from hwprune.pruning.damage import damaged, give_biases
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment
 from hwprune.search.study import SearchResult
+from hwprune.stages.losses import Losses
 from hwprune.stages.run import Run
 from hwprune.stages.searching import (
     ENOUGH,
-    Losses,
     finalists,
     most_bytes,
     planned_problem,
@@ -138,7 +138,8 @@ def time_plan(run: Run, plan: Plan, processes: int = PROCESSES) -> Comparison:
     """Times a plan's network against the original, with placeholder quantisation ranges."""
     options, path = run.job.options, run.work / CANDIDATE
     write_atomic(path, _untrained(run.job, plan))
-    with run.progress.stage("time"):
+
+    def measure() -> Comparison:
         return compare(
             run.job.backend,
             run.work / "original.onnx",
@@ -148,6 +149,9 @@ def time_plan(run: Run, plan: Plan, processes: int = PROCESSES) -> Comparison:
             options.percentile,
             processes,
         )
+
+    with run.progress.stage("time"):
+        return run.timed(path, f"compare-{processes}", measure)
 
 
 def one_round(

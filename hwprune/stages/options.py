@@ -60,6 +60,8 @@ class CompileOptions:
     seed: int = 0
     force: bool = False
     evaluations: int | None = None
+    storage: str | None = None
+    study: str | None = None
     allow_foreign_table: bool = False
 
     @property

@@ -19,9 +19,9 @@ from hwprune.stages.fitting import (
     time_plan,
 )
 from hwprune.stages.kernels import fastest_kernels, time_only
+from hwprune.stages.losses import Losses, known_losses
 from hwprune.stages.profiling import Profile
 from hwprune.stages.run import Run
-from hwprune.stages.searching import Losses, known_losses
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import PROCESSES, Comparison
 from hwprune.units import format_ns

@@ -1,11 +1,15 @@
 """What the stages after profiling share."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration
 from hwprune.progress import Progress
+from hwprune.report.jsonio import from_json, to_json
 from hwprune.stages.checkpoints import Checkpoints
 from hwprune.stages.profiling import Profile
 from hwprune.stages.sources import Job
@@ -38,6 +42,18 @@ class Run:
     def work(self) -> Path:
         """The run folder."""
         return self.checkpoints.folder
+
+    def timed(self, file: Path, how: str, measure: Callable[[], Comparison]) -> Comparison:
+        """What `measure` says of a file, or has said before this run was killed: a run that is
+        resumed decides as it would have.
+        """
+        content = sha256(file.read_bytes()).hexdigest()[:16]
+        key = self.checkpoints.turn(f"time-{content}-{how}")
+        if (kept := self.checkpoints.take(key)) is not None:
+            return from_json(Comparison, json.dumps(kept))
+        found = measure()
+        self.checkpoints.keep(key, json.loads(to_json(found)))
+        return found
 
     def predicted_ns(self, c: Configuration, calibration: Calibration) -> float:
         """What the table says of any configuration, after measuring what it does not know yet."""

@@ -7,7 +7,7 @@ import pytest
 import hwprune
 from hwprune import compiler
 from hwprune.errors import StoreError
-from hwprune.stages import fitting, profiling, searching
+from hwprune.stages import fitting, losses, profiling, searching
 
 BUDGET = "0.3x"
 
@@ -45,7 +45,7 @@ def test_a_killed_run_resumes_to_the_same_plan(ask, finished, tmp_path, monkeypa
     assert not (out / "report.json").exists()
     assert not (out / "model.onnx").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "measure_losses", killed)
+        patch.setattr(losses, "measure_losses", killed)
         patch.setattr(profiling, "time_each", killed)
         report = hwprune.compile(ask(out, BUDGET))
     resumed = {stage.name for stage in report.stages if stage.resumed}
