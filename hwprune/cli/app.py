@@ -15,7 +15,7 @@ _VERBS = {
     "inspect": "Show what can be pruned in a network, and what cannot and why.",
     "verify": "Measure a finished artefact again.",
     "report": "Show the report of a finished run.",
-    "explain": "Say what was rewritten and which kernel each layer got, and why.",
+    "explain": "Say what was rewritten and cut, which kernel each layer got, and why.",
     "table": "Show, check, export, import and merge latency tables.",
     "targets": "List the targets and whether they can be used here.",
     "methods": "List the methods that options take by name.",

@@ -121,6 +121,24 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A group of channels that lost some: what that bought, and what it is thought to cost.
+
+    `whole_us` and `whole_loss` are the predicted time and the estimated loss (nats) that having all
+    channels again would add and save; `step_us` and `step_loss` those of the next width on offer.
+    """
+
+    name: str
+    width: int
+    kept: int
+    whole_us: float
+    whole_loss: float
+    step: int
+    step_us: float
+    step_loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedRewrite:
     """An exact rewrite that was kept; `what` it does, in words.
 
@@ -175,6 +193,7 @@ class Report:
     layers: tuple[Layer, ...] = ()
     frozen: tuple[Frozen, ...] = ()
     rewrites: tuple[AppliedRewrite, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     search: Search = Search("none", 0)
     stages: tuple[Stage, ...] = ()
     warnings: tuple[str, ...] = ()

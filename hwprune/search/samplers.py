@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import optuna
 
 _REACH = 2.0  # multipliers stay within 2 ** -2 and 2 ** 2
-_TRIES = 10  # draws that decode to what is known are looked up, not evaluated again
+_TRIES = 200  # draws that decode to what is known are looked up, not evaluated again
 
 Make = Callable[[int], "optuna.samplers.BaseSampler"]
 

@@ -1,5 +1,6 @@
 """Where trials are kept: memory, an SQLite file, or a database that many machines share."""
 
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 10
 _GRACE_SECONDS = 60  # without a sign of life, then a worker counts as gone
 _LOCK_SECONDS = 60  # that SQLite waits for another process
+_TRIES, _PAUSE_SECONDS = 6, 0.5
 
 
 def open_storage(storage: Path | str | None) -> "optuna.storages.BaseStorage":
@@ -36,7 +38,7 @@ def open_storage(storage: Path | str | None) -> "optuna.storages.BaseStorage":
     try:
         if not is_address:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        return _database(url)
+        return _created(url)
     except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         reason = str(error).split("\n", 1)[0]
         raise StoreError(f"the trials in {shown(storage)} cannot be opened: {reason}",
@@ -61,6 +63,18 @@ def shown(storage: Path | str) -> str:
         return make_url(text).render_as_string(hide_password=True)
     except ArgumentError:
         return "the database"
+
+
+def _created(url: str) -> "optuna.storages.RDBStorage":
+    """Processes that begin together may make the same tables: the later ones then find them."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for _ in range(_TRIES - 1):
+        try:
+            return _database(url)
+        except (IntegrityError, OperationalError, ProgrammingError):
+            time.sleep(_PAUSE_SECONDS)
+    return _database(url)
 
 
 def _database(url: str) -> "optuna.storages.RDBStorage":

@@ -13,6 +13,7 @@ from hwprune.progress import Progress
 from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
 from hwprune.stages import describing as describe
 from hwprune.stages.building import Built
+from hwprune.stages.cuts import cuts_section
 from hwprune.stages.outcome import Outcome
 from hwprune.stages.quality import drop_points, report_quality
 from hwprune.stages.run import Run
@@ -145,6 +146,7 @@ def make_report(
         layers=describe.layers_section(job, built.plan, built.graph, layers),
         frozen=describe.frozen_section(job),
         rewrites=job.choice.applied,
+        cuts=cuts_section(run, outcome),
         search=outcome.search,
         stages=spent,
         warnings=(*_warnings(run, outcome, checked), *_narrow(built)),

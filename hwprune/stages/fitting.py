@@ -74,7 +74,7 @@ def fit_budget(run: Run, losses: Losses, calibration: Calibration | None = None)
 
     Raises InfeasibleError if nothing that was timed fits, and the table knows nothing faster.
     """
-    calibration = calibration or _first_look(run, losses)
+    calibration = calibration or first_look(run, losses)
     timed: list[Fit] = []
     factors: list[float] = []
     best: Fit | None = None
@@ -106,7 +106,7 @@ def _factor(run: Run, fit: Fit) -> float:
     return corrected(fit.calibration, fit.predicted_ns, run.expected_ns(fit.comparison)).factor
 
 
-def _first_look(run: Run, losses: Losses) -> Calibration:
+def first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
     problem = planned_problem(run, losses, calibration, planned_ns(run))

@@ -73,7 +73,7 @@ def join_search(
 
 def objective(context: Mapping[str, Any], model: str | None, data: str | None) -> Evaluate:
     """The loss of an assignment as the process that started the search would measure it."""
-    job = _job(context, model, data)
+    job = job_of(context, model, data)
     space = from_json(SearchSpace, json.dumps(context["space"]))
     network = job.subject.network()
 
@@ -83,7 +83,8 @@ def objective(context: Mapping[str, Any], model: str | None, data: str | None) -
     return candidate_loss(job, losses_from(job, context["losses"]), configuration)
 
 
-def _job(context: Mapping[str, Any], model: str | None, data: str | None) -> Job:
+def job_of(context: Mapping[str, Any], model: str | None, data: str | None) -> Job:
+    """The job that a search's context tells of. Raises UsageError where it is another one here."""
     told = {k: _restored(k, v) for k, v in context["options"].items() if v is not None}
     told |= {k: v for k, v in (("model", model), ("data", data)) if v is not None}
     job = load_job(CompileOptions(budget=Budget(ratio=1.0), **told))

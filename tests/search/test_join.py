@@ -166,6 +166,13 @@ def test_a_task_survives_its_document_to_the_last_bit(problem, budget):
         assert getattr(again, name) == getattr(task, name)
 
 
+def test_processes_that_begin_together_all_get_in(tmp_path):
+    store = tmp_path / "deep" / "trials.db"
+    code = "import sys; from hwprune.search.storage import open_storage; open_storage(sys.argv[1])"
+    begun = [subprocess.Popen([sys.executable, "-c", code, str(store)]) for _ in range(8)]
+    assert [process.wait() for process in begun] == [0] * 8
+
+
 def test_joining_what_never_was_is_an_error(tmp_path):
     with pytest.raises(StoreError, match="no search named 'nobody'"):
         join(tmp_path / "trials.db", "nobody", lambda _: lambda _: 0.0, wait=0.0)

@@ -77,6 +77,18 @@ def test_the_prediction_holds_where_the_clock_is_exact(finished):
     assert 0.5 * latency.predicted < layers <= latency.predicted
 
 
+def test_cuts_say_what_they_bought(finished):
+    report, _ = finished
+    assert report.cuts
+    for cut in report.cuts:
+        assert cut.kept < cut.step <= cut.width
+        assert cut.whole_us >= cut.step_us - 1e-6
+        assert cut.whole_loss >= cut.step_loss >= 0
+    bought = sum(cut.whole_us for cut in report.cuts)
+    latency = report.latency_ms
+    assert 0 < bought < 1e3 * latency.original.p50
+
+
 def test_figures_are_those_of_the_files(finished):
     report, out = finished
     assert report.size_bytes.compiled == (out / "model.onnx").stat().st_size

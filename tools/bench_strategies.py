@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Every search strategy on a real network: the same evaluations, the same predicted time.
+
+    python tools/bench_strategies.py prepare --work DIR --model M --train-data D --eval-data E
+                                             --budget 0.22x [--weights W] [--scale 1]
+    python tools/bench_strategies.py search  --work DIR [--only bo ...] [--seeds 2]
+                                             [--evaluations 100] [--jobs 2]
+    python tools/bench_strategies.py judge   --work DIR [--processes 6]
+
+`prepare` profiles the network on this machine, measures what cuts and kernels lose, and writes the
+search problem down; `search` needs neither table nor target, so that it may run elsewhere; `judge`
+builds the best network of each search, times all of them in turns with the original, and looks at
+labels for the first time. A search that is interrupted goes on where it was, and evaluations are
+shared between strategies. `loss` is what is searched by, measured on held-out training images;
+`unaided` is that of the first evaluation. Kendall's tau tells how well it orders what is judged.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from scipy.stats import kendalltau
+
+from hwprune.compiler import CompileOptions
+from hwprune.latency.space import SearchSpace
+from hwprune.plan import Configuration
+from hwprune.progress import progress_on
+from hwprune.registry import get_backend
+from hwprune.report.jsonio import from_json
+from hwprune.search.catalogue import STRATEGIES
+from hwprune.search.decode import Decoder
+from hwprune.search.documents import task_from_json, task_to_json
+from hwprune.search.strategy import Task
+from hwprune.search.study import search
+from hwprune.stages.building import build
+from hwprune.stages.checkpoints import open_run
+from hwprune.stages.fitting import first_look, planned_ns
+from hwprune.stages.joining import job_of, objective, shared
+from hwprune.stages.losses import known_losses, losses_from
+from hwprune.stages.profiling import profile
+from hwprune.stages.rewriting import rewrite
+from hwprune.stages.run import Run
+from hwprune.stages.searching import planned_problem
+from hwprune.stages.sources import load_job
+from hwprune.stages.timing import summarise
+from hwprune.units import parse_budget
+from hwprune.verify.outputs import file_outputs
+
+SECONDS = 0.5  # per file and process
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of one search."""
+
+    strategy: str
+    seed: int
+    evaluations: int
+    first: float
+    loss: float
+    assignment: dict[str, int]
+    latency_ns: float
+
+
+def prepare(args: argparse.Namespace) -> None:
+    options = CompileOptions(
+        budget=parse_budget(args.budget), model=args.model, train_data=args.train_data,
+        eval_data=args.eval_data, scale=args.scale, threads=1, weights=args.weights,
+        out=args.work / "out",
+    )  # fmt: skip
+    watch = progress_on(sys.stderr)
+    job = load_job(options)
+    with open_run(args.work / "out", options) as checkpoints:
+        with watch.stage("rewrite", total=1) as stage:
+            job = rewrite(job, checkpoints, stage)
+        with watch.stage("profile", total=1) as stage:
+            run = Run(job, profile(job, checkpoints, stage), checkpoints, watch)
+        with watch.stage("sensitivity", total=1) as stage:
+            losses = known_losses(job, run.profile, checkpoints, stage)
+        limit = planned_ns(run)
+        problem = planned_problem(run, losses, first_look(run, losses), limit)
+        task = Task(problem, Decoder(problem), limit, 0)
+        document = {
+            "task": task_to_json(task, "bo", 0.0),
+            "context": shared(run, losses).context,
+            "budget": args.budget,
+            "original_ns": run.profile.original.quiet,
+        }
+        (args.work / "problem.json").write_text(json.dumps(document))
+    print(f"{len(problem.variables)} variables, {len(problem.knobs)} multipliers, {limit:.0f} ns")
+
+
+def one(work: Path, strategy: str, seed: int, evaluations: int) -> Found:
+    torch.set_num_threads(1)
+    document = json.loads((work / "problem.json").read_text())
+    task, _, _ = task_from_json(document["task"])
+    evaluate = objective(document["context"], None, None)
+    found = search(
+        task.problem, task.budget_ns, evaluate, strategy, evaluations, seed, work / "trials.db"
+    )
+    answers = [e.loss for e in found.evaluated if not e.step]
+    return Found(
+        strategy, seed, len(found.evaluated), answers[0], found.best.loss,
+        found.best.assignment, found.best.latency_ns,
+    )  # fmt: skip
+
+
+def run_searches(args: argparse.Namespace) -> None:
+    with ProcessPoolExecutor(args.jobs) as pool:
+        waiting = {
+            pool.submit(one, args.work, s, seed, args.evaluations): (s, seed)
+            for s, seed in product(args.only, range(args.seeds))
+            if not result_path(args.work, s, seed).exists()
+        }
+        for done in as_completed(waiting):
+            strategy, seed = waiting[done]
+            found = done.result()
+            result_path(args.work, strategy, seed).write_text(json.dumps(asdict(found)))
+            print(f"{strategy} {seed}: {found.first:.4f} -> {found.loss:.4f}", flush=True)
+
+
+def result_path(work: Path, strategy: str, seed: int) -> Path:
+    return work / f"found-{strategy}-{seed}.json"
+
+
+def results(work: Path) -> Iterator[Found]:
+    for strategy in STRATEGIES:
+        for path in sorted(work.glob(f"found-{strategy}-[0-9]*.json")):
+            yield Found(**json.loads(path.read_text()))
+
+
+def judge(args: argparse.Namespace) -> None:
+    document = json.loads((args.work / "problem.json").read_text())
+    context = document["context"]
+    job = job_of(context, None, None)
+    losses = losses_from(job, context["losses"])
+    space = from_json(SearchSpace, json.dumps(context["space"]))
+    network = job.subject.network()
+    watch, rows = progress_on(sys.stderr), list(results(args.work))
+    files = [args.work / "out" / "run" / "original.onnx"]
+    for i, row in enumerate(rows):
+        c: Configuration = network.settled(space.configuration(row.assignment))
+        path = args.work / f"best-{row.strategy}-{row.seed}.onnx"
+        if not path.exists():
+            built = build(job, losses.plan(job, c), watch)
+            path.write_bytes(built.model.SerializeToString())
+        files.append(path)
+        watch.note(f"{i + 1} of {len(rows)} built")
+    times = get_backend("cpu").time_models(files, 1, SECONDS * len(files), args.processes)
+    quiet = [summarise(t).quiet for t in times]
+    x, y = job.splits.eval.inputs(slice(None)), job.splits.eval.y
+    answers = (file_outputs(path, x, 2)[0].argmax(1).numpy() for path in files)
+    accuracy = [100 * float((a == y).mean()) for a in answers]
+    table(document, rows, [q / quiet[0] for q in quiet[1:]], accuracy)
+
+
+def table(
+    document: Mapping[str, object],
+    rows: Sequence[Found],
+    ratios: Sequence[float],
+    accuracy: Sequence[float],
+) -> None:
+    print(f"budget {document['budget']}; the original: {accuracy[0]:.2f} % top-1")
+    print("| strategy | seed | evaluations | first loss | loss | time | top-1 |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for row, ratio, right in zip(rows, ratios, accuracy[1:], strict=True):
+        cells = (row.strategy, row.seed, row.evaluations, f"{row.first:.4f}", f"{row.loss:.4f}",
+                 f"{ratio:.3f}x", f"{right:.2f}")  # fmt: skip
+        print("|", " | ".join(map(str, cells)), "|")
+    if len(rows) > 2:
+        tau = kendalltau([-r.loss for r in rows], accuracy[1:]).statistic
+        print(f"Kendall's tau of loss and top-1 over {len(rows)} networks: {tau:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("step", choices=["prepare", "search", "judge"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--train-data")
+    parser.add_argument("--eval-data")
+    parser.add_argument("--scale", type=float)
+    parser.add_argument("--budget", default="0.3x")
+    parser.add_argument("--only", nargs="+", default=[s for s in STRATEGIES if s != "exhaustive"])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=6)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    {"prepare": prepare, "search": run_searches, "judge": judge}[args.step](args)
+
+
+if __name__ == "__main__":
+    main()
