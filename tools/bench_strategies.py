@@ -144,38 +144,45 @@ def judge(args: argparse.Namespace) -> None:
     network = job.subject.network()
     watch, rows = progress_on(sys.stderr), list(results(args.work))
     files = [args.work / "out" / "run" / "original.onnx"]
+    distinct: dict[str, Path] = {}
     for i, row in enumerate(rows):
-        c: Configuration = network.settled(space.configuration(row.assignment))
-        path = args.work / f"best-{row.strategy}-{row.seed}.onnx"
+        path = distinct.setdefault(
+            json.dumps(row.assignment), args.work / f"best-{row.strategy}-{row.seed}.onnx"
+        )
         if not path.exists():
+            c: Configuration = network.settled(space.configuration(row.assignment))
             built = build(job, losses.plan(job, c), watch)
             path.write_bytes(built.model.SerializeToString())
-        files.append(path)
         watch.note(f"{i + 1} of {len(rows)} built")
+    files += distinct.values()
     times = get_backend("cpu").time_models(files, 1, SECONDS * len(files), args.processes)
     quiet = [summarise(t).quiet for t in times]
     x, y = job.splits.eval.inputs(slice(None)), job.splits.eval.y
     answers = (file_outputs(path, x, 2)[0].argmax(1).numpy() for path in files)
     accuracy = [100 * float((a == y).mean()) for a in answers]
-    table(document, rows, [q / quiet[0] for q in quiet[1:]], accuracy)
+    judged = dict(
+        zip(files, zip([q / quiet[0] for q in quiet], accuracy, strict=True), strict=True)
+    )
+    table(document, rows, [judged[distinct[json.dumps(r.assignment)]] for r in rows], accuracy[0])
 
 
 def table(
     document: Mapping[str, object],
     rows: Sequence[Found],
-    ratios: Sequence[float],
-    accuracy: Sequence[float],
+    judged: Sequence[tuple[float, float]],
+    original: float,
 ) -> None:
-    print(f"budget {document['budget']}; the original: {accuracy[0]:.2f} % top-1")
+    print(f"budget {document['budget']}; the original: {original:.2f} % top-1")
     print("| strategy | seed | evaluations | first loss | loss | time | top-1 |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for row, ratio, right in zip(rows, ratios, accuracy[1:], strict=True):
+    for row, (ratio, right) in zip(rows, judged, strict=True):
         cells = (row.strategy, row.seed, row.evaluations, f"{row.first:.4f}", f"{row.loss:.4f}",
                  f"{ratio:.3f}x", f"{right:.2f}")  # fmt: skip
         print("|", " | ".join(map(str, cells)), "|")
-    if len(rows) > 2:
-        tau = kendalltau([-r.loss for r in rows], accuracy[1:]).statistic
-        print(f"Kendall's tau of loss and top-1 over {len(rows)} networks: {tau:.2f}")
+    distinct = sorted({(-row.loss, right) for row, (_, right) in zip(rows, judged, strict=True)})
+    if len(distinct) > 2:
+        tau = kendalltau(*zip(*distinct, strict=True)).statistic
+        print(f"Kendall's tau of loss and top-1 over {len(distinct)} networks: {tau:.2f}")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import click
 
 from hwprune.cli import options as o
 from hwprune.errors import UsageError
+from hwprune.search.strategy import Evaluated
 
 
 @click.command("search", context_settings={"show_default": True})
@@ -31,12 +32,12 @@ def command(
     """
     progress = o.progress()
     with progress.stage("load"):
-        from hwprune.stages.joining import join_search
+        from hwprune.stages.joining import join_search, standing
     where, name = _place(study, storage)
     with progress.stage(f"search {study}", total=1) as stage:
 
-        def report(done: int, total: int, best: float) -> None:
-            stage.update(done / total, f"candidate {done} of {total}, best loss {best:.4f}")
+        def report(done: int, total: int, best: Evaluated | None) -> None:
+            stage.update(done / total, standing(done, total, best))
 
         made = join_search(where, name, model, data, wait, report)
     click.echo(f"{made} evaluations made here")

@@ -26,18 +26,22 @@ from hwprune.search.trials import Evaluate, Trials
 if TYPE_CHECKING:
     import optuna
 
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[int, int, Evaluated | None], None]  # done, of so many, the best so far
 
 _POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found; `best_so_far` is the least loss after each evaluation."""
+    """What a search found; `best_so_far` is the least loss after each evaluation.
+
+    `late` says that the clock ended it.
+    """
 
     best: Evaluated
     evaluated: tuple[Evaluated, ...]
     best_so_far: tuple[float, ...]
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def search(
         evaluations: most evaluations, those of earlier calls with this storage included.
         seed: of everything random; the same call gives the same search, unless others join.
         storage: SQLite file of the trials, or a database's address; None keeps them in memory.
-        progress: called with (done, evaluations, least loss) after every evaluation.
+        progress: called with (done, evaluations, the best so far) after every evaluation.
         seconds: no evaluation starts later than this; at least one always does.
         warm: multipliers that did well in a similar search; strategies that weigh start there.
         enough: the search ends once the loss is no higher than this.
@@ -95,14 +99,17 @@ def search(
     study = _study(open_storage(storage), task, strategy, enough, shared or Shared())
     trials = Trials(study, task)
     if study.user_attrs.get("closed") == evaluations and trials.has_answer:
-        return _result(trials.done)  # whatever ended it then ends it now
+        late = bool(study.user_attrs.get("late"))
+        return _result(trials.done, late)  # whatever ended it then ends it now
     study.set_user_attr("closed", None)
     while _step(trials, proposer, evaluate, deadline, enough, progress) or trials.pending:
         if trials.pending:
             time.sleep(_POLL_SECONDS)
             trials.sync()
+    late = len(trials.done) < evaluations and trials.least > enough and time.monotonic() > deadline
+    study.set_user_attr("late", late)
     study.set_user_attr("closed", evaluations)
-    return _result(trials.done)
+    return _result(trials.done, late)
 
 
 def join(
@@ -118,7 +125,7 @@ def join(
         storage: as for `search`.
         name: as in `Shared`; None: whatever is searched for there.
         evaluator: gives the objective for a search's context.
-        progress: called with (done by all, evaluations, least loss) after every evaluation.
+        progress: called with (done by all, evaluations, the best so far) after every evaluation.
         wait: seconds; a compile searches several times, and does other things between.
 
     Returns:
@@ -161,7 +168,7 @@ def _step(
         trials.sync()
         if made:
             if progress:
-                progress(len(trials.done), trials.task.evaluations, trials.least)
+                progress(len(trials.done), trials.task.evaluations, trials.best)
             return True
     return False
 
@@ -177,11 +184,11 @@ def _next(trials: Trials, proposer: Proposer, deadline: float, enough: float) ->
     return found
 
 
-def _result(history: list[Evaluated]) -> SearchResult:
+def _result(history: list[Evaluated], late: bool) -> SearchResult:
     answers = [e for e in history if not e.step]
     best = min(answers, key=lambda e: e.loss)
     losses = (inf if e.step else e.loss for e in history)
-    return SearchResult(best, tuple(history), tuple(accumulate(losses, min)))
+    return SearchResult(best, tuple(history), tuple(accumulate(losses, min)), late)
 
 
 def _study(

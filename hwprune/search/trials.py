@@ -49,9 +49,14 @@ class Trials:
         return [*self.done, *self.pending]
 
     @property
+    def best(self) -> Evaluated | None:
+        """The one of least loss so far that meets the bounds."""
+        return min((e for e in self.done if not e.step), key=lambda e: e.loss, default=None)
+
+    @property
     def least(self) -> float:
-        """The least loss so far of what meets the bounds."""
-        return min((e.loss for e in self.done if not e.step), default=inf)
+        """Its loss; infinite before there is one."""
+        return inf if self.best is None else self.best.loss
 
     @property
     def has_answer(self) -> bool:

@@ -11,6 +11,7 @@ from hwprune.errors import UsageError
 from hwprune.graph.read import to_proto
 from hwprune.latency.space import SearchSpace
 from hwprune.report.jsonio import from_json, to_json
+from hwprune.search.strategy import Evaluated
 from hwprune.search.study import Progress, Shared, join
 from hwprune.search.trials import Evaluate
 from hwprune.stages.choice import Choice
@@ -19,7 +20,7 @@ from hwprune.stages.options import CompileOptions
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, load_job
 from hwprune.target import parse_target
-from hwprune.units import Budget
+from hwprune.units import Budget, format_ns
 
 _SAMPLES = 64  # that data are told apart by
 _TOLD = ("model", "weights", "data", "train_data", "eval_data", "mean", "std", "scale", "target",
@@ -37,6 +38,14 @@ def shared(run: Run, losses: Losses) -> Shared:
         "same": _identity(job),
     }
     return Shared(job.options.study or study_name(job), context)
+
+
+def standing(done: int, total: int, best: Evaluated | None) -> str:
+    """Where a search is, in a line."""
+    found = (
+        f"best loss {best.loss:.4f} at {format_ns(best.latency_ns)}" if best else "none fits yet"
+    )
+    return f"candidate {done} of {total}, {found}"
 
 
 def study_name(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from hwprune.stages.sizes import Sizes, sizes_of
 from hwprune.stages.sources import Job
 
 _FEWEST, _MOST = 12, 512
-_FORWARD_MACS = 18e9  # of the untouched network on all search inputs: about 0.6 s on two cores
+_FORWARD_SECONDS = 1.2  # of the untouched network on all search inputs, about
+_MACS_PER_SECOND, _VALUES_PER_SECOND = 37e9, 1.2e9  # of two cores, seen for seven networks
 SENSITIVITIES = {"kl": bit_sensitivity, "trace": traced_sensitivity}
 _REPAIR = 512  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
@@ -134,11 +136,13 @@ def _losses_of_cuts(
 
 
 def affordable_samples(job: Job) -> int:
-    """How many samples an evaluation may use: by MACs, not by the clock, so that another run of
-    the same search does the same.
+    """How many samples an evaluation may use: by what a pass computes and writes, not by the
+    clock, so that another run of the same search does the same.
     """
-    each = macs(job.graph) / int(job.graph.inputs[0].shape[0])
-    return int(min(_MOST, max(_FEWEST, _FORWARD_MACS / max(1.0, each))))
+    batch = int(job.graph.inputs[0].shape[0])
+    values = sum(prod(t.shape) for node in job.graph.nodes for t in node.outputs)
+    each = (macs(job.graph) / _MACS_PER_SECOND + values / _VALUES_PER_SECOND) / batch
+    return int(min(_MOST, max(_FEWEST, _FORWARD_SECONDS / each)))
 
 
 def make_evaluator(job: Job, count: int, sampling: Sampling = QUICK) -> Evaluator:

@@ -12,18 +12,25 @@ from hwprune.units import Budget
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Limits of one effort: search evaluations and seconds, training epochs, timing seconds."""
+    """Limits of one effort: search evaluations and seconds, candidates that are repaired
+    thoroughly before one is chosen, training epochs, timing seconds.
+    """
 
     evaluations: int
     search_seconds: float
+    finalists: int
     epochs: int
     verify_seconds: float
 
 
 EFFORTS = {
-    "quick": Effort(evaluations=40, search_seconds=45, epochs=0, verify_seconds=2.0),
-    "standard": Effort(evaluations=100, search_seconds=300, epochs=1, verify_seconds=4.0),
-    "thorough": Effort(evaluations=300, search_seconds=1800, epochs=5, verify_seconds=8.0),
+    "quick": Effort(evaluations=40, search_seconds=60, finalists=4, epochs=0, verify_seconds=2.0),
+    "standard": Effort(
+        evaluations=100, search_seconds=300, finalists=8, epochs=1, verify_seconds=4.0
+    ),
+    "thorough": Effort(
+        evaluations=300, search_seconds=1800, finalists=16, epochs=5, verify_seconds=8.0
+    ),
 }
 
 

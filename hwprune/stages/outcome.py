@@ -1,6 +1,7 @@
 """What the budget turns out to be: already met, out of reach, or searched for."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
@@ -96,8 +97,15 @@ def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
 
 def _found(run: Run, losses: Losses, fit: Fit, reachable_ns: float) -> Outcome:
     trials = fit.search
-    search = Search(run.job.options.search, len(trials.evaluated), tuple(trials.best_so_far))
-    return Outcome(fit.plan, fit.calibration, search, reachable_ns, losses=losses, fit=fit)
+    known = tuple(filter(isfinite, trials.best_so_far))  # steps on the way to the budget are not
+    search = Search(run.job.options.search, len(trials.evaluated), known)
+    done = (
+        f"{len(trials.evaluated)} evaluations: with more time, or in another run, it may find more"
+    )
+    notes = (f"the clock ended the search after {done}",) if trials.late else ()
+    return Outcome(
+        fit.plan, fit.calibration, search, reachable_ns, notes=notes, losses=losses, fit=fit
+    )
 
 
 def _losses(run: Run) -> Losses:

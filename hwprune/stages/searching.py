@@ -8,14 +8,14 @@ from hwprune.progress import Stage
 from hwprune.pruning.reconstruct import THOROUGH
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment, Problem
+from hwprune.search.strategy import Evaluated
 from hwprune.search.study import SearchResult, search
-from hwprune.stages.joining import shared
+from hwprune.stages.joining import shared, standing
 from hwprune.stages.kernels import seen_whole
 from hwprune.stages.losses import Losses, candidate_loss, make_evaluator
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job
 
-_FINALISTS = 4  # candidates that are repaired thoroughly before one is chosen
 ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
 _SIZE = 0.99  # of the largest size: what is planned with
@@ -39,8 +39,8 @@ def run_search(
     share = 1.0 if before is None else 0.25
     found = sorted(before.evaluated, key=lambda e: e.loss)[:_WARM] if before else []
 
-    def report(done: int, total: int, best: float) -> None:
-        stage.update(done / max(1, total), f"candidate {done} of {total}, best loss {best:.4f}")
+    def report(done: int, total: int, best: Evaluated | None) -> None:
+        stage.update(done / max(1, total), standing(done, total, best))
 
     return search(
         planned_problem(run, losses, calibration, budget_ns),
@@ -81,9 +81,10 @@ def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assi
 
     The quick repair of a search sees few samples, and overfits some candidates more than others.
     """
-    ranked = sorted(result.evaluated, key=lambda e: e.loss)[:_FINALISTS]
-    if result.evaluated[0] not in ranked:
-        ranked.append(result.evaluated[0])
+    answers = [e for e in result.evaluated if not e.step]
+    ranked = sorted(answers, key=lambda e: e.loss)[: run.job.options.limits.finalists]
+    if answers[0] not in ranked:
+        ranked.append(answers[0])
     if len(ranked) == 1 or result.best.loss <= ENOUGH:
         return [(result.best.assignment, result.best.loss)]
     count = 4 * len(losses.evaluator.search_x[0])

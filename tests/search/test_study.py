@@ -53,7 +53,8 @@ def test_everything_evaluated_meets_the_budget_once(problem, budget, measured, s
         assert e.step or e.latency_ns <= budget
     texts = [json.dumps(a) for a in measured.calls]
     assert len(texts) == len(set(texts)) == len(found.evaluated)
-    assert seen == [(i + 1, 9, b) for i, b in enumerate(found.best_so_far)]
+    told = [(done, total, best.loss if best else np.inf) for done, total, best in seen]
+    assert told == [(i + 1, 9, b) for i, b in enumerate(found.best_so_far)]
     losses = [e.loss for e in found.evaluated if not e.step]
     assert found.best.loss == found.best_so_far[-1] == min(losses)
 
@@ -146,6 +147,17 @@ def test_losses_that_are_not_finite_do_not_stop_the_search(problem, budget, tmp_
 def test_time_runs_out_but_never_before_the_first(problem, budget, measured):
     found = search(problem, budget, measured, "random", 50, seconds=0.0)
     assert len(found.evaluated) == 1
+    assert found.late
+    assert not search(problem, budget, measured, "random", 3).late
+
+
+def test_what_the_clock_ended_stays_ended_unless_more_is_asked_for(
+    problem, budget, measured, tmp_path
+):
+    store = tmp_path / "trials.db"
+    found = search(problem, budget, measured, "random", 5, storage=store, seconds=0.0)
+    assert search(problem, budget, measured, "random", 5, storage=store) == found
+    assert len(search(problem, budget, measured, "random", 6, storage=store).evaluated) == 6
 
 
 def test_wrong_calls_are_refused(problem, budget, measured):

@@ -173,7 +173,7 @@ def test_an_absolute_budget(ask, finished, tmp_path):
     assert 0.9 <= report.latency_ms.compiled.p50 / report.budget.latency_ms <= 1.0
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "knapsack"])
+@pytest.mark.parametrize("strategy", ["uniform", "knapsack", "netadapt"])
 def test_the_baselines(ask, tmp_path, strategy):
     report = hwprune.compile(ask(tmp_path / "out", "0.3x", search=strategy))
     assert report.verdict == "met"
