@@ -1,6 +1,6 @@
 """The evaluations of one search, kept in an Optuna study that several processes may work on.
 
-A trial holds its assignment from the moment it is claimed. Whoever claims the same one later gives
+A trial holds its assignment from the moment it is there. Whoever claims the same one later gives
 it up, and what others are evaluating counts as evaluated, with the worst loss so far (a constant
 liar, Ginsbourger et al. 2010). A worker that dies loses its own trial only: on the same machine
 that is seen at once, from elsewhere once its heartbeat has stopped for a minute.
@@ -12,6 +12,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import inf, isfinite
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     import optuna
 
 Evaluate = Callable[[Assignment], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A trial that is this process' own."""
+
+    id: int
+    number: int
 
 
 class Trials:
@@ -70,48 +79,57 @@ class Trials:
         self.done = [_read(t, _loss(t)) for t in trials if t.state.name == "COMPLETE"]
         self._known |= {text_of(e.assignment): e.loss for e in self.done}
         worst = max((e.loss for e in self.done if isfinite(e.loss)), default=inf)
-        self.pending = [_read(t, worst) for t in trials if _is_claimed(t)]
+        self.pending = [_read(t, worst) for t in trials if t.state.name == "RUNNING"]
 
     def evaluate(self, proposal: Proposal, evaluate: Evaluate) -> bool:
         """Claims, evaluates (unless the loss is known) and records; False where others have it."""
         latency = self.task.problem.latency_ns(proposal.assignment)
         if latency > self.task.budget_ns and not proposal.step:
             raise HwpruneError(f"a proposal of {latency:.0f} ns is over the budget")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of heartbeats beside `optimize`: see `_alive`
-            trial = self._study.ask()
-        self._describe(trial, proposal, latency)
-        if self._is_taken(trial.number, proposal):
-            self._study.tell(trial, state=_failed())
+        claim = self._claim(proposal, latency)
+        if self._is_taken(claim.number, proposal):
+            self._study.tell(claim.number, state=_failed())
             return False
         text = text_of(proposal.assignment)
         try:
             if text not in self._known:
-                with self._alive(trial._trial_id):
+                with self._alive(claim.id):
                     self._known[text] = _sane(float(evaluate(proposal.assignment)))
         except BaseException:
-            self._study.tell(trial, state=_failed())
+            self._study.tell(claim.number, state=_failed())
             raise
         loss = self._known[text]
-        trial.set_user_attr("loss", loss if isfinite(loss) else None)
-        self._study.tell(trial, loss)
+        kept = loss if isfinite(loss) else None
+        self._study._storage.set_trial_user_attr(claim.id, "loss", kept)
+        self._study.tell(claim.number, loss)
         return True
 
-    def _describe(self, trial: "optuna.Trial", proposal: Proposal, latency: float) -> None:
-        """The assignment comes last: a trial that has one is claimed."""
-        trial.set_user_attr("worker", [socket.gethostname(), os.getpid()])
-        trial.set_user_attr("multipliers", json.dumps(dict(proposal.multipliers)))
-        trial.set_user_attr("latency_ns", latency)
-        trial.set_user_attr("step", proposal.step)
-        trial.set_user_attr("assignment", text_of(proposal.assignment))
+    def _claim(self, proposal: Proposal, latency: float) -> "_Claim":
+        """A running trial, made with its assignment in one transaction: of two claims the one with
+        the lower number was there, whole, before the other was made.
+        """
+        import optuna
+
+        attributes = {
+            "worker": [socket.gethostname(), os.getpid()],
+            "multipliers": json.dumps(dict(proposal.multipliers)),
+            "latency_ns": latency,
+            "step": proposal.step,
+            "assignment": text_of(proposal.assignment),
+        }
+        (running,) = _running()
+        made = optuna.trial.create_trial(state=running, user_attrs=attributes)
+        storage = self._study._storage
+        trial_id = storage.create_new_trial(self._study._study_id, template_trial=made)
+        return _Claim(trial_id, storage.get_trial_number_from_id(trial_id))
 
     def _is_taken(self, number: int, proposal: Proposal) -> bool:
         """Whether others claimed it first, or all the evaluations there are."""
         trials = self._study.get_trials(deepcopy=False)
         before = [t for t in trials if t.number < number]
-        counted = [t for t in before if t.state.name == "COMPLETE" or _is_claimed(t)]
+        counted = [t for t in before if t.state.name in ("COMPLETE", "RUNNING")]
         text = text_of(proposal.assignment)
-        same = any(t.user_attrs.get("assignment") == text for t in counted)
+        same = any(t.user_attrs["assignment"] == text for t in counted)
         return same or len(counted) >= self.task.evaluations
 
     def _bury(self) -> None:
@@ -191,10 +209,6 @@ def _loss(trial: "optuna.trial.FrozenTrial") -> float:
 
 def _sane(loss: float) -> float:
     return loss if isfinite(loss) else inf
-
-
-def _is_claimed(trial: "optuna.trial.FrozenTrial") -> bool:
-    return trial.state.name == "RUNNING" and "assignment" in trial.user_attrs
 
 
 def _lives(pid: int) -> bool:

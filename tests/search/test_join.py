@@ -105,6 +105,18 @@ def test_four_processes_share_the_work(problem, budget, hidden, tmp_path):
     assert min(made) >= 1
 
 
+def test_no_two_processes_do_the_same_however_fast_they_are(problem, budget, hidden, tmp_path):
+    """They propose alike from a like history: nothing but the claims keeps them apart."""
+    store = tmp_path / "trials.db"
+    others = [worker(store, "team", 20) for _ in range(3)]
+    time.sleep(3)  # they import
+    result = led(problem, budget, hidden, store, 0.02)
+    check(result, url(store))
+    for other in others:
+        other.kill()
+    assert sum(other.communicate()[0].count("begun") for other in others) <= EVALUATIONS
+
+
 def test_a_worker_that_is_killed_loses_its_own_trial_only(problem, budget, hidden, tmp_path):
     store = tmp_path / "trials.db"
     other = worker(store, "team", 60)
@@ -131,20 +143,23 @@ def test_what_others_are_at_counts_as_evaluated(problem, budget, hidden, tmp_pat
     store = tmp_path / "trials.db"
     [first] = search(problem, budget, lambda _: 1.0, "bo", 1, 3, store).evaluated
     study = optuna.load_study(study_name="search-1", storage=url(store))
-    trial = study.ask()
     claimed = search(problem, budget, lambda _: 2.0, "bo", 2, 3).evaluated[1].assignment
-    trial.set_user_attr("worker", ["elsewhere", 1])
-    trial.set_user_attr("multipliers", "{}")
-    trial.set_user_attr("latency_ns", 1.0)
-    trial.set_user_attr("step", False)
-    trial.set_user_attr("assignment", json.dumps(claimed))
+    attributes = {
+        "worker": ["elsewhere", 1],
+        "multipliers": "{}",
+        "latency_ns": 1.0,
+        "step": False,
+        "assignment": json.dumps(claimed),
+    }
+    running = optuna.trial.TrialState.RUNNING
+    study.add_trial(optuna.trial.create_trial(state=running, user_attrs=attributes))
     calls = []
 
     def evaluate(assignment):
         calls.append(assignment)
         if len(calls) == 2:
-            trial.set_user_attr("loss", 0.25)
-            study.tell(trial, 0.25)
+            study._storage.set_trial_user_attr(study.trials[1]._trial_id, "loss", 0.25)
+            study.tell(1, 0.25)
         return 3.0
 
     found = search(problem, budget, evaluate, "bo", 4, 3, store)

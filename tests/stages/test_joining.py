@@ -18,7 +18,7 @@ JOIN = "from hwprune.cli import main; import sys; sys.exit(main())"
 def test_a_worker_takes_its_part_and_the_result_is_whole(ask, tmp_path):
     store = tmp_path / "trials.db"
     command = [sys.executable, "-c", JOIN, "search", "--join", "team", "--storage", str(store)]
-    worker = subprocess.Popen([*command, "--wait", "15"], stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen([*command, "--wait", "12"], stdout=subprocess.PIPE, text=True)
     asked = ask(tmp_path / "out", "0.15x", evaluations=20, storage=str(store), study="team")
     report = hwprune.compile(asked)
     out, _ = worker.communicate(timeout=90)
