@@ -6,21 +6,24 @@
     python tools/bench_strategies.py search  --work DIR [--only bo ...] [--seeds 2]
                                              [--evaluations 100] [--jobs 2]
     python tools/bench_strategies.py judge   --work DIR [--processes 6]
+    python tools/bench_strategies.py proxy   --work DIR
 
 `prepare` profiles the network on this machine, measures what cuts and kernels lose, and writes the
 search problem down; `search` needs neither table nor target, so that it may run elsewhere; `judge`
 builds the best network of each search, times all of them in turns with the original, and looks at
 labels for the first time. A search that is interrupted goes on where it was, and evaluations are
 shared between strategies. `loss` is what is searched by, measured on held-out training images;
-`unaided` is that of the first evaluation. Kendall's tau tells how well it orders what is judged.
+Kendall's tau tells how well it orders what is judged; `proxy` asks again about the networks that were
+judged, with more samples and a more thorough repair.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -29,8 +32,11 @@ from scipy.stats import kendalltau
 
 from hwprune.compiler import CompileOptions
 from hwprune.latency.space import SearchSpace
+from hwprune.network.run import outputs
+from hwprune.network.twin import to_module
 from hwprune.plan import Configuration
 from hwprune.progress import progress_on
+from hwprune.pruning.reconstruct import QUICK, THOROUGH, Reference
 from hwprune.registry import get_backend
 from hwprune.report.jsonio import from_json
 from hwprune.search.catalogue import STRATEGIES
@@ -39,10 +45,11 @@ from hwprune.search.documents import task_from_json, task_to_json
 from hwprune.search.strategy import Task
 from hwprune.search.study import search
 from hwprune.stages.building import build
+from hwprune.stages.candidates import Evaluator
 from hwprune.stages.checkpoints import open_run
 from hwprune.stages.fitting import first_look, planned_ns
 from hwprune.stages.joining import job_of, objective, shared
-from hwprune.stages.losses import known_losses, losses_from
+from hwprune.stages.losses import candidate_loss, known_losses, losses_from
 from hwprune.stages.profiling import profile
 from hwprune.stages.rewriting import rewrite
 from hwprune.stages.run import Run
@@ -53,6 +60,14 @@ from hwprune.units import parse_budget
 from hwprune.verify.outputs import file_outputs
 
 SECONDS = 0.5  # per file and process
+SAMPLINGS = {"quick": QUICK, "thorough": THOROUGH}
+FIDELITIES = (
+    (235, 235, "quick"),
+    (512, 512, "quick"),
+    (2048, 512, "quick"),
+    (512, 512, "thorough"),
+    (4096, 2048, "thorough"),
+)
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,32 @@ def judge(args: argparse.Namespace) -> None:
     judged = dict(
         zip(files, zip([q / quiet[0] for q in quiet], accuracy, strict=True), strict=True)
     )
+    right = {json.dumps(r.assignment): judged[distinct[json.dumps(r.assignment)]][1] for r in rows}
+    (args.work / "top1.json").write_text(json.dumps(right))
     table(document, rows, [judged[distinct[json.dumps(r.assignment)]] for r in rows], accuracy[0])
+
+
+def proxy(args: argparse.Namespace) -> None:
+    context = json.loads((args.work / "problem.json").read_text())["context"]
+    right = json.loads((args.work / "top1.json").read_text())
+    job = job_of(context, None, None)
+    losses = losses_from(job, context["losses"])
+    space = from_json(SearchSpace, json.dumps(context["space"]))
+    network = job.subject.network()
+    print("| samples to repair by | to judge by | repair | s each | Kendall's tau |")
+    print("|--:|--:|---|--:|--:|")
+    for repair, held, name in FIDELITIES:
+        samples, x = job.calibration(repair), job.search_inputs(held)
+        reference = Reference(job.graph, job.coupling, samples, 0, SAMPLINGS[name])
+        asked = Evaluator(job.graph, job.coupling, reference, x, outputs(to_module(job.graph), x))
+        evaluate = candidate_loss(
+            job, replace(losses, evaluator=asked), lambda a: network.settled(space.configuration(a))
+        )
+        start = time.perf_counter()
+        found = [-evaluate(json.loads(text)) for text in right]
+        each = (time.perf_counter() - start) / len(found)
+        tau = kendalltau(found, list(right.values())).statistic
+        print(f"| {repair} | {held} | {name} | {each:.2f} | {tau:.2f} |", flush=True)
 
 
 def table(
@@ -189,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("step", choices=["prepare", "search", "judge"])
+    parser.add_argument("step", choices=["prepare", "search", "judge", "proxy"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
@@ -204,7 +244,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=6)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    {"prepare": prepare, "search": run_searches, "judge": judge}[args.step](args)
+    steps = {"prepare": prepare, "search": run_searches, "judge": judge, "proxy": proxy}
+    steps[args.step](args)
 
 
 if __name__ == "__main__":

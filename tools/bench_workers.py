@@ -21,7 +21,7 @@ from hwprune.search.problem import Assignment
 from hwprune.search.study import Shared, join, search
 from hwprune.testing.problems import budget_between, residual_chain
 
-PROBLEM = (12, 8, 0)
+PROBLEM = (12, 8)  # and a seed: losses are shared by searches of one problem
 
 
 def evaluator(context: Any) -> Callable[[Assignment], float]:
@@ -39,8 +39,8 @@ def work(storage: str, name: str, made: Any) -> None:
 
 
 def measure(storage: str, workers: int, seconds: float, evaluations: int) -> tuple[str, ...]:
-    context = {"problem": PROBLEM, "seconds": seconds}
-    problem, name = residual_chain(*PROBLEM), f"workers{workers}"
+    context = {"problem": (*PROBLEM, workers), "seconds": seconds}
+    problem, name = residual_chain(*PROBLEM, workers), f"workers{workers}"
     budget = budget_between(problem, Decoder(problem).fastest().latency_ns, 0.35)
     spawn = get_context("spawn")
     made = spawn.Queue()
