@@ -15,10 +15,10 @@ from hwprune.graph.channels import Coupling
 from hwprune.network import linear
 from hwprune.network.curvature import random_pulls
 from hwprune.network.run import Data
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
 from hwprune.pruning.ranking import Ranking, ranked
 from hwprune.pruning.slices import Slice, slices
-from hwprune.quantize.samples import affordable
 
 _PULLS = 64
 _VALUES = 4e7  # activations of one pass, which all stay for the way back

@@ -13,10 +13,10 @@ from torch import Tensor
 from hwprune.graph.channels import Coupling
 from hwprune.network import linear
 from hwprune.network.run import Data
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
 from hwprune.pruning.magnitude import magnitude
 from hwprune.pruning.ranking import Ranking
-from hwprune.quantize.samples import affordable
 
 _BETA = 231.0  # as published for ResNet-20
 _VALUES = 1e8

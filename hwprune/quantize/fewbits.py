@@ -10,11 +10,11 @@ from torch import Tensor, fx, nn
 
 from hwprune.network import linear
 from hwprune.network.run import Data, Inputs
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
 from hwprune.precision import FULL_BITS
 from hwprune.quantize.grids import few_bits_grid
 from hwprune.quantize.rounding import QUICK, InputRows, round_layer
-from hwprune.quantize.samples import affordable
 from hwprune.quantize.trials import Exchanged, Trial, blocks, losses
 
 _RUNS = 120  # forward passes; larger networks are estimated in blocks of nodes

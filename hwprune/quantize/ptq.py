@@ -12,6 +12,7 @@ from torch import fx
 from hwprune.backend import Capabilities
 from hwprune.graph.read import clone
 from hwprune.network.run import Data, Inputs, outputs, split
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module, write_back
 from hwprune.quantize.calibrate import best_ranges, observe, whole_ranges
 from hwprune.quantize.checks import (
@@ -32,7 +33,6 @@ from hwprune.quantize.placement import Placement, place
 from hwprune.quantize.quantizers import correcting_biases
 from hwprune.quantize.ranges import Range, whole
 from hwprune.quantize.rounding import round_weights
-from hwprune.quantize.samples import affordable
 
 _BATCH = 64  # samples a forward pass
 _VALUES = 1e8  # activations of one pass; ranges and biases settle well before that

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from hwprune.backend import Capabilities
 from hwprune.network.run import Data, Inputs
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
 from hwprune.precision import FP32, INT8
 from hwprune.quantize.calibrate import whole_ranges
@@ -17,7 +18,6 @@ from hwprune.quantize.instrument import instrument
 from hwprune.quantize.kinds import activation_bits, weight_kinds
 from hwprune.quantize.matrices import matrices, rounded_layers
 from hwprune.quantize.placement import Placement, place
-from hwprune.quantize.samples import affordable
 from hwprune.quantize.trials import Exchanged, Trial, blocks, losses
 
 # Forward passes spent on nodes in int8, and on products that round for themselves; larger networks

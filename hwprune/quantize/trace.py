@@ -13,10 +13,10 @@ from torch import fx
 from hwprune.network import linear
 from hwprune.network.curvature import random_pulls
 from hwprune.network.run import Data, Inputs
+from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
 from hwprune.precision import FULL_BITS
 from hwprune.quantize.grids import few_bits_grid
-from hwprune.quantize.samples import affordable
 
 _PROBES = 100
 _VALUES = 4e7  # activations of one pass, which all stay for the way back

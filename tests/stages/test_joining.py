@@ -15,6 +15,7 @@ from hwprune.stages.joining import objective
 JOIN = "from hwprune.cli import main; import sys; sys.exit(main())"
 
 
+@pytest.mark.slow
 def test_a_worker_takes_its_part_and_the_result_is_whole(ask, tmp_path):
     store = tmp_path / "trials.db"
     command = [sys.executable, "-c", JOIN, "search", "--join", "team", "--storage", str(store)]
