@@ -94,12 +94,15 @@ def known_best(case: Case) -> float:
     return case.measured(problem)(ideal)
 
 
+def result_path(work: Path, case: Case, strategy: str, evaluations: int) -> Path:
+    return work / f"{strategy}-{case.layers}-{case.seed}-{int(case.coupled)}-{evaluations}.json"
+
+
 def missing(
     work: Path, cases: Sequence[Case], strategies: Sequence[str], evaluations: int
 ) -> Iterator[tuple[Case, str, Path]]:
     for strategy, case in product(strategies, cases):
-        name = f"{strategy}-{case.layers}-{case.seed}-{int(case.coupled)}-{evaluations}.json"
-        if not (path := work / name).exists():
+        if not (path := result_path(work, case, strategy, evaluations)).exists():
             yield case, strategy, path
 
 
@@ -134,8 +137,8 @@ def regrets_of(
     """By strategy and case: regret after each evaluation as a share of the knapsack's."""
     losses: dict[str, dict[Case, list[float]]] = {s: {} for s in strategies}
     for strategy, case in product(strategies, cases):
-        name = f"{strategy}-{case.layers}-{case.seed}-{int(case.coupled)}-{args.evaluations}.json"
-        losses[strategy][case] = json.loads((args.work / name).read_text())
+        path = result_path(args.work, case, strategy, args.evaluations)
+        losses[strategy][case] = json.loads(path.read_text())
     best = {c: min([known_best(c), *(losses[s][c][-1] for s in strategies)]) for c in cases}
     plain = {c: losses["knapsack"][c][0] - best[c] for c in cases}
     return {

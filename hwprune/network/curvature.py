@@ -1,11 +1,26 @@
 """Random directions in the answers whose gradients carry the curvature of the divergence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hwprune.network.run import is_classifier, log_probabilities
+from hwprune.network.run import Inputs, is_classifier, log_probabilities
+
+
+def pulled_gradients(
+    twin: nn.Module, weights: Sequence[Tensor], x: Inputs, pulls: int, seed: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """J' u in each of the weights, for so many random u: one pass forward, one back for each."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.enable_grad():
+        result = twin(*x)
+        answers = result if isinstance(result, tuple) else (result,)
+    for _ in range(pulls):
+        drawn = random_pulls(answers, generator)
+        yield torch.autograd.grad(
+            answers, weights, drawn, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ whose covariance is the curvature of the divergence (see `network.curvature`), s
 the mean square w_c' H w_c: twice the divergence to second order, whatever the signs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import onnx_graphsurgeon as gs
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hwprune.graph.channels import Coupling
 from hwprune.network import linear
-from hwprune.network.curvature import random_pulls
+from hwprune.network.curvature import pulled_gradients
 from hwprune.network.run import Data
 from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
@@ -60,33 +60,12 @@ def _averaged(
     parts = {g.name: slices(g, nodes, layers) for g in coupling.prunable}
     sums = {g.name: torch.zeros(g.width, dtype=torch.float64) for g in coupling.prunable}
     few = affordable(graph, x, _VALUES, least=8, most=64)
-    for gradients in _gradients(twin, layers, few, seed):
+    for pulled in pulled_gradients(twin, [m.weight for m in layers.values()], few, _PULLS, seed):
+        gradients = {n: _matrix(g) for n, g in zip(layers, pulled, strict=True)}
         for name, (read, made) in parts.items():
             if read or made:
                 sums[name] += score(read, made, weights, gradients).double()
     return {name: ranked((total / _PULLS).numpy()) for name, total in sums.items()}
-
-
-def _gradients(
-    twin: torch.fx.GraphModule,
-    layers: Mapping[str, linear.Layer],
-    x: tuple[Tensor, ...],
-    seed: int,
-) -> Iterator[Gradients]:
-    generator = torch.Generator().manual_seed(seed)
-    weights = [layer.weight for layer in layers.values()]
-    with torch.enable_grad():
-        result = twin(*x)
-        answers = result if isinstance(result, tuple) else (result,)
-        for _ in range(_PULLS):
-            pulls = random_pulls(answers, generator)
-            found = torch.autograd.grad(
-                answers, weights, pulls, retain_graph=True, allow_unused=True
-            )
-            yield {
-                n: _matrix(torch.zeros_like(w) if g is None else g)
-                for n, w, g in zip(layers, weights, found, strict=True)
-            }
 
 
 def _matrix(weight: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ import torch
 from numpy.typing import NDArray
 
 from hwprune.graph.channels import ChannelGroup, Coupling
-from hwprune.graph.cost import output_axis, weight_input
 from hwprune.network import linear
 from hwprune.network.run import Data
 from hwprune.pruning.obs import Consumer, eliminate
 from hwprune.pruning.ranking import Ranking, ranked
-from hwprune.pruning.slices import columns_read
+from hwprune.pruning.slices import columns_read, rows_made
 from hwprune.pruning.statistics import LayerStatistics, collect
 
 RIDGE = 1e-2  # of the mean variance of a layer's columns
@@ -64,13 +63,7 @@ def _silencing(
     """For groups that no layer reads (attention's queries and keys): loss of muting producers."""
     scores = np.zeros(group.width)
     for name in group.producers:
-        node = nodes[name]
-        for member in group.members:
-            is_output = member.axis == output_axis(node)
-            if (
-                name in statistics
-                and member.tensor == node.inputs[weight_input(node)].name
-                and is_output
-            ):
-                scores += statistics[name].silencing.numpy()[member.positions].sum(1)
+        rows = rows_made(group, nodes[name])
+        if name in statistics and rows is not None:
+            scores += statistics[name].silencing[rows].sum(1).numpy()
     return scores

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from hwprune.network import linear
-from hwprune.network.curvature import random_pulls
+from hwprune.network.curvature import pulled_gradients
 from hwprune.network.run import Data, Inputs
 from hwprune.network.samples import affordable
 from hwprune.network.twin import to_module
@@ -49,16 +49,10 @@ def traces(
     There H = J' F J exactly, with J of the outputs and F the divergence's Hessian in them. With
     random u of covariance F, |J' u|^2 is the trace on average: one pass back, not two.
     """
-    generator = torch.Generator().manual_seed(seed)
     weights = [layer.weight for layer in layers.values()]
-    with torch.enable_grad():
-        result = twin(*x)
-        answers = result if isinstance(result, tuple) else (result,)
-        sums = torch.zeros(len(weights), dtype=torch.float64)
-        for _ in range(probes):
-            seeds = random_pulls(answers, generator)
-            grads = torch.autograd.grad(answers, weights, seeds, retain_graph=True)
-            sums += torch.stack([g.double().square().sum() for g in grads])
+    sums = torch.zeros(len(weights), dtype=torch.float64)
+    for gradients in pulled_gradients(twin, weights, x, probes, seed):
+        sums += torch.stack([g.double().square().sum() for g in gradients])
     return dict(zip(layers, (sums / probes).tolist(), strict=True))
 
 

@@ -1,5 +1,6 @@
 """The plain strategies, which Bayesian optimisation has to beat."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -7,6 +8,7 @@ from math import prod
 import numpy as np
 
 from hwprune.errors import UsageError
+from hwprune.search.problem import key_of
 from hwprune.search.repair import repaired
 from hwprune.search.strategy import Evaluated, Proposal, Task
 
@@ -36,16 +38,23 @@ class Uniform:
         return None if history else Proposal(uniform(self._task))
 
 
-class Random:
-    """Random widths and branches, repaired: random search that meets the budget."""
+class _Drawn(ABC):
+    """Draws until one is new."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
-        """The next draw that is new."""
+        """The next draw that is new; None where many in a row are not."""
         rng = self._task.random(len(history))
         return unseen((self._draw(rng) for _ in range(_TRIES)), history)
+
+    @abstractmethod
+    def _draw(self, rng: np.random.Generator) -> Proposal: ...
+
+
+class Random(_Drawn):
+    """Random widths and branches, repaired: random search that meets the budget."""
 
     def _draw(self, rng: np.random.Generator) -> Proposal:
         drawn = self._task.decode().assignment
@@ -53,16 +62,8 @@ class Random:
         return Proposal(repaired(self._task, drawn, rng))
 
 
-class RandomWeights:
+class RandomWeights(_Drawn):
     """Random multipliers, decoded: random search that knows the estimates."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
-        """The next draw that decodes to something new."""
-        rng = self._task.random(len(history))
-        return unseen((self._draw(rng) for _ in range(_TRIES)), history)
 
     def _draw(self, rng: np.random.Generator) -> Proposal:
         knobs = self._task.problem.knobs
@@ -98,7 +99,7 @@ class Exhaustive:
 def unseen(proposals: Iterator[Proposal], history: Sequence[Evaluated]) -> Proposal | None:
     """The first proposal that was not evaluated yet."""
     known = {e.key for e in history}
-    return next((p for p in proposals if tuple(p.assignment.values()) not in known), None)
+    return next((p for p in proposals if key_of(p.assignment) not in known), None)
 
 
 def uniform(task: Task) -> dict[str, int]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwprune.search.baselines import RandomWeights, uniform
 from hwprune.search.factors import Floats
-from hwprune.search.problem import Assignment
+from hwprune.search.problem import Assignment, key_of
 from hwprune.search.strategy import Evaluated, Proposal, Task
 from hwprune.search.surrogate import most_promising
 from hwprune.search.weights import draw_multipliers
@@ -40,7 +40,7 @@ class Bayes:
         seen = {e.key for e in history}
         if len(history) < self._seed_count():
             for proposal in self._seed_proposals():
-                if _key(proposal.assignment) not in seen:
+                if key_of(proposal.assignment) not in seen:
                     return proposal
         fresh = self._fresh(history, seen)
         if len(history) % 2:  # every other step believes the additive model outright
@@ -94,7 +94,7 @@ class Bayes:
         for i, x in enumerate(np.clip(np.vstack([drawn, local]), -_REACH, _REACH)):
             redecided = i % _REDECIDED == _REDECIDED - 1
             proposal = self._decode(x, {} if redecided else kernels)
-            key = _key(proposal.assignment)
+            key = key_of(proposal.assignment)
             if key not in known:
                 known.add(key)
                 yield proposal
@@ -156,7 +156,3 @@ def trust_length(losses: Sequence[float], dimensions: int) -> float:
             if length < _SHORTEST:
                 length = _LENGTH
     return length
-
-
-def _key(assignment: Assignment) -> _Key:
-    return tuple(assignment.values())

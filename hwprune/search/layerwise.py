@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from hwprune.search.problem import Variable
+from hwprune.search.problem import Variable, key_of
 from hwprune.search.strategy import Evaluated, Proposal, Task
 from hwprune.search.surrogate import most_promising
 
@@ -35,7 +35,7 @@ class Layerwise:
         for v in reversed(self._task.kept):
             probed: dict[int, float] = {}
             for option, assignment in islice(self._probes(v, decided, probed), self._each):
-                if (key := tuple(assignment.values())) not in losses:
+                if (key := key_of(assignment)) not in losses:
                     return Proposal(assignment)
                 probed[option] = losses[key]
             if probed:

@@ -6,6 +6,7 @@ The cheapest payer by measured loss is taken, and the step after that begins fro
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 
+from hwprune.search.problem import key_of
 from hwprune.search.repair import reliefs
 from hwprune.search.strategy import Evaluated, Proposal, Task
 
@@ -30,7 +31,7 @@ class NetAdapt:
     def _path(self, losses: Mapping[tuple[int, ...], float]) -> Iterator[dict[str, int]]:
         """What must be evaluated before the descent can go on; nothing where it has ended."""
         present = self._start
-        if _key(present) not in losses:
+        if key_of(present) not in losses:
             yield present
             return
         steps, payers = self._plan()
@@ -40,7 +41,7 @@ class NetAdapt:
             if self._task.used(present) <= target:
                 continue
             candidates = self._candidates(present, target, payers)
-            waiting = [c for c in candidates if _key(c) not in losses]
+            waiting = [c for c in candidates if key_of(c) not in losses]
             yield from waiting
             if waiting:
                 return
@@ -84,14 +85,10 @@ class NetAdapt:
         losses: Mapping[tuple[int, ...], float],
     ) -> dict[str, int]:
         """By measured loss per share of the budget that is saved."""
-        before, used = losses[_key(present)], self._task.used(present)
+        before, used = losses[key_of(present)], self._task.used(present)
 
         def price(candidate: dict[str, int]) -> float:
             saved = used - self._task.used(candidate)
-            return (losses[_key(candidate)] - before) / saved if saved > 0 else inf
+            return (losses[key_of(candidate)] - before) / saved if saved > 0 else inf
 
         return min(candidates, key=price)
-
-
-def _key(assignment: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(assignment.values())

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 Assignment = Mapping[str, int]  # variable -> index of its option
 
 
+def key_of(assignment: Assignment) -> tuple[int, ...]:
+    """The options: what tells assignments of one problem apart."""
+    return tuple(assignment.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
     """One choice. Names begin with 'width:', 'branch:', 'kernel:' or 'bits:'.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.search.problem import key_of
 from hwprune.search.strategy import Evaluated, Proposal, Task
 from hwprune.search.surrogate import one_thread
 
@@ -37,7 +38,7 @@ class Sampler:
                 trial = study.ask(space)
             x = {knob: float(trial.params[knob]) for knob in space}
             assignment = self._task.decode(x).assignment
-            key = tuple(assignment.values())
+            key = key_of(assignment)
             if key not in losses:
                 return Proposal(assignment, x)
             study.tell(trial, _finite(losses[key], list(losses.values())))

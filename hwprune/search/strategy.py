@@ -9,7 +9,7 @@ import numpy as np
 
 from hwprune.errors import InfeasibleError
 from hwprune.search.decode import Decoded, Decoder
-from hwprune.search.problem import Assignment, Problem, Variable
+from hwprune.search.problem import Assignment, Problem, Variable, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Evaluated:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """The options: what tells assignments of one problem apart."""
-        return tuple(self.assignment.values())
+        """Of its assignment."""
+        return key_of(self.assignment)
 
 
 class Proposer(Protocol):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hwprune.search.trials import Evaluate
 from hwprune.stages.choice import Choice
 from hwprune.stages.losses import Losses, candidate_loss, losses_from
 from hwprune.stages.options import CompileOptions
+from hwprune.stages.rewriting import rewritten_job
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, load_job
 from hwprune.target import parse_target
@@ -97,9 +98,7 @@ def job_of(context: Mapping[str, Any], model: str | None, data: str | None) -> J
     told = {k: _restored(k, v) for k, v in context["options"].items() if v is not None}
     told |= {k: v for k, v in (("model", model), ("data", data)) if v is not None}
     job = load_job(CompileOptions(budget=Budget(ratio=1.0), **told))
-    choice = Choice.of(context["rewrite"])
-    subject = choice.carried_out(job.subject)
-    job = replace(job, graph=subject.graph, coupling=subject.coupling, choice=choice)
+    job = rewritten_job(job, Choice.of(context["rewrite"]))
     for what, found in _identity(job).items():
         if found != context["same"][what]:
             raise UsageError(
@@ -131,8 +130,6 @@ def _restored(name: str, value: Any) -> Any:
     """An option as it was before it became JSON."""
     if name == "shapes":
         return {k: tuple(shape) for k, shape in value.items()}
-    return {"weights": Path, "mean": tuple, "std": tuple}.get(name, _same)(value)
-
-
-def _same(value: Any) -> Any:
-    return value
+    if name == "weights":
+        return Path(value)
+    return tuple(value) if name in ("mean", "std") else value

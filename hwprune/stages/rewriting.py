@@ -79,6 +79,11 @@ def rewrite(job: Job, checkpoints: Checkpoints, stage: Stage) -> Job:
     kept = checkpoints.take("rewrite")
     choice = choose(job.subject, stage) if kept is None else Choice.of(kept)
     checkpoints.keep("rewrite", choice.document())
+    return rewritten_job(job, choice)
+
+
+def rewritten_job(job: Job, choice: Choice) -> Job:
+    """The job with the rewrites of a choice carried out."""
     subject = choice.carried_out(job.subject)
     return replace(job, graph=subject.graph, coupling=subject.coupling, choice=choice)
 

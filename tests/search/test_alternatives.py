@@ -11,22 +11,6 @@ from hwprune.search.study import search
 from hwprune.testing.problems import budget_between, least_loss, residual_chain
 
 
-@pytest.fixture(scope="module")
-def problem():
-    return residual_chain(6, 6, 0)
-
-
-@pytest.fixture(scope="module")
-def budget(problem):
-    return budget_between(problem, Decoder(problem).fastest().latency_ns, 0.35)
-
-
-@pytest.fixture(scope="module")
-def hidden(problem):
-    rng = np.random.default_rng(5)
-    return {k: float(rng.normal(0, 1.2)) for k in problem.knobs}
-
-
 @pytest.fixture
 def measured(problem, hidden):
     return lambda assignment: problem.estimated_loss(assignment, hidden)

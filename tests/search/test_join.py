@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import optuna
 import pytest
 
@@ -22,7 +21,6 @@ from hwprune.search.documents import task_from_json, task_to_json
 from hwprune.search.storage import shown
 from hwprune.search.strategy import Task
 from hwprune.search.study import Shared, join, search
-from hwprune.testing.problems import budget_between, residual_chain
 
 WORKER = """
 import sys, time
@@ -42,22 +40,6 @@ print("made", join(sys.argv[1], sys.argv[2], evaluator, wait=float(sys.argv[3]))
 """
 PROBLEM = (6, 6, 0)
 EVALUATIONS = 24
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return residual_chain(*PROBLEM)
-
-
-@pytest.fixture(scope="module")
-def budget(problem):
-    return budget_between(problem, Decoder(problem).fastest().latency_ns, 0.35)
-
-
-@pytest.fixture(scope="module")
-def hidden(problem):
-    rng = np.random.default_rng(5)
-    return {k: float(rng.normal(0, 1.2)) for k in problem.knobs}
 
 
 def worker(storage, name, wait):

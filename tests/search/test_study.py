@@ -11,28 +11,15 @@ from hwprune.search.decode import Decoder
 from hwprune.search.problem import Factor, Problem
 from hwprune.search.strategy import Task
 from hwprune.search.study import search
-from hwprune.testing.problems import budget_between, residual_chain
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.fixture(scope="module")
-def problem():
-    return residual_chain(6, 6, 0)
-
-
-@pytest.fixture(scope="module")
-def budget(problem):
-    return budget_between(problem, Decoder(problem).fastest().latency_ns, 0.35)
-
-
 @pytest.fixture
-def measured(problem):
+def measured(problem, hidden):
     """A measured loss that weighs the layers otherwise than the estimate does."""
-    rng = np.random.default_rng(5)
-    hidden = {k: float(rng.normal(0, 1.2)) for k in problem.knobs}
     calls = []
 
     def evaluate(assignment):
