@@ -18,7 +18,7 @@ from hwprune.report.inspection import VerifyResult
 from hwprune.report.schema import Latency, Report
 from hwprune.stages.building import Built, build
 from hwprune.stages.checkpoints import Checkpoints, open_run
-from hwprune.stages.finishing import check_file, make_report, time_file
+from hwprune.stages.finishing import check_file, make_report, nearest, time_file
 from hwprune.stages.fitting import time_plan
 from hwprune.stages.front import Settled, fastest_keeping, front_ratios
 from hwprune.stages.options import CompileOptions
@@ -104,8 +104,9 @@ def _finished(run: Run, settled: Settled, out: Path, recorder: Recorder) -> Repo
     """Checks and writes what was settled on."""
     outcome, built, comparison = settled
     checked = check_file(run.job, built, comparison, run.work, recorder)
+    near = nearest(run, outcome, checked)
     spent = recorder.spent(run.checkpoints.resumed)
-    report = make_report(run, outcome, built, checked, spent)
+    report = make_report(run, outcome, built, checked, near, spent)
     _write(out, run.work, built, report)
     return report
 

@@ -39,7 +39,7 @@ from hwprune.quantize.fewbits import round_in_place
 from hwprune.quantize.placement import place, products
 from hwprune.quantize.ptq import quantize
 from hwprune.search.decode import Decoder
-from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.search.problem import Bound, Factor, Problem, Variable
 from hwprune.stages.losses import SENSITIVITIES
 from hwprune.train.qat import qat
 from hwprune.verify.outputs import file_outputs
@@ -124,7 +124,8 @@ def allocated(shapes: Mapping[str, tuple[int, ...]], losses: Losses, most: float
     variables = tuple(Variable(f"bits:{n}", len(WIDTHS)) for n in shapes)
     loss = tuple(_factor(n, [losses[n][b] for b in WIDTHS]) for n in shapes)
     size = tuple(_factor(n, [stored(s, b) for b in WIDTHS]) for n, s in shapes.items())
-    found = Decoder(Problem(variables, (), loss, 0.0, size)).decode(inf, most_bytes=most)
+    file = Bound("the file", size, 0.0, most)
+    found = Decoder(Problem(variables, (), loss, 0.0, (file,))).decode(inf)
     return {n: WIDTHS[found.assignment[f"bits:{n}"]] for n in shapes}
 
 

@@ -25,11 +25,17 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=parse_budget,
     metavar="TIME",
     help="10ms, 800us, or 0.4x of the measured original. Without one: the fastest network that "
-    "keeps --max-drop, or the best within --max-size that is no slower.",
+    "keeps --max-drop, or the best within --max-size and --max-memory that is no slower.",
 )
 @click.option("--percentile", type=click.Choice(["p50", "p90", "p99"]), default="p50")
 @click.option("--max-drop", type=click.FloatRange(min=0), help="Quality that may be lost, points.")
-@click.option("--max-size", type=parse_size, metavar="SIZE", help="500kB or 1.5MB.")
+@click.option("--max-size", type=parse_size, metavar="SIZE", help="Of the file: 500kB or 1.5MB.")
+@click.option(
+    "--max-memory",
+    type=parse_size,
+    metavar="SIZE",
+    help="Of the activations that are there at once, at any step: 200kB.",
+)
 @click.option(
     "--pareto",
     type=click.IntRange(min=1),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hwprune.precision import FP32, is_storage_alone
 from hwprune.report.schema import (
+    Alternative,
     AppliedRewrite,
     Bounds,
     Change,
@@ -40,6 +41,8 @@ def rows(report: Report) -> Iterator[Row]:
     yield Row("budget", "", f"{_ms(report.budget.latency_ms)} ({report.budget.percentile})")
     yield _quality(report)
     yield _count("size", report.size_bytes, format_bytes)
+    if report.memory_bytes is not None:
+        yield _count("activations", report.memory_bytes, format_bytes)
     yield _count("MACs", report.macs, format_count)
     yield _count("parameters", report.params, format_count)
 
@@ -119,6 +122,16 @@ def kernel(layer: Layer) -> str:
     return f"{layer.kernel} w{layer.weight_bits}" if unusual else layer.kernel
 
 
+def nearest(report: Report) -> str:
+    """'about --budget 12ms, or --max-size 250kB'; '' where nothing was in the way."""
+
+    def spelt(a: Alternative) -> str:
+        value = _ms(a.value) if a.bound == "budget" else format_bytes(a.value)
+        return f"--{a.bound.replace('_', '-')} {value.replace(' ', '')}"
+
+    return ", or ".join(map(spelt, report.nearest))
+
+
 def microseconds(value: float) -> str:
     """'12.3 us'."""
     return format_ns(value * 1e3)
@@ -131,6 +144,8 @@ def _bounds(report: Report) -> str:
         parts.append(f"within {budget.max_drop:g} points of quality")
     if budget.max_bytes is not None:
         parts.append(f"in {format_bytes(budget.max_bytes)}")
+    if budget.max_memory is not None:
+        parts.append(f"with {format_bytes(budget.max_memory)} of activations")
     return " ".join(parts)
 
 

@@ -18,6 +18,7 @@ def write_html(report: Report) -> str:
         f"<p>{escape(_setting(report))}<br>{escape(figures.quality_note(report))}</p>\n"
         + table(("", "original", "compiled", ""), _summary(report))
         + section("Warnings", bullets(report.warnings))
+        + section("Nearest", bullets(filter(None, [figures.nearest(report)])))
         + section("Layers", _layers(report))
         + section("Rewritten", _rewrites(report))
         + section("Search", _search(report))

@@ -52,6 +52,7 @@ class Bounds:
     max_drop: float | None = None
     max_bytes: int | None = None
     ratio: float | None = None
+    max_memory: int | None = None  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,16 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A bound of the command line ('budget': ms, 'max_size' and 'max_memory': bytes) at about which
+    everything else that was asked for would hold, as predicted.
+    """
+
+    bound: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """How the configuration was found; `best_so_far` is the loss after each evaluation."""
 
@@ -190,12 +201,14 @@ class Report:
     size_bytes: Change
     macs: Change
     params: Change
+    memory_bytes: Change | None = None  # activations at the step that has most of them at once
     layers: tuple[Layer, ...] = ()
     frozen: tuple[Frozen, ...] = ()
     rewrites: tuple[AppliedRewrite, ...] = ()
     cuts: tuple[Cut, ...] = ()
     search: Search = Search("none", 0)
     stages: tuple[Stage, ...] = ()
+    nearest: tuple[Alternative, ...] = ()
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=lambda: {"onnx": "model.onnx"})

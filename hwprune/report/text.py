@@ -45,6 +45,8 @@ def closing_lines(report: Report, folder: Path | None) -> Iterable[str]:
     if report.frozen:
         yield f"groups kept at full width: {len(report.frozen)} (report.json says why)"
     yield from (f"warning: {text}" for text in report.warnings)
+    if found := figures.nearest(report):
+        yield f"everything else would hold with about {found} (predicted)"
     if settings := figures.deployment(report):
         yield f"deploy with: {settings}"
     if folder is not None:

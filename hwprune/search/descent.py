@@ -3,6 +3,7 @@
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwprune.search.conditioned import Conditioned
 from hwprune.search.factors import Floats, Ints
@@ -11,11 +12,11 @@ _ROUNDING = 1e-12
 
 
 def descend(
-    given: Conditioned, loss: Floats, room: float, start: Ints, most_bytes: float = inf
+    given: Conditioned, loss: Floats, room: float, start: Ints, bounded: bool = False
 ) -> Ints:
     """Applies the best move of one variable, then of two, until none helps.
 
-    No move makes the size grow beyond `most_bytes`, within which a start must be.
+    If `bounded`, no move breaks a bound; the start must keep them all.
 
     From a start over budget it first moves, cheaply in loss, until the latency fits `room`; the
     result is over it only if no move led there.
@@ -25,24 +26,28 @@ def descend(
     latency = float(given.totals(given.latency, options[None])[0])
     for _ in range(20 * len(options) + 20):
         costs, gains = moves.single(given.latency, options), moves.single(loss, options)
-        if most_bytes < inf:
-            size = float(given.totals(given.size, options[None])[0])
-            grown = moves.single(given.size, options)
-            gains = np.where(size + grown <= most_bytes, gains, inf)
+        if bounded:
+            gains = np.where(_kept(given, options), gains, inf)
         slack = room - latency
         best = _choose(gains, costs, slack)
-        if best is not None:
-            picked = [best]
-        elif most_bytes < inf:  # two moves may fit one by one, and not together
-            break
-        else:
-            picked = _pair(given, loss, options, costs, gains, slack)
+        alone = [] if best is None else [best]
+        picked = alone or _pair(given, loss, options, costs, gains, slack)
         if not picked:
             break
+        before = options.copy()
         for move in picked:
             options[moves.variable[move]] = moves.option[move]
+        if bounded and (given.excess(options) > 0).any():  # two may fit, and not together
+            return before
         latency = float(given.totals(given.latency, options[None])[0])
     return options
+
+
+def _kept(given: Conditioned, options: Ints) -> NDArray[np.bool_]:
+    """Which single moves break no bound."""
+    excess, moves = given.excess(options), given.structure.moves
+    grown = [moves.single(flat, options) for flat in given.bounds]
+    return np.asarray(np.all([g <= -e for g, e in zip(grown, excess, strict=True)], axis=0))
 
 
 def _pair(

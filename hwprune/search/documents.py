@@ -2,13 +2,12 @@
 
 import json
 from base64 import b64decode, b64encode
-from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
 from hwprune.search.decode import Decoder
-from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.search.problem import Bound, Factor, Problem, Variable
 from hwprune.search.strategy import Task
 
 
@@ -18,7 +17,6 @@ def task_to_json(task: Task, strategy: str, enough: float) -> str:
         "problem": _problem(task.problem),
         "budget_ns": task.budget_ns,
         "seed": task.seed,
-        "most_bytes": task.most_bytes if isfinite(task.most_bytes) else None,
         "warm": [dict(x) for x in task.warm],
         "evaluations": task.evaluations,
         "strategy": strategy,
@@ -31,13 +29,11 @@ def task_from_json(text: str) -> tuple[Task, str, float]:
     """Reads `task_to_json` back: the task, the strategy's name, and when it is enough."""
     found = json.loads(text)
     problem = _read_problem(found["problem"])
-    most = found["most_bytes"]
     task = Task(
         problem,
         Decoder(problem),
         found["budget_ns"],
         found["seed"],
-        inf if most is None else most,
         tuple(found["warm"]),
         found["evaluations"],
     )
@@ -49,23 +45,35 @@ def _problem(problem: Problem) -> dict[str, Any]:
         "variables": [[v.name, v.size] for v in problem.variables],
         "latency": [_factor(f) for f in problem.latency],
         "loss": [_factor(f) for f in problem.loss],
-        "size": [_factor(f) for f in problem.size],
         "constant_ns": problem.constant_ns,
-        "constant_bytes": problem.constant_bytes,
+        "bounds": [_bound(b) for b in problem.bounds],
     }
 
 
 def _read_problem(found: dict[str, Any]) -> Problem:
-    sums = (tuple(map(_read_factor, found[name])) for name in ("latency", "loss", "size"))
-    latency, loss, size = sums
     return Problem(
         tuple(Variable(name, count) for name, count in found["variables"]),
-        latency,
-        loss,
+        tuple(map(_read_factor, found["latency"])),
+        tuple(map(_read_factor, found["loss"])),
         found["constant_ns"],
-        size,
-        found["constant_bytes"],
+        tuple(map(_read_bound, found["bounds"])),
     )
+
+
+def _bound(bound: Bound) -> dict[str, Any]:
+    """`most` as text: it may be infinite, which JSON has no number for."""
+    factors = [_factor(f) for f in bound.factors]
+    return {
+        "what": bound.what,
+        "factors": factors,
+        "constant": bound.constant,
+        "most": str(bound.most),
+    }
+
+
+def _read_bound(found: dict[str, Any]) -> Bound:
+    factors = tuple(map(_read_factor, found["factors"]))
+    return Bound(found["what"], factors, found["constant"], float(found["most"]))
 
 
 def _factor(factor: Factor) -> dict[str, Any]:

@@ -6,7 +6,7 @@ each the sum of factors over a handful of variables. What the options stand for 
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 
 import numpy as np
@@ -69,9 +69,27 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """`what` (the file, say) has the sum of `factors` and `constant` bytes, and at most `most`."""
+
+    what: str
+    factors: tuple[Factor, ...]
+    constant: float
+    most: float
+
+    def of(self, assignment: Assignment) -> float:
+        """Bytes of a whole assignment."""
+        return fsum([self.constant, *(f.at(assignment) for f in self.factors)])
+
+    def at_most(self, most: float) -> "Bound":
+        """The same sum, bounded otherwise."""
+        return replace(self, most=most)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """Minimise the sum of `loss` where the sum of `latency` and `constant_ns` meets a budget, and
-    that of `size` and `constant_bytes` another one, if there is one.
+    all of `bounds` hold.
 
     Raises:
         ValueError: a factor names an unknown variable, has the wrong shape or is not finite.
@@ -81,8 +99,7 @@ class Problem:
     latency: tuple[Factor, ...]
     loss: tuple[Factor, ...]
     constant_ns: float = 0.0
-    size: tuple[Factor, ...] = ()
-    constant_bytes: float = 0.0
+    bounds: tuple[Bound, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.variables):
@@ -94,8 +111,8 @@ class Problem:
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """Of all three sums."""
-        return (*self.latency, *self.loss, *self.size)
+        """Of all sums."""
+        return (*self.latency, *self.loss, *(f for b in self.bounds for f in b.factors))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -111,9 +128,9 @@ class Problem:
         """Predicted latency of a whole assignment, correctly rounded."""
         return fsum([self.constant_ns, *(f.at(assignment) for f in self.latency)])
 
-    def size_bytes(self, assignment: Assignment) -> float:
-        """Predicted bytes of the file of a whole assignment."""
-        return fsum([self.constant_bytes, *(f.at(assignment) for f in self.size)])
+    def keeps_bounds(self, assignment: Assignment) -> bool:
+        """Whether all bounds hold; latency has a budget of its own."""
+        return all(b.of(assignment) <= b.most for b in self.bounds)
 
     def estimated_loss(
         self, assignment: Assignment, multipliers: Mapping[str, float] | None = None
@@ -149,7 +166,7 @@ class Problem:
     def _parts(self, of_latency: bool) -> Iterator[bytes]:
         yield repr([(v.name, v.size) for v in self.variables]).encode()
         if of_latency:
-            yield repr((self.constant_ns, self.constant_bytes)).encode()
+            yield repr((self.constant_ns, [(b.constant, b.most) for b in self.bounds])).encode()
         for factor in self.factors if of_latency else self.loss:
             yield repr((factor.scope, factor.knob)).encode()
             yield np.ascontiguousarray(factor.table, dtype=np.float64).tobytes()

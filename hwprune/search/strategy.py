@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +22,6 @@ class Task:
     decoder: Decoder
     budget_ns: float
     seed: int
-    most_bytes: float = inf
     warm: tuple[Mapping[str, float], ...] = ()
     evaluations: int = 100
 
@@ -39,8 +37,8 @@ class Task:
     def decode(
         self, multipliers: Mapping[str, float] | None = None, fixed: Assignment | None = None
     ) -> Decoded:
-        """The decoder under this task's bounds."""
-        return self.decoder.decode(self.budget_ns, multipliers, fixed, self.most_bytes)
+        """The decoder under this task's budget."""
+        return self.decoder.decode(self.budget_ns, multipliers, fixed)
 
     def completed(self, fixed: Assignment) -> dict[str, int] | None:
         """The decoder's choice of everything that is not fixed; None where nothing fits."""
@@ -52,9 +50,7 @@ class Task:
     def used(self, assignment: Assignment) -> float:
         """Share of the tightest bound that an assignment takes: at most 1 if it fits."""
         time = self.problem.latency_ns(assignment) / self.budget_ns
-        if self.most_bytes == inf:
-            return time
-        return max(time, self.problem.size_bytes(assignment) / self.most_bytes)
+        return max([time, *(b.of(assignment) / b.most for b in self.problem.bounds)])
 
 
 @dataclass(frozen=True, slots=True)

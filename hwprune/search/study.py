@@ -64,7 +64,6 @@ def search(
     seconds: float | None = None,
     warm: Sequence[Mapping[str, float]] = (),
     enough: float = 0.0,
-    most_bytes: float = inf,
     shared: Shared | None = None,
 ) -> SearchResult:
     """Looks for the assignment of least `evaluate` within the budget.
@@ -81,7 +80,6 @@ def search(
         seconds: no evaluation starts later than this; at least one always does.
         warm: multipliers that did well in a similar search; strategies that weigh start there.
         enough: the search ends once the loss is no higher than this.
-        most_bytes: bound on the size of everything that is evaluated.
         shared: lets other processes join.
 
     Raises:
@@ -94,7 +92,7 @@ def search(
     if evaluations < 1:
         raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
     deadline = inf if seconds is None else time.monotonic() + seconds
-    task = Task(problem, Decoder(problem), budget_ns, seed, most_bytes, tuple(warm), evaluations)
+    task = Task(problem, Decoder(problem), budget_ns, seed, tuple(warm), evaluations)
     proposer = STRATEGIES[strategy].create(task)
     study = _study(open_storage(storage), task, strategy, enough, shared or Shared())
     trials = Trials(study, task)
@@ -201,7 +199,7 @@ def _study(
     """The study of this very search, new or as it was left."""
     import optuna
 
-    key = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed} {task.most_bytes!r}"
+    key = f"{strategy} {task.problem.digest()} {task.budget_ns!r} {task.seed}"
     known = {s.study_name: s.user_attrs.get("key") for s in backing.get_all_studies()}
     fresh = (name for i in count(1) if (name := f"{shared.name}-{i}") not in known)
     name = next((n for n, k in known.items() if k == key), None) or next(fresh)

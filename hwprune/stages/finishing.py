@@ -10,10 +10,21 @@ from hwprune.graph.read import to_proto
 from hwprune.latency.measure import CONTENDED
 from hwprune.network.operators import untranslated
 from hwprune.progress import Progress
-from hwprune.report.schema import Bounds, Change, Latency, Quality, Report, Stage, Verdict
+from hwprune.report.schema import (
+    Alternative,
+    Bounds,
+    Change,
+    Latency,
+    Quality,
+    Report,
+    Stage,
+    Verdict,
+)
 from hwprune.stages import describing as describe
 from hwprune.stages.building import Built
 from hwprune.stages.cuts import cuts_section
+from hwprune.stages.memory import peak_bytes
+from hwprune.stages.nearest import time_that_keeps
 from hwprune.stages.outcome import Outcome
 from hwprune.stages.quality import drop_points, report_quality
 from hwprune.stages.run import Run
@@ -36,6 +47,7 @@ class Checked:
     parity: Parity
     quality: Quality
     size_bytes: int
+    memory_bytes: int
 
 
 def time_file(run: Run, built: Built, looks: int = 2) -> Comparison:
@@ -69,7 +81,8 @@ def check_file(
     with progress.stage("quality"):
         agreement = parity(built.twin, path, job.search_inputs(_PARITY_SAMPLES))
         quality = measure_quality(job, work / "original.onnx", path)
-    return Checked(comparison, agreement, quality, path.stat().st_size)
+    memory = peak_bytes(job.subject, built.graph, built.plan.configuration.kernels)
+    return Checked(comparison, agreement, quality, path.stat().st_size, memory)
 
 
 def measure_quality(job: Job, original: Path, model: Path) -> Quality:
@@ -90,7 +103,7 @@ def verdict_of(run: Run, checked: Checked, infeasible: bool) -> Verdict:
 
 
 def broken_bounds(job: Job, checked: Checked) -> list[str]:
-    """What of --max-drop and --max-size does not hold, for people."""
+    """What of --max-drop, --max-size and --max-memory does not hold, for people."""
     found = []
     drop, most = drop_points(checked.quality), job.options.max_drop
     if most is not None and drop is None:
@@ -102,11 +115,31 @@ def broken_bounds(job: Job, checked: Checked) -> list[str]:
         found.append(
             f"the file has {format_bytes(size)}, --max-size allows {format_bytes(largest)}"
         )
+    memory, widest = checked.memory_bytes, job.options.max_memory
+    if widest is not None and memory > widest:
+        found.append(
+            f"activations take {format_bytes(memory)}, --max-memory allows {format_bytes(widest)}"
+        )
     return found
 
 
+def nearest(run: Run, outcome: Outcome, checked: Checked) -> tuple[Alternative, ...]:
+    """What would have to be given up, where something that was asked for does not hold."""
+    most, lost = run.job.options.max_drop, drop_points(checked.quality)
+    if outcome.nearest or outcome.losses is None or most is None or lost is None or lost <= most:
+        return outcome.nearest
+    with run.progress.stage("nearest"):
+        found = time_that_keeps(run, outcome.losses, outcome.calibration)
+    return () if found is None else (found,)
+
+
 def make_report(
-    run: Run, outcome: Outcome, built: Built, checked: Checked, spent: tuple[Stage, ...]
+    run: Run,
+    outcome: Outcome,
+    built: Built,
+    checked: Checked,
+    near: tuple[Alternative, ...],
+    spent: tuple[Stage, ...],
 ) -> Report:
     """The evidence."""
     job, profile, budget = run.job, run.profile, run.budget
@@ -131,6 +164,7 @@ def make_report(
             job.options.max_drop,
             job.options.max_size,
             budget.ratio,
+            job.options.max_memory,
         ),
         latency_ms=Latency(
             original.percentiles(),
@@ -143,12 +177,14 @@ def make_report(
         size_bytes=Change(original_bytes, checked.size_bytes),
         macs=Change(macs(before), macs(built.graph)),
         params=Change(params(before), params(built.graph)),
+        memory_bytes=Change(peak_bytes(job.subject, before, {}), checked.memory_bytes),
         layers=describe.layers_section(job, built.plan, built.graph, layers),
         frozen=describe.frozen_section(job),
         rewrites=job.choice.applied,
         cuts=cuts_section(run, outcome),
         search=outcome.search,
         stages=spent,
+        nearest=near,
         warnings=(*_warnings(run, outcome, checked), *_narrow(built)),
         versions=describe.versions(),
     )

@@ -18,17 +18,17 @@ from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Plan
 from hwprune.pruning.damage import damaged, give_biases
 from hwprune.search.decode import Decoder
-from hwprune.search.problem import Assignment
+from hwprune.search.problem import Assignment, Bound
 from hwprune.search.study import SearchResult
 from hwprune.stages.losses import Losses
 from hwprune.stages.run import Run
 from hwprune.stages.searching import (
     ENOUGH,
     finalists,
-    most_bytes,
     planned_problem,
     run_search,
 )
+from hwprune.stages.sizes import FILE
 from hwprune.stages.sources import Job
 from hwprune.stages.timing import PROCESSES, Comparison, compare
 from hwprune.store.files import write_atomic
@@ -38,7 +38,7 @@ _ROOM = (0.03, 0.12)  # more room, as processes disagree, where less of the budg
 _ROUNDS = 4
 _LEAST_USE = 0.945  # of the budget; below it quality was given away
 _LOSSLESS_USE = 0.90  # of the budget; enough where no more quality is to be had, or to be told
-_FULL = 0.95  # of the largest size
+_FULL = 0.95  # of a bound beside the time
 CANDIDATE = "candidate.onnx"
 _MOST_USE = 0.99  # of the budget; above it the next timing may well be over it
 
@@ -58,6 +58,7 @@ class Fit:
     predicted_ns: float
     comparison: Comparison
     size_bytes: int = 0  # of the file, with placeholder ranges
+    full: float = 0.0  # share of the tightest bound beside time that it takes
 
     @property
     def lossless(self) -> bool:
@@ -110,7 +111,7 @@ def first_look(run: Run, losses: Losses) -> Calibration:
     """The calibration corrected by one timing, near where the search is going to look."""
     calibration = run.profile.calibration
     problem = planned_problem(run, losses, calibration, planned_ns(run))
-    found = Decoder(problem).decode(planned_ns(run), most_bytes=most_bytes(run.job))
+    found = Decoder(problem).decode(planned_ns(run))
     c = run.profile.configuration(found.assignment)
     comparison = time_plan(run, losses.plan(run.job, c))
     predicted = run.predicted_ns(c, calibration)
@@ -172,7 +173,10 @@ def one_round(
         predicted = run.predicted_ns(c, calibration)
         comparison = time_plan(run, plan)
         size = (run.work / CANDIDATE).stat().st_size
-        timed.append(Fit(plan, assignment, loss, result, calibration, predicted, comparison, size))
+        full = max((b.of(assignment) / b.most for b in losses.bounds), default=0.0)
+        timed.append(
+            Fit(plan, assignment, loss, result, calibration, predicted, comparison, size, full)
+        )
         if run.used(comparison) <= _MOST_USE and not _too_large(run, timed[-1]):
             break
     return timed
@@ -188,7 +192,7 @@ def _settles(run: Run, fit: Fit) -> bool:
     room, spread = _room(run, fit), fit.comparison.spread(run.budget)
     if _too_large(run, fit):
         return False
-    if fit.size_bytes >= _FULL * (run.job.options.max_size or inf):  # more time buys nothing
+    if fit.full >= _FULL:  # more time buys nothing
         return run.used(fit.comparison) <= _MOST_USE - room / 2
     strict = max(_LEAST_USE - spread, _LOSSLESS_USE)
     least = min(_LOSSLESS_USE, AIM - 1.5 * room) if room else strict
@@ -201,11 +205,13 @@ def _too_large(run: Run, fit: Fit) -> bool:
 
 def _resized(losses: Losses, timed: Sequence[Fit]) -> Losses:
     """Sizes foreseen as large as the files turned out at most."""
-    if losses.sizes is None:
-        return losses
-    missed = max(f.size_bytes - losses.sizes.of(f.assignment) for f in timed)
-    constant = losses.sizes.constant + max(0.0, missed)
-    return replace(losses, sizes=replace(losses.sizes, constant=constant))
+
+    def larger(file: Bound) -> Bound:
+        missed = max(f.size_bytes - file.of(f.assignment) for f in timed)
+        return replace(file, constant=file.constant + max(0.0, missed))
+
+    bounds = tuple(larger(b) if b.what == FILE else b for b in losses.bounds)
+    return replace(losses, bounds=bounds)
 
 
 def _preference(run: Run, fit: Fit) -> tuple[int, float, float]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 
@@ -14,14 +13,13 @@ from hwprune.stages.building import Built
 from hwprune.stages.fitting import AIM
 from hwprune.stages.kernels import fastest_kernels, time_only
 from hwprune.stages.outcome import Outcome
+from hwprune.stages.quality import lost_points
 from hwprune.stages.run import Run
-from hwprune.stages.sources import Job, classes
+from hwprune.stages.sources import classes
 from hwprune.stages.timing import Comparison
 from hwprune.units import Budget
-from hwprune.verify.outputs import file_outputs
 
 _STEPS = 5  # of halving what is not known about the least budget
-_SAMPLES = 2048
 _ROOM = 1.03  # above the fastest network there is
 
 Settled = tuple[Outcome, Built, Comparison]
@@ -85,22 +83,4 @@ def fastest_keeping(run: Run, settle: Callable[[Run], Settled]) -> Point:
 def _point(run: Run, ratio: float, settle: Callable[[Run], Settled]) -> Point:
     under = run.under(Budget(ratio=ratio))
     settled = settle(under)
-    return Point(under, settled, lost_points(run.job, run.work))
-
-
-def lost_points(job: Job, work: Path) -> float:
-    """Points of top-1 (of agreement, without labels) that `model.onnx` loses on the search split.
-
-    One standard error is added: another split should not turn out worse.
-    """
-    data = job.splits.search.take(_SAMPLES, job.options.seed + 1)
-    x = data.inputs(slice(0, len(data)))
-    before, after = (
-        file_outputs(work / name, x, job.threads)[0].argmax(1).numpy()
-        for name in ("original.onnx", "model.onnx")
-    )
-    if data.y is None:
-        lost = (before != after).astype(float)
-    else:
-        lost = (before == data.y).astype(float) - (after == data.y)
-    return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
+    return Point(under, settled, lost_points(run.job, run.work, "model.onnx"))

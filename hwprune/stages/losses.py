@@ -20,12 +20,13 @@ from hwprune.pruning.reconstruct import QUICK, Reference, Sampling
 from hwprune.quantize.fewbits import bit_sensitivity
 from hwprune.quantize.sensitivity import sensitivity
 from hwprune.quantize.trace import traced_sensitivity
-from hwprune.search.problem import Assignment, Problem
+from hwprune.search.problem import Assignment, Bound, Problem
 from hwprune.stages.candidates import Evaluator, plan_for
 from hwprune.stages.checkpoints import Checkpoints
+from hwprune.stages.memory import Activations
 from hwprune.stages.problem import build_problem
 from hwprune.stages.profiling import Profile
-from hwprune.stages.sizes import Sizes, sizes_of
+from hwprune.stages.sizes import sizes_of
 from hwprune.stages.sources import Job
 
 _FEWEST, _MOST = 12, 512
@@ -34,6 +35,7 @@ _MACS_PER_SECOND, _VALUES_PER_SECOND = 37e9, 1.2e9  # of two cores, seen for sev
 SENSITIVITIES = {"kl": bit_sensitivity, "trace": traced_sensitivity}
 _REPAIR = 512  # samples for the repair of a candidate
 _RANKING = 128  # samples that statistics for ranking are taken from
+_SIZE = 0.99  # of the largest file: what is planned with
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,14 @@ class Losses:
     branches: Mapping[str, float]
     kernels: Mapping[str, Mapping[str, float]]  # node -> kernel -> loss
     bits: Mapping[str, Mapping[int, float]]  # node -> bits of its weight in the file -> loss
-    sizes: Sizes | None = None  # known where they are bounded
+    bounds: tuple[Bound, ...] = ()  # what was asked for beside the time
 
     def plan(self, job: Job, c: Configuration) -> Plan:
         """The plan that carries a configuration out, with the channels that matter least gone."""
         return plan_for(c, job.coupling, self.rankings, job.capabilities.weight_bits)
 
     def document(self) -> dict[str, Any]:
-        """As JSON, but for the sizes, which are quickly known."""
+        """As JSON, but for the bounds, which are quickly known."""
         rankings = {
             g: {"order": [int(i) for i in r.order], "error": [float(e) for e in r.error]}
             for g, r in self.rankings.items()
@@ -68,24 +70,30 @@ class Losses:
         """The search problem under a calibration of the table."""
         estimator, space = profile.estimator, profile.space
         losses = self.rankings, self.branches, self.kernels, self.bits
-        found = build_problem(estimator, space, calibration, *losses)
-        if self.sizes is None:
-            return found
-        return replace(found, size=self.sizes.factors, constant_bytes=self.sizes.constant)
+        return replace(build_problem(estimator, space, calibration, *losses), bounds=self.bounds)
 
 
 def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: Stage) -> Losses:
     """As `measure_losses`, or what it found when this run was started."""
-    sizes = None
-    if job.options.max_size is not None:
-        sizes = sizes_of(job.subject, profile.estimator.network, profile.space)
     kept = checkpoints.take("sensitivity")
     if kept is None:
         losses = measure_losses(job, profile, affordable_samples(job), stage)
         checkpoints.keep("sensitivity", losses.document())
     else:
         losses = losses_from(job, kept)
-    return replace(losses, sizes=sizes)
+    return replace(losses, bounds=bounds_of(job, profile))
+
+
+def bounds_of(job: Job, profile: Profile) -> tuple[Bound, ...]:
+    """What --max-size and --max-memory come to."""
+    network, space = profile.estimator.network, profile.space
+    found: tuple[Bound, ...] = ()
+    if job.options.max_size is not None:
+        file = sizes_of(job.subject, network, space)
+        found += (file.at_most(_SIZE * job.options.max_size),)
+    if job.options.max_memory is not None:
+        found += Activations(job.graph, network).bounds(space, job.options.max_memory)
+    return found
 
 
 def losses_from(job: Job, document: Mapping[str, Any]) -> Losses:

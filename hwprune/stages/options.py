@@ -51,6 +51,7 @@ class CompileOptions:
     percentile: str = "p50"
     max_drop: float | None = None
     max_size: int | None = None
+    max_memory: int | None = None
     pareto: int | None = None
     max_model_size: int = MAX_BYTES
     threads: int | None = None
@@ -87,10 +88,12 @@ class CompileOptions:
         """Raises UsageError for values no run could use."""
         if self.percentile not in ("p50", "p90", "p99"):
             raise unknown("percentile", self.percentile, ("p50", "p90", "p99"))
-        if (self.budget, self.max_drop, self.max_size, self.pareto) == (None,) * 4:
+        asked = (self.budget, self.max_drop, self.max_size, self.max_memory, self.pareto)
+        if all(a is None for a in asked):
             raise UsageError(
                 "nothing is asked for",
-                "give --budget 10ms, --max-drop 1, --max-size 500kB, or --pareto 5",
+                "give --budget 10ms, --max-drop 1, --max-size 500kB, --max-memory 200kB, or "
+                "--pareto 5",
             )
         for name in ("threads", "batch", "evaluations", "pareto"):
             value = getattr(self, name)

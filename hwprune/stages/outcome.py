@@ -1,16 +1,19 @@
 """What the budget turns out to be: already met, out of reach, or searched for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
+from hwprune.progress import Silent
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
-from hwprune.report.schema import Search
+from hwprune.report.schema import Alternative, Search
 from hwprune.search.decode import Decoded, Decoder
+from hwprune.stages.building import build
 from hwprune.stages.candidates import plan_for
 from hwprune.stages.fitting import (
+    CANDIDATE,
     Fit,
     chosen,
     corrected,
@@ -21,10 +24,14 @@ from hwprune.stages.fitting import (
 )
 from hwprune.stages.kernels import fastest_kernels, time_only
 from hwprune.stages.losses import Losses, known_losses
+from hwprune.stages.memory import peak_bytes
+from hwprune.stages.nearest import with_wider_bounds
 from hwprune.stages.profiling import Profile
+from hwprune.stages.quality import lost_points
 from hwprune.stages.run import Run
-from hwprune.stages.sources import Job
+from hwprune.stages.sources import Job, classes
 from hwprune.stages.timing import PROCESSES, Comparison
+from hwprune.store.files import write_atomic
 from hwprune.units import format_ns
 
 _WORTH_IT = 0.97  # int8 without pruning is offered from this ratio of the original's time on
@@ -42,6 +49,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     losses: Losses | None = None
     fit: Fit | None = None
+    nearest: tuple[Alternative, ...] = ()
 
     @property
     def lossless(self) -> bool:
@@ -57,7 +65,7 @@ class Outcome:
 def decide(run: Run) -> Outcome:
     """Chooses the plan to build for the budget."""
     fastest = Decoder(time_only(run.profile)).fastest()
-    if run.profile.original.p50 <= run.limit_ns and _is_small_enough(run):
+    if run.profile.original.p50 <= run.limit_ns and _is_within_bounds(run):
         return _already_met(run, fastest.latency_ns)
     calibration = None
     if fastest.latency_ns > planned_ns(run):  # the table may be wrong by a little
@@ -66,16 +74,25 @@ def decide(run: Run) -> Outcome:
             return extreme
     losses = _losses(run)
     try:
-        fit = fit_budget(run, losses, calibration)
+        return _found(run, losses, fit_budget(run, losses, calibration), fastest.latency_ns)
+    except InfeasibleError as e:
+        wider = with_wider_bounds(run, losses, calibration or run.profile.calibration)
+        if wider is None:
+            return _fastest(run)[0]
+        run.progress.note(f"{e}; what comes nearest is looked for")
+    try:
+        fit = fit_budget(run, wider[0], calibration)
     except InfeasibleError:
         return _fastest(run)[0]
-    return _found(run, losses, fit, fastest.latency_ns)
+    return replace(_found(run, wider[0], fit, fastest.latency_ns), nearest=wider[1])
 
 
-def _is_small_enough(run: Run) -> bool:
-    """Whether the file as it came keeps to the bound on the size."""
-    most = run.job.options.max_size
-    return most is None or (run.work / "original.onnx").stat().st_size <= most
+def _is_within_bounds(run: Run) -> bool:
+    """Whether the file as it came keeps to the bounds beside the time."""
+    options, original = run.job.options, run.work / "original.onnx"
+    small = options.max_size is None or original.stat().st_size <= options.max_size
+    most = options.max_memory
+    return small and (most is None or peak_bytes(run.job.subject, run.job.graph, {}) <= most)
 
 
 def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
@@ -123,10 +140,20 @@ def _already_met(run: Run, reachable_ns: float) -> Outcome:
     plan = Plan()
     if any(k != "fp32" for k in kernels.values()):
         quantised = plain_plan(run.job, Configuration(kernels=kernels))
-        if _is_worth_it(run, quantised):
+        if _is_worth_it(run, quantised) and _keeps_drop(run, quantised):
             plan = quantised
     search = Search("none", 0)
     return Outcome(plan, run.profile.calibration, search, reachable_ns, notes=(note,))
+
+
+def _keeps_drop(run: Run, plan: Plan) -> bool:
+    """Whether a plan that nobody needs keeps --max-drop, where that can be told."""
+    most, job = run.job.options.max_drop, run.job
+    if most is None or not job.known or classes(job.graph) is None:
+        return True
+    job = replace(job, options=replace(job.options, epochs=0))
+    write_atomic(run.work / CANDIDATE, build(job, plan, Silent()).model.SerializeToString())
+    return lost_points(job, run.work, CANDIDATE) <= most
 
 
 def _is_worth_it(run: Run, plan: Plan) -> bool:

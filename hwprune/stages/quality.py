@@ -1,6 +1,8 @@
 """How good the written file is, with labels or without, on data that nothing before has seen."""
 
 from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,8 +10,11 @@ from numpy.typing import NDArray
 
 from hwprune.network.run import is_classifier, kl
 from hwprune.report.schema import Quality
+from hwprune.stages.sources import Job
+from hwprune.verify.outputs import file_outputs
 
 Outputs = Sequence[torch.Tensor]
+_SAMPLES = 2048
 
 
 def report_quality(
@@ -41,6 +46,25 @@ def drop_points(quality: Quality) -> float | None:
     if quality.original is None or quality.compiled is None:
         return None
     return 100 * (quality.original - quality.compiled)
+
+
+def lost_points(job: Job, work: Path, name: str) -> float:
+    """Points of top-1 (of agreement, without labels) that a file in the run folder loses to the
+    original on the search split.
+
+    One standard error is added: another split should not turn out worse.
+    """
+    data = job.splits.search.take(_SAMPLES, job.options.seed + 1)
+    x = data.inputs(slice(0, len(data)))
+    before, after = (
+        file_outputs(work / file, x, job.threads)[0].argmax(1).numpy()
+        for file in ("original.onnx", name)
+    )
+    if data.y is None:
+        lost = (before != after).astype(float)
+    else:
+        lost = (before == data.y).astype(float) - (after == data.y)
+    return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
 
 
 def _noise_to_signal(reference: torch.Tensor, candidate: torch.Tensor) -> float:

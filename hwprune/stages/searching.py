@@ -1,7 +1,6 @@
 """The search stage: which widths, branches and kernels keep the most quality in the time."""
 
 from dataclasses import replace
-from math import inf
 
 from hwprune.latency.calibrate import Calibration
 from hwprune.progress import Stage
@@ -14,11 +13,9 @@ from hwprune.stages.joining import shared, standing
 from hwprune.stages.kernels import seen_whole
 from hwprune.stages.losses import Losses, candidate_loss, make_evaluator
 from hwprune.stages.run import Run
-from hwprune.stages.sources import Job
 
 ENOUGH = 5e-4  # a loss (nats) below which no answer changes: there is nothing left to gain
 _WARM = 4  # of the best of an earlier search
-_SIZE = 0.99  # of the largest size: what is planned with
 
 
 def run_search(
@@ -54,7 +51,6 @@ def run_search(
         options.limits.search_seconds * share,
         [e.multipliers for e in found if e.multipliers],
         ENOUGH,
-        most_bytes(run.job),
         shared(run, losses),
     )
 
@@ -67,13 +63,8 @@ def planned_problem(
     Raises InfeasibleError if nothing does.
     """
     problem = losses.problem(run.profile, calibration)
-    near = Decoder(problem).decode(budget_ns, most_bytes=most_bytes(run.job)).assignment
+    near = Decoder(problem).decode(budget_ns).assignment
     return seen_whole(run.profile, calibration, problem, near)
-
-
-def most_bytes(job: Job) -> float:
-    """The size that the decoder may plan with."""
-    return inf if job.options.max_size is None else _SIZE * job.options.max_size
 
 
 def finalists(run: Run, losses: Losses, result: SearchResult) -> list[tuple[Assignment, float]]:

@@ -1,9 +1,9 @@
 """What every choice of the search adds to the file, in bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from math import fsum, prod
+from math import inf, prod
 
 import numpy as np
 
@@ -15,27 +15,16 @@ from hwprune.latency.structure import Step
 from hwprune.plan import Configuration
 from hwprune.precision import INT8, bytes_per_weight, of_matrices
 from hwprune.quantize.encodings import levels_of
-from hwprune.search.problem import Assignment, Factor
+from hwprune.search.problem import Bound, Factor
 from hwprune.stages.subject import Subject
 from hwprune.stages.trial_plans import as_built, quantised_everywhere
 
+FILE = "the file"
 _FLOAT = 4  # bytes
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _PACKED = {"Conv", "Gemm", "MatMul"}  # those whose weights are rounded for what they read
 _TABLES = 1000  # bytes of the tables that all layers of as many bits share, of three such widths
 _FEW_BITS = (1, 2, 3, 4, 5)  # 6 and 7 take as many bytes as 8
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The file of an assignment has the sum of `factors` and `constant` bytes, or nearly so."""
-
-    factors: tuple[Factor, ...]
-    constant: float
-
-    def of(self, assignment: Assignment) -> float:
-        """Bytes of the whole file."""
-        return fsum([self.constant, *(f.at(assignment) for f in self.factors)])
 
 
 def offering_bits(space: SearchSpace, network: KernelGraph, bits: int) -> SearchSpace:
@@ -52,8 +41,10 @@ def offering_bits(space: SearchSpace, network: KernelGraph, bits: int) -> Search
     return replace(space, weight_bits=found)
 
 
-def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Sizes:
-    """Of a network on a target: its constants by their shapes, and what two files hold beside."""
+def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Bound:
+    """The file of a network on a target, without a bound yet: its constants by their shapes, and
+    what two files hold beside.
+    """
     bits, in_full = subject.capabilities.weight_bits, Configuration()
     integers = quantised_everywhere(network)
     files = [_file_bytes(subject, network, c) for c in (in_full, integers)]
@@ -63,7 +54,7 @@ def sizes_of(subject: Subject, network: KernelGraph, space: SearchSpace) -> Size
     each = max(0.0, files[1] - held[1] - constant) / max(1, quantised)
     factors = (_factor(step, network, space, bits, each) for step in network.steps)
     tables = _TABLES if space.weight_bits else 0
-    return Sizes(tuple(f for f in factors if np.any(f.table)), constant + tables)
+    return Bound(FILE, tuple(f for f in factors if np.any(f.table)), constant + tables, inf)
 
 
 def _file_bytes(subject: Subject, network: KernelGraph, c: Configuration) -> int:

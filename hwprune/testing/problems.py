@@ -1,13 +1,14 @@
 """Random search problems with everything real ones have, and two oracles for their optimum."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.search.problem import Bound, Factor, Problem, Variable
 
 _STREAM = "width:stream"
 _SWITCH_NS = np.array([[0.0, 40.0], [60.0, 0.0]])  # changing the precision between two layers
@@ -52,7 +53,14 @@ def residual_chain(
         latency.append(Factor(tuple(scope), table))
         size.append(Factor(tuple(scope), weights))
         loss.append(Factor(tuple(harm_scope), harm, own))
-    return Problem(tuple(variables), tuple(latency), tuple(loss), 50.0, tuple(size), 10.0)
+    file = Bound("the file", tuple(size), 10.0, inf)
+    return Problem(tuple(variables), tuple(latency), tuple(loss), 50.0, (file,))
+
+
+def bounded(problem: Problem, *most: float) -> Problem:
+    """The same with other bounds, in the order of its own."""
+    pairs = zip(problem.bounds, most, strict=True)
+    return replace(problem, bounds=tuple(bound.at_most(m) for bound, m in pairs))
 
 
 def staircase(before: int, after: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -69,13 +77,13 @@ def budget_between(problem: Problem, fastest_ns: float, share: float) -> float:
     return fastest_ns + share * (full - fastest_ns)
 
 
-def least_loss(problem: Problem, budget_ns: float, most_bytes: float = inf) -> float:
+def least_loss(problem: Problem, budget_ns: float) -> float:
     """The optimum, by looking at every assignment (infinite if none meets the bounds)."""
     best = inf
     for options in product(*(range(v.size) for v in problem.variables)):
         assignment = {v.name: o for v, o in zip(problem.variables, options, strict=True)}
         fits = problem.latency_ns(assignment) <= budget_ns
-        if fits and problem.size_bytes(assignment) <= most_bytes:
+        if fits and problem.keeps_bounds(assignment):
             best = min(best, problem.estimated_loss(assignment))
     return best
 

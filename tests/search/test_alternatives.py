@@ -8,7 +8,7 @@ from hwprune.search.decode import Decoder
 from hwprune.search.repair import reliefs, repaired
 from hwprune.search.strategy import Task
 from hwprune.search.study import search
-from hwprune.testing.problems import budget_between, least_loss, residual_chain
+from hwprune.testing.problems import bounded, budget_between, least_loss, residual_chain
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def test_repaired_ones_fit_and_nothing_more_would(problem, budget, seed):
 
 def test_both_bounds_count(problem, budget):
     full = {v.name: v.neutral for v in problem.variables}
-    tight = problem.size_bytes(full) / 4
-    task = Task(problem, Decoder(problem), 1e3 * budget, 0, tight)
+    problem = bounded(problem, problem.bounds[0].of(full) / 4)
+    task = Task(problem, Decoder(problem), 1e3 * budget, 0)
     assert task.used(full) == pytest.approx(4.0)
     found = repaired(task, full, np.random.default_rng(0))
-    assert problem.size_bytes(found) <= tight
+    assert problem.keeps_bounds(found)
 
 
 def test_relief_is_the_smallest_that_relieves(problem, budget):

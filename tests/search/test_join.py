@@ -154,12 +154,12 @@ def test_what_others_are_at_counts_as_evaluated(problem, budget, hidden, tmp_pat
 
 
 def test_a_task_survives_its_document_to_the_last_bit(problem, budget):
-    task = Task(problem, Decoder(problem), budget, 7, 1e6, ({"width:0": 0.1},), 33)
+    task = Task(problem, Decoder(problem), budget, 7, ({"width:0": 0.1},), 33)
     again, strategy, enough = task_from_json(task_to_json(task, "bo", 1e-4))
     assert (strategy, enough) == ("bo", 1e-4)
     assert again.problem.digest() == problem.digest()
     assert again.decode({"width:0": 1.0}).assignment == task.decode({"width:0": 1.0}).assignment
-    for name in ("budget_ns", "seed", "most_bytes", "warm", "evaluations"):
+    for name in ("budget_ns", "seed", "warm", "evaluations"):
         assert getattr(again, name) == getattr(task, name)
 
 

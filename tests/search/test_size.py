@@ -1,19 +1,23 @@
 """Two bounds at once: time, and the bytes of the file."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from hwprune.errors import InfeasibleError
 from hwprune.search.decode import Decoder
-from hwprune.search.problem import Factor, Problem, Variable
+from hwprune.search.problem import Bound, Factor, Problem, Variable
 from hwprune.search.study import search
-from hwprune.testing.problems import budget_between, least_loss, residual_chain
+from hwprune.testing.problems import bounded, budget_between, least_loss, residual_chain
 
 
 def between(problem: Problem, share: float) -> float:
     """Bytes at a share of the way from the smallest to the untouched network."""
-    smallest = problem.size_bytes({v.name: 0 for v in problem.variables} | _in_bytes(problem))
-    whole = problem.size_bytes({v.name: v.neutral for v in problem.variables})
+    [file] = problem.bounds
+    smallest = file.of({v.name: 0 for v in problem.variables} | _in_bytes(problem))
+    whole = file.of({v.name: v.neutral for v in problem.variables})
     return smallest + share * (whole - smallest)
 
 
@@ -25,13 +29,14 @@ def _in_bytes(problem: Problem) -> dict[str, int]:
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
 def test_small_problems_against_every_assignment(seed, share):
     problem = residual_chain(2 + seed % 2, 3, seed)
+    problem = bounded(problem, between(problem, share))
     decoder = Decoder(problem)
     fastest = decoder.fastest()
-    budget, most = budget_between(problem, fastest.latency_ns, 0.7), between(problem, share)
-    best = least_loss(problem, budget, most)
-    found = decoder.decode(budget, most_bytes=most)
+    budget = budget_between(problem, fastest.latency_ns, 0.7)
+    best = least_loss(problem, budget)
+    found = decoder.decode(budget)
     assert found.latency_ns <= budget
-    assert problem.size_bytes(found.assignment) <= most
+    assert problem.keeps_bounds(found.assignment)
     assert found.loss * (1 - found.gap) <= best + 1e-9  # the gap is a bound
     assert found.loss - best <= 0.3 * fastest.loss
 
@@ -40,11 +45,10 @@ def test_most_small_problems_are_solved_to_the_optimum():
     hits = 0
     for seed in range(20):
         problem = residual_chain(2, 3, seed)
+        problem = bounded(problem, between(problem, 0.35))
         decoder = Decoder(problem)
         budget = budget_between(problem, decoder.fastest().latency_ns, 0.6)
-        most = between(problem, 0.35)
-        found = decoder.decode(budget, most_bytes=most).loss
-        hits += found <= least_loss(problem, budget, most) + 1e-9
+        hits += decoder.decode(budget).loss <= least_loss(problem, budget) + 1e-9
     assert hits >= 14
 
 
@@ -53,9 +57,9 @@ def test_large_problems_come_close_to_their_bound():
     decoder = Decoder(problem)
     budget = budget_between(problem, decoder.fastest().latency_ns, 0.5)
     free = decoder.decode(budget)
-    most = 0.7 * problem.size_bytes(free.assignment)
-    found = decoder.decode(budget, most_bytes=most)
-    assert problem.size_bytes(found.assignment) <= most
+    problem = bounded(problem, 0.7 * problem.bounds[0].of(free.assignment))
+    found = Decoder(problem).decode(budget)
+    assert problem.keeps_bounds(found.assignment)
     assert found.loss > free.loss
     assert found.gap < 0.08
 
@@ -65,8 +69,8 @@ def test_a_bound_that_does_not_bind_changes_nothing():
     decoder = Decoder(problem)
     budget = budget_between(problem, decoder.fastest().latency_ns, 0.5)
     free = decoder.decode(budget)
-    same = decoder.decode(budget, most_bytes=problem.size_bytes(free.assignment))
-    assert same.assignment == free.assignment
+    just = bounded(problem, problem.bounds[0].of(free.assignment))
+    assert Decoder(just).decode(budget).assignment == free.assignment
 
 
 def test_what_cannot_be_that_small_is_told_with_what_can():
@@ -74,18 +78,72 @@ def test_what_cannot_be_that_small_is_told_with_what_can():
     latency = (Factor(("width:a",), np.array([1.0, 2.0])),)
     loss = (Factor(("width:a",), np.array([1.0, 0.0])),)
     size = (Factor(("width:a",), np.array([300.0, 900.0])),)
-    decoder = Decoder(Problem(variables, latency, loss, 0.0, size, 100.0))
-    assert decoder.decode(5.0, most_bytes=400).assignment == {"width:a": 0}
-    with pytest.raises(InfeasibleError, match="the smallest one takes about 400"):
-        decoder.decode(5.0, most_bytes=399)
+    file = Bound("the file", size, 100.0, 400.0)
+    problem = Problem(variables, latency, loss, 0.0, (file,))
+    assert Decoder(problem).decode(5.0).assignment == {"width:a": 0}
+    with pytest.raises(InfeasibleError, match=r"the file cannot have 399 B.*at least about 400 B"):
+        Decoder(bounded(problem, 399.0)).decode(5.0)
 
 
 @pytest.mark.parametrize("strategy", ["bo", "random", "uniform", "knapsack"])
 def test_every_strategy_keeps_to_both_bounds(strategy):
     problem = residual_chain(6, 4, 2)
-    fastest = Decoder(problem).fastest().latency_ns
-    budget, most = budget_between(problem, fastest, 0.6), between(problem, 0.4)
-    found = search(problem, budget, problem.estimated_loss, strategy, 12, 0, most_bytes=most)
+    problem = bounded(problem, between(problem, 0.4))
+    budget = budget_between(problem, Decoder(problem).fastest().latency_ns, 0.6)
+    found = search(problem, budget, problem.estimated_loss, strategy, 12, 0)
     for e in found.evaluated:
         assert problem.latency_ns(e.assignment) <= budget
-        assert problem.size_bytes(e.assignment) <= most
+        assert problem.keeps_bounds(e.assignment)
+
+
+def moments(problem: Problem, share: float) -> Problem:
+    """With a bound on every two neighbouring widths together, as activations have them: at `share`
+    of the way from the least to the most that there may be.
+    """
+    widths = [v for v in problem.variables if v.name.startswith("width:")]
+    found = []
+    for a, b in pairwise(widths):
+        factors = tuple(Factor((v.name,), np.arange(1.0, v.size + 1)) for v in (a, b))
+        least, most = 2.0, float(a.size + b.size)
+        found.append(Bound(f"at {b.name}", factors, 0.0, least + share * (most - least)))
+    return replace(problem, bounds=(*problem.bounds, *found))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_many_bounds_at_once_against_every_assignment(seed, share):
+    problem = residual_chain(2 + seed % 2, 3, seed)
+    problem = moments(bounded(problem, between(problem, 0.6)), share)
+    decoder = Decoder(problem)
+    budget = budget_between(problem, decoder.fastest().latency_ns, 0.8)
+    best = least_loss(problem, budget)
+    found = decoder.decode(budget)
+    assert problem.keeps_bounds(found.assignment)
+    assert found.latency_ns <= budget
+    assert found.loss * (1 - found.gap) <= best + 1e-9
+    assert found.loss - best <= 0.3 * decoder.fastest().loss
+
+
+def test_many_bounds_on_a_large_problem_come_close_to_their_bound():
+    problem = moments(residual_chain(30, 8, 3), 0.6)
+    decoder = Decoder(problem)
+    budget = budget_between(problem, decoder.fastest().latency_ns, 0.7)
+    free = Decoder(replace(problem, bounds=())).decode(budget)
+    assert not problem.keeps_bounds(free.assignment)
+    found = decoder.decode(budget)
+    assert problem.keeps_bounds(found.assignment)
+    assert free.loss < found.loss
+    assert found.gap < 0.15
+
+
+def test_two_bounds_that_exclude_each_other_are_told():
+    """Either of two widths must be the larger one for each bound alone."""
+    variables = (Variable("width:a", 2), Variable("width:b", 2))
+    loss = (Factor(("width:a",), np.array([1.0, 0.0])),)
+    up = Factor(("width:a", "width:b"), np.array([[9.0, 1.0], [9.0, 9.0]]))
+    down = Factor(("width:a", "width:b"), np.array([[9.0, 9.0], [1.0, 9.0]]))
+    bounds = (Bound("the file", (up,), 0.0, 5.0), Bound("what lies there", (down,), 0.0, 5.0))
+    with pytest.raises(
+        InfeasibleError, match=r"cannot have 5 B: in the time, or beside the other bounds"
+    ):
+        Decoder(Problem(variables, (), loss, 0.0, bounds)).decode(1.0)

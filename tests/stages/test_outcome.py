@@ -92,3 +92,28 @@ def test_a_network_in_which_nothing_can_be_pruned(ask, tmp_path, rigid, budget, 
     assert report.frozen
     assert report.frozen[0].why
     assert [layer.kernel for layer in report.layers] == ["int8"]
+
+
+def test_bounds_that_exclude_one_another_are_answered_by_the_nearest(ask, tmp_path):
+    """The time is kept, the file as small as can be, and how small that is holds when asked for."""
+    asked = {"search": "knapsack"}
+    report = hwprune.compile(ask(tmp_path / "out", "0.3x", max_size=1000, **asked))
+    assert report.verdict == "missed"
+    assert report.latency_ms.ratio <= 0.3
+    wider = {a.bound: a.value for a in report.nearest}["max_size"]
+    assert 1000 < report.size_bytes.compiled <= 1.02 * wider
+    assert "--max-size" in said(report, None)
+    again = hwprune.compile(ask(tmp_path / "wider", "0.3x", max_size=int(1.02 * wider), **asked))
+    assert again.verdict == "met"
+
+
+def test_the_time_that_keeps_the_quality_is_told_and_holds(ask, tmp_path):
+    tight = hwprune.compile(ask(tmp_path / "out", "0.06x", search="knapsack", max_drop=0.0))
+    assert tight.verdict == "missed"
+    [found] = tight.nearest
+    assert found.bound == "budget"
+    assert found.value > tight.budget.latency_ms
+    report = hwprune.compile(
+        ask(tmp_path / "more", f"{found.value}ms", search="knapsack", max_drop=0.0)
+    )
+    assert report.quality.kl < tight.quality.kl

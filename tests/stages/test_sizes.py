@@ -16,12 +16,13 @@ from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.latency.space import SearchSpace, build_space
 from hwprune.plan import Plan
-from hwprune.stages.sizes import Sizes, offering_bits, sizes_of
+from hwprune.search.problem import Bound
+from hwprune.stages.sizes import offering_bits, sizes_of
 from hwprune.stages.subject import Subject
 from hwprune.stages.trial_plans import as_built
 
 Options = Callable[..., hwprune.CompileOptions]
-Case = tuple[Subject, SearchSpace, Sizes]
+Case = tuple[Subject, SearchSpace, Bound]
 
 
 @pytest.fixture(scope="module")
