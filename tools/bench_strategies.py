@@ -5,13 +5,13 @@
                                              --budget 0.22x [--weights W] [--scale 1]
     python tools/bench_strategies.py search  --work DIR [--only bo ...] [--seeds 2]
                                              [--evaluations 100] [--jobs 2]
-    python tools/bench_strategies.py judge   --work DIR [--processes 6]
+    python tools/bench_strategies.py judge   --work DIR [--processes 6] [--epochs 1]
     python tools/bench_strategies.py proxy   --work DIR
 
 `prepare` profiles the network on this machine, measures what cuts and kernels lose, and writes the
 search problem down; `search` needs neither table nor target, so that it may run elsewhere; `judge`
-builds the best network of each search, times all of them in turns with the original, and looks at
-labels for the first time. A search that is interrupted goes on where it was, and evaluations are
+builds the best network of each search, times all of them in turns with the original, looks at
+labels for the first time, and does so again after the same short training of each. A search that is interrupted goes on where it was, and evaluations are
 shared between strategies. `loss` is what is searched by, measured on held-out training images;
 Kendall's tau tells how well it orders what is judged; `proxy` asks again about the networks that
 were judged, with more samples and a more thorough repair.
@@ -54,7 +54,7 @@ from hwprune.stages.profiling import profile
 from hwprune.stages.rewriting import rewrite
 from hwprune.stages.run import Run
 from hwprune.stages.searching import planned_problem
-from hwprune.stages.sources import load_job
+from hwprune.stages.sources import Job, load_job
 from hwprune.stages.timing import summarise
 from hwprune.units import parse_budget
 from hwprune.verify.outputs import file_outputs
@@ -158,29 +158,39 @@ def judge(args: argparse.Namespace) -> None:
     space = from_json(SearchSpace, json.dumps(context["space"]))
     network = job.subject.network()
     watch, rows = progress_on(sys.stderr), list(results(args.work))
-    files = [args.work / "out" / "run" / "original.onnx"]
     distinct: dict[str, Path] = {}
-    for i, row in enumerate(rows):
-        path = distinct.setdefault(
-            json.dumps(row.assignment), args.work / f"best-{row.strategy}-{row.seed}.onnx"
-        )
-        if not path.exists():
-            c: Configuration = network.settled(space.configuration(row.assignment))
-            built = build(job, losses.plan(job, c), watch)
-            path.write_bytes(built.model.SerializeToString())
-        watch.note(f"{i + 1} of {len(rows)} built")
-    files += distinct.values()
+    for row in rows:
+        name = f"best-{row.strategy}-{row.seed}"
+        distinct.setdefault(json.dumps(row.assignment), args.work / f"{name}.onnx")
+    for i, (text, path) in enumerate(distinct.items()):
+        c: Configuration = network.settled(space.configuration(json.loads(text)))
+        for epochs, file in ((0, path), (args.epochs, tuned(path, args.epochs))):
+            if not file.exists():
+                asked = replace(job, options=replace(job.options, epochs=epochs))
+                built = build(asked, losses.plan(job, c), watch)
+                file.write_bytes(built.model.SerializeToString())
+        watch.note(f"{i + 1} of {len(distinct)} built")
+    files = [args.work / "out" / "run" / "original.onnx", *distinct.values()]
     times = get_backend("cpu").time_models(files, 1, SECONDS * len(files), args.processes)
     quiet = [summarise(t).quiet for t in times]
+    ratio = {path: q / quiet[0] for path, q in zip(files, quiet, strict=True)}
+    judged = {text: [ratio[path], top1(job, path)] for text, path in distinct.items()}
+    (args.work / "top1.json").write_text(json.dumps({t: j[1] for t, j in judged.items()}))
+    if args.epochs:
+        for text, path in distinct.items():
+            judged[text].append(top1(job, tuned(path, args.epochs)))
+    table(document, rows, judged, top1(job, files[0]))
+
+
+def tuned(path: Path, epochs: int) -> Path:
+    """Where the network is that was trained so long; the same file for none at all."""
+    return path.with_stem(f"{path.stem}-tuned{epochs}") if epochs else path
+
+
+def top1(job: Job, path: Path) -> float:
+    """Percent of the evaluation split."""
     x, y = job.splits.eval.inputs(slice(None)), job.splits.eval.y
-    answers = (file_outputs(path, x, 2)[0].argmax(1).numpy() for path in files)
-    accuracy = [100 * float((a == y).mean()) for a in answers]
-    judged = dict(
-        zip(files, zip([q / quiet[0] for q in quiet], accuracy, strict=True), strict=True)
-    )
-    right = {json.dumps(r.assignment): judged[distinct[json.dumps(r.assignment)]][1] for r in rows}
-    (args.work / "top1.json").write_text(json.dumps(right))
-    table(document, rows, [judged[distinct[json.dumps(r.assignment)]] for r in rows], accuracy[0])
+    return 100 * float((file_outputs(path, x, 2)[0].argmax(1).numpy() == y).mean())
 
 
 def proxy(args: argparse.Namespace) -> None:
@@ -209,20 +219,24 @@ def proxy(args: argparse.Namespace) -> None:
 def table(
     document: Mapping[str, object],
     rows: Sequence[Found],
-    judged: Sequence[tuple[float, float]],
+    judged: Mapping[str, Sequence[float]],
     original: float,
 ) -> None:
+    """`judged`: ratio, top-1, and, where it was trained, top-1 after that, by assignment."""
+    heads = ["top-1", "trained"][: len(next(iter(judged.values()))) - 1]
     print(f"budget {document['budget']}; the original: {original:.2f} % top-1")
-    print("| strategy | seed | evaluations | first loss | loss | time | top-1 |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    for row, (ratio, right) in zip(rows, judged, strict=True):
+    print(f"| strategy | seed | evaluations | first loss | loss | time | {' | '.join(heads)} |")
+    print(f"|---|{'--:|' * (5 + len(heads))}")
+    for row in rows:
+        ratio, *right = judged[json.dumps(row.assignment)]
         cells = (row.strategy, row.seed, row.evaluations, f"{row.first:.4f}", f"{row.loss:.4f}",
-                 f"{ratio:.3f}x", f"{right:.2f}")  # fmt: skip
+                 f"{ratio:.3f}x", *(f"{r:.2f}" for r in right))  # fmt: skip
         print("|", " | ".join(map(str, cells)), "|")
-    distinct = sorted({(-row.loss, right) for row, (_, right) in zip(rows, judged, strict=True)})
-    if len(distinct) > 2:
-        tau = kendalltau(*zip(*distinct, strict=True)).statistic
-        print(f"Kendall's tau of loss and top-1 over {len(distinct)} networks: {tau:.2f}")
+    loss = {json.dumps(row.assignment): -row.loss for row in rows}
+    for i, head in enumerate(heads):
+        if len(loss) > 2:
+            tau = kendalltau(list(loss.values()), [judged[t][1 + i] for t in loss]).statistic
+            print(f"Kendall's tau of loss and {head} over {len(loss)} networks: {tau:.2f}")
 
 
 def main() -> None:
@@ -242,6 +256,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--processes", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     steps = {"prepare": prepare, "search": run_searches, "judge": judge, "proxy": proxy}
