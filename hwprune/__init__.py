@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CompileOptions": "hwprune.compiler",
     "compile": "hwprune.compiler",
+    "compile_for": "hwprune.compiler",
     "inspect": "hwprune.stages.inspecting",
     "load": "hwprune.export.load",
     "pareto": "hwprune.compiler",
@@ -39,7 +40,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from hwprune.compiler import CompileOptions, compile, pareto
+    from hwprune.compiler import CompileOptions, compile, compile_for, pareto
     from hwprune.errors import (
         BackendError,
         DataError,
@@ -77,6 +78,7 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "compile",
+    "compile_for",
     "inspect",
     "load",
     "pareto",

@@ -1,16 +1,18 @@
 """The whole product: `compile`, and `verify`, which opens one of its stages up."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from hwprune.errors import StoreError
+from hwprune.errors import StoreError, UsageError
 from hwprune.export.load import load
 from hwprune.export.write import write_artifact
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.graph.read import read_graph
 from hwprune.progress import Progress, Silent
-from hwprune.registry import get_backend
+from hwprune.registry import get_backend, known_target
 from hwprune.report.figures import verdict
 from hwprune.report.front import Front, front_of, write_front
 from hwprune.report.html import write_html
@@ -21,6 +23,7 @@ from hwprune.stages.checkpoints import Checkpoints, open_run
 from hwprune.stages.finishing import check_file, make_report, nearest, time_file
 from hwprune.stages.fitting import time_plan
 from hwprune.stages.front import Settled, fastest_keeping, front_ratios
+from hwprune.stages.memo import Memo
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.outcome import Outcome, decide, tighten
 from hwprune.stages.profiling import profile
@@ -35,7 +38,7 @@ from hwprune.verify.parity import parity
 _REPEATS = 2  # of the search, for a finished file that is over the budget
 _EXACT_DB = 200.0  # stands for no noise at all: JSON has no infinity
 
-__all__ = ["CompileOptions", "compile", "pareto", "verify"]
+__all__ = ["CompileOptions", "compile", "compile_for", "pareto", "verify"]
 
 
 def compile(options: CompileOptions, progress: Progress | None = None) -> Report:
@@ -46,9 +49,34 @@ def compile(options: CompileOptions, progress: Progress | None = None) -> Report
 
     Raises HwpruneError; a budget out of reach is no error but a report with its verdict.
     """
-    recorder = Recorder(progress or Silent())
+    return _compiled(options, progress or Silent(), Memo())
+
+
+def compile_for(
+    targets: Sequence[str], options: CompileOptions, progress: Progress | None = None
+) -> dict[str, Report]:
+    """Compiles for several targets, each into a folder of its own below the output folder.
+
+    Channel rankings and losses of networks are worked out once for all targets. Returns the reports
+    by folder. Raises HwpruneError; UsageError where two targets have one name, or with --pareto.
+    """
+    folders = [known_target(t).label for t in targets]
+    if len(set(folders)) < len(folders):
+        raise UsageError(f"the targets {', '.join(targets)} are not distinct", "name each once")
+    if options.pareto is not None:
+        raise UsageError("--pareto is for one target", "run it once for each --target")
+    out = options.out or Path("hwprune-out") / Path(options.model or "digits").stem
+    memo, watch, found = Memo(), progress or Silent(), {}
+    for target, folder in zip(targets, folders, strict=True):
+        watch.note(f"target {target}")
+        found[folder] = _compiled(replace(options, target=target, out=out / folder), watch, memo)
+    return found
+
+
+def _compiled(options: CompileOptions, progress: Progress, memo: Memo) -> Report:
+    recorder = Recorder(progress)
     with recorder.stage("import"):
-        job = load_job(options)
+        job = load_job(options, memo)
     out = out_dir(options, job.model.name)
     with open_run(out, options) as checkpoints:
         if (kept := checkpoints.take("report")) is not None:

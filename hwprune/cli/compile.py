@@ -1,7 +1,9 @@
 """`hwprune compile`: the whole product."""
 
+import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import click
 
 from hwprune.cli import options as o
 from hwprune.registry import known_target
-from hwprune.report import print_report
+from hwprune.report import Report, print_report
 from hwprune.report.front import Front, rows
 from hwprune.report.text import align
 from hwprune.units import parse_budget, parse_size
@@ -19,7 +21,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("compile", context_settings={"show_default": True})
 @click.argument("model", required=False)
-@o.target_option
+@o.targets_option
 @click.option(
     "--budget",
     type=parse_budget,
@@ -74,17 +76,25 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("-v", "--verbose", is_flag=True, help="Show every layer, too.")
 @o.json_option
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, verbose: bool, **values: Any) -> None:
+def command(
+    ctx: click.Context, /, as_json: bool, verbose: bool, targets: tuple[str, ...], **values: Any
+) -> None:
     """Prune and quantise MODEL until it meets a latency budget, and prove that it does.
 
     MODEL is a .onnx file, a package.module:factory, or the name of a bundled network; without it
-    the bundled digits network is compiled. Exit status 0: met, 4: cannot be met, 6: too noisy.
+    the bundled digits network is compiled. Exit status 0: met, 4: cannot be met, 6: too noisy;
+    with several targets the highest.
     """
     progress = o.progress()
     with progress.stage("load"):  # takes seconds: torch and onnxruntime
         from hwprune import compiler
-    values["out"] = values["out"] or default_folder(values["model"], values["target"])
-    options = compiler.CompileOptions(**values)
+    if len(targets) > 1:
+        values["out"] = values["out"] or Path("hwprune-out") / safe_name(values["model"])
+        options = compiler.CompileOptions(**values)
+        found = compiler.compile_for(targets, options, progress)
+        ctx.exit(_print_all(found, options.out or Path(), as_json, verbose))
+    values["out"] = values["out"] or default_folder(values["model"], targets[0])
+    options = compiler.CompileOptions(**values, target=targets[0])
     if options.pareto:
         ctx.exit(_print_front(compiler.pareto(options, progress), values["out"], as_json))
     report = compiler.compile(options, progress)
@@ -103,8 +113,24 @@ def _print_front(front: Front, out: Path, as_json: bool) -> int:
     return front.exit_code
 
 
+def _print_all(reports: Mapping[str, Report], out: Path, as_json: bool, verbose: bool) -> int:
+    """One after the other, or as one JSON object by folder; returns the highest exit status."""
+    stream = sys.stderr if as_json else sys.stdout
+    for folder, report in reports.items():
+        click.echo(f"\n{folder}", file=stream)
+        print_report(report, out / folder, stream, layers=verbose)
+    if as_json:
+        documents = {folder: json.loads(report.to_json()) for folder, report in reports.items()}
+        click.echo(json.dumps(documents, indent=2))
+    return max(report.exit_code for report in reports.values())
+
+
 def default_folder(model: str | None, target: str) -> Path:
-    """hwprune-out/<model>-<target>, the model named as briefly as it can be."""
+    """hwprune-out/<model>-<target>."""
+    return Path("hwprune-out") / f"{safe_name(model)}-{known_target(target).label}"
+
+
+def safe_name(model: str | None) -> str:
+    """The model named as briefly as it can be, fit for a folder."""
     name = Path((model or "digits").rpartition(":")[2]).stem
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")
-    return Path("hwprune-out") / f"{safe or 'network'}-{known_target(target).label}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "network"

@@ -48,6 +48,22 @@ def target_option(function: F) -> F:
     return option(function)
 
 
+def targets_option(function: F) -> F:
+    """`--target cpu`, repeatable."""
+    option = click.option(
+        "--target",
+        "targets",
+        type=target_name,
+        metavar="NAME",
+        multiple=True,
+        default=("cpu",),
+        show_default="cpu",
+        help="The device: cpu, or cpu@ssh:[user@]host[:port][/path/to/python] for another machine. "
+        "Given more than once, each gets a folder of its own; what they share is measured once.",
+    )
+    return option(function)
+
+
 def settings(text: str) -> tuple[tuple[str, str], ...]:
     """Reads 'arena=off,graph=basic'. Raises UsageError."""
     pairs = tuple(part.strip().partition("=") for part in text.split(","))

@@ -1,7 +1,7 @@
 """Candidates of the search: a configuration becomes a slim, repaired network with a loss."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_graphsurgeon as gs
 import torch
@@ -18,6 +18,7 @@ from hwprune.pruning.damage import changed
 from hwprune.pruning.ranking import Ranking
 from hwprune.pruning.reconstruct import Reference
 from hwprune.quantize.fewbits import round_in_place
+from hwprune.stages.memo import Memo, Replayed
 
 _ROUNDING = 256  # samples that weights of few bits are rounded for
 _ACT_BITS = 8  # all kernels but fp32 compute on 8-bit activations, whoever rounds them
@@ -52,6 +53,12 @@ def stored_in_few(plan: Plan) -> dict[str, int]:
     return {n: b for n, b in plan.weight_bits.items() if is_storage_alone(kernels.get(n, FP32), b)}
 
 
+def _told(plan: Plan) -> Hashable:
+    """All of a plan that tells on its loss before quantisation."""
+    keep = tuple((g, tuple(channels)) for g, channels in sorted(plan.keep.items()))
+    return keep, plan.dropped, tuple(sorted(stored_in_few(plan).items()))
+
+
 def repaired(graph: gs.Graph, plan: Plan, reference: Reference) -> gs.Graph:
     """A slim copy of `graph` with weights refitted by least squares."""
     slimmed = slim(graph, reference.coupling, plan.keep, plan.dropped)
@@ -72,11 +79,16 @@ class Evaluator:
     search_x: Inputs
     search_outputs: list[torch.Tensor]
     per_channel: bool = True
+    memo: Memo = field(default_factory=Memo)
+    identity: Hashable = None  # of everything above, where the memo is shared
 
     def loss(self, plan: Plan) -> float:
         """Divergence from the original's answers after repair, in fp32 but for weights that have
         fewer bits than a kernel multiplies.
         """
+        return self.memo.of(("loss", self.identity, _told(plan)), lambda: self._loss(plan))
+
+    def _loss(self, plan: Plan) -> float:
         twin = to_module(repaired(self.graph, plan, self.reference))
         few = stored_in_few(plan)
         if few:
@@ -89,6 +101,10 @@ class Evaluator:
 
         In the order in which they begin to differ from the original.
         """
+        key = ("losses", self.identity, tuple(map(_told, plans)))
+        yield from self.memo.of(key, lambda: Replayed(self._losses(plans)))
+
+    def _losses(self, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:
         needs = [Tail(to_module(g), begins).needs for g, begins in map(self._slim, plans)]
         twin = to_module(self.graph)
         inputs = [self.reference.x, *batches(twin, self.search_x)]

@@ -23,6 +23,7 @@ from hwprune.quantize.trace import traced_sensitivity
 from hwprune.search.problem import Assignment, Bound, Problem
 from hwprune.stages.candidates import Evaluator, plan_for
 from hwprune.stages.checkpoints import Checkpoints
+from hwprune.stages.memo import graph_digest
 from hwprune.stages.memory import Activations
 from hwprune.stages.problem import build_problem
 from hwprune.stages.profiling import Profile
@@ -111,7 +112,11 @@ def measure_losses(job: Job, profile: Profile, count: int, stage: Stage) -> Loss
     """Channel rankings, and the loss of dropping each branch, of each kernel, of few bits alone."""
     stage.update(0, "ranking channels")
     few, seed = job.calibration(min(count, _RANKING)), job.options.seed
-    orders = rank_channels(job.graph, job.coupling, few, job.options.criterion, seed)
+    criterion, ranked = job.options.criterion, min(count, _RANKING)
+    orders = job.memo.of(
+        ("ranking", graph_digest(job.graph), criterion, ranked, seed),
+        lambda: rank_channels(job.graph, job.coupling, few, criterion, seed),
+    )
     evaluator = make_evaluator(job, count)
     groups, branches = _losses_of_cuts(job, orders, evaluator, stage)
     stage.update(0.75, "sensitivity to kernels")
@@ -160,7 +165,8 @@ def make_evaluator(job: Job, count: int, sampling: Sampling = QUICK) -> Evaluato
     reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
     before = outputs(to_module(job.graph), x)
     per_channel = job.capabilities.per_channel
-    return Evaluator(job.graph, job.coupling, reference, x, before, per_channel)
+    same = graph_digest(job.graph), count, sampling, job.options.seed, per_channel
+    return Evaluator(job.graph, job.coupling, reference, x, before, per_channel, job.memo, same)
 
 
 def candidate_loss(

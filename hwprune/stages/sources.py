@@ -1,6 +1,6 @@
 """The import stage: model, data and target as everything after them uses them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from hwprune.network.run import Inputs, check_batches
 from hwprune.network.twin import to_module
 from hwprune.registry import get_backend, known_target
 from hwprune.stages.choice import Choice
+from hwprune.stages.memo import Memo
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.subject import Subject
 
@@ -48,6 +49,7 @@ class Job:
     splits: Splits
     known: bool
     choice: Choice = field(default_factory=Choice)
+    memo: Memo = field(default_factory=Memo)
 
     @property
     def subject(self) -> Subject:
@@ -72,8 +74,11 @@ class Job:
         return _tensors(self.splits.search.take(count, self.options.seed + 1))
 
 
-def load_job(options: CompileOptions) -> Job:
-    """Reads everything the options name. Raises UsageError, ModelError, DataError, BackendError."""
+def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
+    """Reads everything the options name; `memo` is what runs share that differ in the target only.
+
+    Raises UsageError, ModelError, DataError, BackendError.
+    """
     options.check()
     backend = get_backend(options.target, options.runtime)
     model = load_model(
@@ -91,7 +96,8 @@ def load_job(options: CompileOptions) -> Job:
         check_batches(to_module(model.graph), _tensors(some), batch)
     threads = options.threads or backend.default_threads()
     able, graph = backend.capabilities(), model.graph
-    return Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
+    found = Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
+    return found if memo is None else replace(found, memo=memo)
 
 
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:
