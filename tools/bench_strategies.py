@@ -12,8 +12,8 @@
 search problem down; `search` needs neither table nor target, so that it may run elsewhere; `judge`
 builds the best network of each search, times all of them in turns with the original, looks at
 labels for the first time, and does so again after the same short training of each. A search that
-is interrupted goes on where it was, and evaluations are
-shared between strategies. `loss` is what is searched by, measured on held-out training images;
+is interrupted goes on where it was, and evaluations are shared between strategies. `loss` is what
+is searched by, measured on held-out training images;
 Kendall's tau tells how well it orders what is judged; `proxy` asks again about the networks that
 were judged, with more samples and a more thorough repair.
 """

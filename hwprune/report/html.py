@@ -57,22 +57,13 @@ def _search(report: Report) -> str:
     if not s.evaluations:
         return ""
     words = f"<p>{escape(s.strategy)}, {s.evaluations} evaluations</p>"
-    return words + _curve(s.best_so_far)
+    if len(s.best_so_far) < 2 or not s.trials:
+        return words
+    from hwprune.report.plots import svg, trials_figure
 
-
-def _curve(values: Sequence[float], width: int = 480, height: int = 120) -> str:
-    """The best loss after each evaluation as a line."""
-    if len(values) < 2:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    step = width / (len(values) - 1)
-    points = " ".join(
-        f"{i * step:.1f},{4 + (height - 8) * (high - v) / span:.1f}" for i, v in enumerate(values)
-    )
-    line = f'<polyline points="{points}" fill="none" stroke="#4c78a8" stroke-width="2"/>'
-    ends = f"<p>best loss: {values[0]:.4g} at first, {values[-1]:.4g} in the end</p>"
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}">{line}</svg>{ends}'
+    times, losses = [t.latency_ms for t in s.trials], [t.loss for t in s.trials]
+    ends = f"<p>best loss: {s.best_so_far[0]:.4g} at first, {s.best_so_far[-1]:.4g} in the end</p>"
+    return words + ends + svg(trials_figure(s.best_so_far, times, losses))
 
 
 def _stages(report: Report) -> str:

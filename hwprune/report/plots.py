@@ -101,6 +101,35 @@ def front_figure(
     return figure
 
 
+def trials_figure(
+    best_so_far: Sequence[float], latency_ms: Sequence[float], loss: Sequence[float]
+) -> Figure:
+    """A search: the least loss after each evaluation, and every candidate by time and loss, with
+    the front of those that no other is faster and better than.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8.6, 3.0), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(range(1, len(best_so_far) + 1), best_so_far, drawstyle="steps-post", color=_BLUE)
+        left.set_xlabel("evaluations")
+        left.set_ylabel("least loss so far, nats")
+        right.plot(latency_ms, loss, "o", color=_GREY, markersize=3)
+        front = _front(sorted(zip(latency_ms, loss, strict=True)))
+        right.plot(*zip(*front, strict=True), "o-", color=_BLUE, markersize=4)
+        right.set_xlabel("predicted time, ms")
+        right.set_ylabel("loss, nats")
+    return figure
+
+
+def _front(ordered: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of points by time, those with less loss than everything faster."""
+    found = [ordered[0]]
+    for point in ordered[1:]:
+        if point[1] < found[-1][1]:
+            found.append(point)
+    return found
+
+
 def png(figure: Figure) -> bytes:
     """As a bitmap."""
     return _saved(figure, "png", {"Software": None})

@@ -171,12 +171,23 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate that was evaluated: its predicted time, and its loss (nats)."""
+
+    latency_ms: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """How the configuration was found; `best_so_far` is the loss after each evaluation."""
+    """How the configuration was found; `best_so_far` is the least loss after each evaluation,
+    `trials` the evaluations of the last search in their order.
+    """
 
     strategy: str
     evaluations: int
     best_so_far: tuple[float, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

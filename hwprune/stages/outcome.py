@@ -8,7 +8,7 @@ from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
 from hwprune.progress import Silent
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
-from hwprune.report.schema import Alternative, Search
+from hwprune.report.schema import Alternative, Search, Trial
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.stages.building import build
 from hwprune.stages.candidates import plan_for
@@ -115,7 +115,8 @@ def tighten(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
 def _found(run: Run, losses: Losses, fit: Fit, reachable_ns: float) -> Outcome:
     trials = fit.search
     known = tuple(filter(isfinite, trials.best_so_far))  # steps on the way to the budget are not
-    search = Search(run.job.options.search, len(trials.evaluated), known)
+    tried = tuple(Trial(e.latency_ns / 1e6, e.loss) for e in trials.evaluated)
+    search = Search(run.job.options.search, len(trials.evaluated), known, tried)
     done = (
         f"{len(trials.evaluated)} evaluations: with more time, or in another run, it may find more"
     )

@@ -17,6 +17,7 @@ from hwprune.report import (
     Stage,
     Target,
 )
+from hwprune.report.schema import Trial
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def report() -> Report:
         ),
         rewrites=(AppliedRewrite("shortcuts", "shortcuts are <1x1> convolutions", 0.934),),
         frozen=(Frozen("logits", "they are the output"),),
-        search=Search("bo", 3, (0.5, 0.3, 0.25)),
+        search=Search(
+            "bo", 3, (0.5, 0.3, 0.25), (Trial(9.5, 0.5), Trial(9.6, 0.3), Trial(9.1, 0.25))
+        ),
         stages=(Stage("import", 0.4), Stage("profile", 61.2, resumed=True)),
         warnings=("no <governor> access",),
         versions={"torch": "2.13.0"},

@@ -46,7 +46,8 @@ def test_the_page_is_well_formed_and_complete(report: Report) -> None:
     ):
         assert figure in page.text
     assert sum(tag == "tr" for tag, _ in page.tags) == 1 + 8 + 1 + 3 + 2 + 1 + 2
-    assert any(tag == "polyline" for tag, _ in page.tags)
+    assert any(tag == "svg" for tag, _ in page.tags)
+    assert {"least loss so far, nats", "predicted time, ms"} <= set(page.text)
 
 
 def test_nothing_is_fetched_and_nothing_runs(report: Report) -> None:

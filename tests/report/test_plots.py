@@ -16,6 +16,7 @@ from hwprune.report.plots import (
     shortened,
     staircase_figure,
     svg,
+    trials_figure,
     write_png,
 )
 
@@ -135,3 +136,16 @@ def test_long_names_keep_their_ends() -> None:
     short = shortened("features.denseblock3.denselayer12.conv2", 20)
     assert (len(short), short[:5], short[-12:]) == (20, "featu", "ayer12.conv2")
     assert shortened("a\nb\x00", 20) == "a?b?"
+
+
+def test_a_search_is_shown_with_the_front_of_its_candidates() -> None:
+    figure = trials_figure((0.5, 0.3), (9.0, 8.0, 9.5, 8.5), (0.2, 0.5, 0.3, 0.4))
+    left, right = figure.axes
+    assert list(left.lines[0].get_ydata()) == [0.5, 0.3]
+    everything, front = right.lines
+    assert len(everything.get_xdata()) == 4
+    assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [
+        (8.0, 0.5),
+        (8.5, 0.4),
+        (9.0, 0.2),
+    ]
