@@ -8,12 +8,25 @@ from hwprune.backends.null import NullBackend
 
 from hwprune.cli.app import app
 from hwprune.latency.table import LatencyTable
+from hwprune.testing.networks import Builder, pooled_head
+
+SHAPE = ("--shape", "x=1,3,8,8")
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HWPRUNE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "latency.db"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A network that is read in less time than the bundled one is exported."""
+    b = Builder(0, (3, 8, 8))
+    model = b.model(pooled_head(b, b.relu(b.conv(b.relu(b.conv("x", 16)), 32))), classes=5)
+    path = tmp_path_factory.mktemp("network") / "small.onnx"
+    path.write_bytes(model.SerializeToString())
+    return str(path)
 
 
 def profile(*arguments: str):
@@ -38,10 +51,10 @@ def test_layers_are_shown_with_times_shares_and_steps(cache):
     assert rows(cache) == found["rows_measured"]
 
 
-def test_a_second_profile_measures_nothing(cache):
-    profile("digits")
+def test_a_second_profile_measures_nothing(cache, small):
+    profile(small, *SHAPE)
     before = rows(cache)
-    again = profile("digits")
+    again = profile(small, *SHAPE)
     assert again.exit_code == 0
     assert ", 0 of them measured now" in again.stdout
     assert "layer" in again.stdout.splitlines()[0]
@@ -59,8 +72,8 @@ def test_without_a_model_a_grid_is_measured_that_networks_share(cache):
     assert "times as long" in profile().stdout
 
 
-def test_plots_and_a_page_are_written(cache, tmp_path):
-    result = profile("digits", "--plot", "--out", str(tmp_path / "plots"))
+def test_plots_and_a_page_are_written(cache, small, tmp_path):
+    result = profile(small, *SHAPE, "--plot", "--out", str(tmp_path / "plots"))
     assert result.exit_code == 0, result.output
     written = {p.name: p.read_bytes() for p in (tmp_path / "plots").iterdir()}
     assert {"shares.png", "staircase.png", "profile.html"} <= written.keys()
@@ -68,7 +81,7 @@ def test_plots_and_a_page_are_written(cache, tmp_path):
     assert b"<svg" in written["profile.html"]
 
 
-def test_an_interrupt_keeps_what_was_measured(cache, monkeypatch):
+def test_an_interrupt_keeps_what_was_measured(cache, small, monkeypatch):
     real = NullBackend.time_kernels
 
     def interrupted(self, kernels, threads, runs, seed):
@@ -78,10 +91,10 @@ def test_an_interrupt_keeps_what_was_measured(cache, monkeypatch):
             yield index, timed
 
     monkeypatch.setattr(NullBackend, "time_kernels", interrupted)
-    assert profile("digits").exit_code == 130
+    assert profile(small, *SHAPE).exit_code == 130
     assert rows(cache) > 0
     monkeypatch.setattr(NullBackend, "time_kernels", real)
-    assert profile("digits").exit_code == 0
+    assert profile(small, *SHAPE).exit_code == 0
 
 
 @pytest.mark.parametrize("arguments", [["--threads", "0"], ["--runtime", "arena"], ["none.onnx"]])

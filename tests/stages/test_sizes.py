@@ -61,14 +61,10 @@ def test_weights_weigh_what_their_kernel_stores(case: Case) -> None:
     assert sizes.of(packed) < 0.5 * sizes.of(integers)
 
 
-@pytest.mark.parametrize(("budget", "share"), [("0.9x", 0.2), ("2x", 0.2)])
-def test_a_compile_keeps_to_time_and_size(ask: Options, tmp_path: Path, budget: str, share: float):
-    """Also where the network as it came is fast enough, and only too large."""
-    free = hwprune.compile(ask(tmp_path / "free", budget))
-    most = int(share * free.size_bytes.original)
-    bounded = hwprune.compile(ask(tmp_path / "bounded", budget, max_size=most))
-    assert bounded.verdict == "met"
-    assert bounded.size_bytes.compiled <= most < free.size_bytes.compiled
+def test_a_network_that_is_fast_enough_and_only_too_large(ask: Options, tmp_path: Path):
+    report = hwprune.compile(ask(tmp_path / "bounded", "2x", max_size=15_000))
+    assert report.verdict == "met"
+    assert report.size_bytes.compiled <= 15_000 < report.size_bytes.original
 
 
 def test_bits_widths_and_kernels_answer_a_bound_together(ask: Options, tmp_path: Path):
@@ -78,6 +74,7 @@ def test_bits_widths_and_kernels_answer_a_bound_together(ask: Options, tmp_path:
     plan = Plan.from_json((tmp_path / "both" / "plan.json").read_text())
     few = {n: b for n, b in plan.weight_bits.items() if plan.kernels[n] == "int8" and b < 8}
     assert report.verdict == "met"
+    assert report.size_bytes.compiled <= 12_000
     assert few
     assert {n: x.weight_bits for x in report.layers if (n := x.name) in few} == few
     stored = onnx.ModelProto.FromString((tmp_path / "both" / "model.onnx").read_bytes())
