@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.backend import RUN, Kernel
-from hwprune.latency.families import class_of
+from hwprune.latency.family import class_of
 from hwprune.precision import bytes_per_weight
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hwprune.backend import RUN, Kernel
 from hwprune.latency.calibrate import Calibration, class_name
-from hwprune.latency.families import Class, Families
+from hwprune.latency.families import Families
+from hwprune.latency.family import Class
 from hwprune.latency.kernels import KernelGraph, link_part, step_part
 from hwprune.latency.response import ROW_NOISE
 from hwprune.latency.space import SearchSpace, groups_of

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 
 from hwprune.backend import Capabilities, Kernel, Layouts
-from hwprune.latency.families import Class, Family, class_of
+from hwprune.latency.family import Class, Family, class_of
 from hwprune.latency.structure import listed
 from hwprune.latency.sweep_fit import fit_teeth
 from hwprune.latency.teeth import Teeth

@@ -10,7 +10,8 @@ from hwprune.backend import RUN, Backend, Capabilities, Kernel, Layouts
 from hwprune.graph.read import to_proto
 from hwprune.latency.calibrate import Calibration, calibrate
 from hwprune.latency.estimator import Estimator
-from hwprune.latency.families import Class, Families
+from hwprune.latency.families import Families
+from hwprune.latency.family import Class
 from hwprune.latency.fill import Report, fill
 from hwprune.latency.gates import RETRIES
 from hwprune.latency.kernels import KernelGraph
