@@ -233,11 +233,11 @@ def test_a_hundred_thousand_rows(path):
     kernels = [kernel(i) for i in range(100_000)]
     with LatencyTable(path, HERE, 1) as table:
         table.put_many(dict.fromkeys(kernels, SAMPLES))
-    begin = time.perf_counter()
+    begin = time.process_time()
     table = LatencyTable(path, HERE, 1)
-    opened = time.perf_counter()
+    opened = time.process_time()
     assert len(table.get_many(random.Random(0).sample(kernels, 10_000))) == 10_000
-    looked_up = time.perf_counter()
+    looked_up = time.process_time()
     table.close()
     assert opened - begin <= 1
     assert looked_up - opened <= 1
