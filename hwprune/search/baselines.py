@@ -10,7 +10,7 @@ import numpy as np
 from hwprune.errors import UsageError
 from hwprune.search.problem import key_of
 from hwprune.search.repair import repaired
-from hwprune.search.strategy import Evaluated, Proposal, Task
+from hwprune.search.strategy import REACH, Evaluated, Proposal, Task
 
 _TRIES = 50  # random draws that are all known end a search
 _TINY = 1_000_000  # assignments
@@ -67,7 +67,7 @@ class RandomWeights(_Drawn):
 
     def _draw(self, rng: np.random.Generator) -> Proposal:
         knobs = self._task.problem.knobs
-        x = dict(zip(knobs, rng.uniform(-2, 2, len(knobs)).tolist(), strict=True))
+        x = dict(zip(knobs, rng.uniform(-REACH, REACH, len(knobs)).tolist(), strict=True))
         return Proposal(self._task.decode(x).assignment, x)
 
 

@@ -13,11 +13,10 @@ import numpy as np
 from hwprune.search.baselines import RandomWeights, uniform
 from hwprune.search.factors import Floats
 from hwprune.search.problem import Assignment, key_of
-from hwprune.search.strategy import Evaluated, Proposal, Task
+from hwprune.search.strategy import REACH, Evaluated, Proposal, Task
 from hwprune.search.surrogate import most_promising
 from hwprune.search.weights import draw_multipliers
 
-_REACH = 2.0  # multipliers stay within 2 ** -2 and 2 ** 2
 _CANDIDATES = 48
 _REDECIDED = 8  # every so many decides the kernels anew
 _LENGTH, _SHORTEST = 0.8, 2.0**-5  # trust region (TuRBO, arXiv 1910.01739), as a share of the box
@@ -91,7 +90,7 @@ class Bayes:
         drawn = self._from_posterior(history, rng, _CANDIDATES // 2)
         kernels = self._kernels()
         known = set(seen)
-        for i, x in enumerate(np.clip(np.vstack([drawn, local]), -_REACH, _REACH)):
+        for i, x in enumerate(np.clip(np.vstack([drawn, local]), -REACH, REACH)):
             redecided = i % _REDECIDED == _REDECIDED - 1
             proposal = self._decode(x, {} if redecided else kernels)
             key = key_of(proposal.assignment)
@@ -105,7 +104,7 @@ class Bayes:
         best = min(history, key=lambda e: e.loss)
         centre = np.array([best.multipliers.get(k, 0.0) for k in self._knobs])
         moved = rng.random((count, len(centre))) < min(20 / max(len(centre), 1), 1.0)
-        reach = _REACH * trust_length([e.loss for e in history], len(centre))
+        reach = REACH * trust_length([e.loss for e in history], len(centre))
         return np.asarray(centre + moved * rng.uniform(-reach, reach, moved.shape), np.float64)
 
     def _from_posterior(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.search.problem import key_of
-from hwprune.search.strategy import Evaluated, Proposal, Task
+from hwprune.search.strategy import REACH, Evaluated, Proposal, Task
 from hwprune.search.surrogate import one_thread
 
 if TYPE_CHECKING:
     import optuna
 
-_REACH = 2.0  # multipliers stay within 2 ** -2 and 2 ** 2
 _TRIES = 200  # draws that decode to what is known are looked up, not evaluated again
 
 Make = Callable[[int], "optuna.samplers.BaseSampler"]
@@ -51,7 +50,7 @@ class Sampler:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # of slower suggestions
         space: dict[str, optuna.distributions.BaseDistribution] = {
-            knob: optuna.distributions.FloatDistribution(-_REACH, _REACH)
+            knob: optuna.distributions.FloatDistribution(-REACH, REACH)
             for knob in self._task.problem.knobs
         }
         with warnings.catch_warnings():

@@ -10,6 +10,8 @@ from hwprune.errors import InfeasibleError
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.search.problem import Assignment, Problem, Variable, key_of
 
+REACH = 2.0  # multipliers stay within 2 ** -2 and 2 ** 2
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
