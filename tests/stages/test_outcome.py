@@ -7,6 +7,7 @@ import pytest
 
 import hwprune
 from hwprune.report import Report, print_report
+from hwprune.stages import outcome
 from hwprune.testing.networks import Builder
 
 FILES = ("model.onnx", "report.json", "report.html", "plan.json", "model.safetensors")
@@ -117,3 +118,18 @@ def test_the_time_that_keeps_the_quality_is_told_and_holds(ask, tmp_path):
         ask(tmp_path / "more", f"{found.value}ms", search="knapsack", max_drop=0.0)
     )
     assert report.quality.kl < tight.quality.kl
+
+
+def test_what_nobody_needs_is_not_done_where_it_loses_too_much(ask, tmp_path, monkeypatch):
+    """Fast enough as it came: integers are offered only if --max-drop holds with them, too."""
+    asked: list[float] = []
+
+    def lost(*_):
+        asked.append(9.0)
+        return 9.0
+
+    monkeypatch.setattr(outcome, "lost_points", lost)
+    report = hwprune.compile(ask(tmp_path / "out", "1.5x", max_drop=5.0))
+    assert asked == [9.0]
+    assert report.verdict == "met"
+    assert {layer.kernel for layer in report.layers} == {"fp32"}
