@@ -18,7 +18,7 @@ import numpy as np
 
 from hwprune.errors import InfeasibleError
 from hwprune.search.bounds import keeping_bounds
-from hwprune.search.conditioned import LARGEST_TABLE, Conditioned, Structure
+from hwprune.search.conditioned import LARGEST_TABLE, Conditioned, Structure, cannot
 from hwprune.search.factors import Ints
 from hwprune.search.hull import Point, points, within
 from hwprune.search.problem import Assignment, Problem
@@ -85,7 +85,10 @@ class Decoder:
             solved = self._solve(given, powers, fastest, room * (1 + rounding))
             if solved.latency_ns <= budget_ns:
                 return solved
-        return self._decoded(given, fastest.options, powers, inf)  # within every bound, or raised
+        excess = given.excess(fastest.options)
+        if (excess > 0).any():
+            raise InfeasibleError(cannot(given.wide[int(np.argmax(excess))], None))
+        return self._decoded(given, fastest.options, powers, inf)
 
     def fastest(self, fixed: Assignment | None = None) -> Decoded:
         """The assignment of least latency (its loss under no multipliers)."""
