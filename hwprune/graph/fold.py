@@ -14,6 +14,7 @@ from onnxscript import optimizer
 from hwprune.errors import UnsupportedModelError
 from hwprune.graph.proto import control_flow, subgraphs
 from hwprune.graph.shapes import infer
+from hwprune.graph.tidy import name_nodes
 
 OLDEST, NEWEST = 17, 26  # newer ones are read before any released runtime runs them
 _FOLDS_QUANTIZED = 19  # onnx's own evaluator knows DequantizeLinear from here on
@@ -79,6 +80,7 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         model = ir.serde.serialize_model(graph)
         if len(model.graph.node) == before:
             break
+    name_nodes(model)  # the passes leave outputs that nobody reads without a name
     return infer(model)
 
 

@@ -83,7 +83,6 @@ def _canonical(
     bind_inputs(model, shapes, batch, weights)
     name_nodes(model)
     model = fold_constants(converted(inlined(decided(model))))
-    name_nodes(model)
     check_float(model)
     check_static(model)
     graph = gs.import_onnx(model)

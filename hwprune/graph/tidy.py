@@ -15,12 +15,19 @@ _NEUTRAL = {"Add": 0.0, "Sub": 0.0, "Mul": 1.0, "Div": 1.0}
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Gives every node a unique name, in place; given unique names stay."""
+    """Gives every node a unique name, and its first output one, in place; given names stay.
+
+    A recurrent layer whose last state alone is read leaves its first output out.
+    """
     taken: set[str] = set()
+    tensors = {t for node in model.graph.node for t in (*node.input, *node.output)}
     for node in model.graph.node:
-        name = node.name or f"{node.op_type}_{next(iter(node.output), '')}"
+        name = node.name or f"{node.op_type}_{next(filter(None, node.output), '')}"
         node.name = unique(name, taken)
         taken.add(node.name)
+        if node.output and not node.output[0]:
+            node.output[0] = unique(f"{node.name}_output", tensors)
+            tensors.add(node.output[0])
 
 
 def tidy(graph: gs.Graph) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from hwprune.backends.null import NullBackend
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -10,6 +11,7 @@ from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.graph.read import canonical
 from hwprune.graph.slim import slim
+from hwprune.latency.kernels import KernelGraph
 from hwprune.testing.oracles import disagreement, parity, random_keep
 
 pytestmark = pytest.mark.ort
@@ -103,3 +105,13 @@ def test_an_exported_network_of_several_layers():
     assert sorted(g.width for g in coupling.prunable) == [UNITS, UNITS, INNER]
     for seed in range(3):
         assert disagreement(graph, coupling, random_keep(coupling, seed)) < 1e-5
+
+
+def test_outputs_that_nobody_reads_have_names_and_shapes_where_they_come_first():
+    """A layer whose last state alone is read leaves the sequence out: kernels are told by it."""
+    graph = network(**FORMS["the last state"])
+    layer = next(n for n in graph.nodes if n.op == "GRU")
+    assert layer.outputs[0].name
+    assert list(layer.outputs[0].shape) == [STEPS, 2, 1, UNITS]
+    kernels = KernelGraph(graph, couple(graph), NullBackend().capabilities())
+    assert kernels.by_node[layer.name].output == layer.outputs[0].name
