@@ -7,6 +7,7 @@
                                              [--evaluations 100] [--jobs 2]
     python tools/bench_strategies.py judge   --work DIR [--processes 6] [--epochs 1]
     python tools/bench_strategies.py proxy   --work DIR
+    python tools/bench_strategies.py spread  --work DIR
 
 `prepare` profiles the network on this machine, measures what cuts and kernels lose, and writes the
 search problem down; `search` needs neither table nor target, so that it may run elsewhere; `judge`
@@ -15,7 +16,8 @@ labels for the first time, and does so again after the same short training of ea
 is interrupted goes on where it was, and evaluations are shared between strategies. `loss` is what
 is searched by, measured on held-out training images;
 Kendall's tau tells how well it orders what is judged; `proxy` asks again about the networks that
-were judged, with more samples and a more thorough repair.
+were judged, with more samples and a more thorough repair; `spread` counts how many networks random
+multipliers come to.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
 from scipy.stats import kendalltau
 
@@ -43,7 +46,8 @@ from hwprune.report.jsonio import from_json
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
 from hwprune.search.documents import task_from_json, task_to_json
-from hwprune.search.strategy import Task
+from hwprune.search.problem import key_of
+from hwprune.search.strategy import REACH, Task
 from hwprune.search.study import search
 from hwprune.stages.building import build
 from hwprune.stages.candidates import Evaluator
@@ -60,6 +64,7 @@ from hwprune.stages.timing import summarise
 from hwprune.units import parse_budget
 from hwprune.verify.outputs import file_outputs
 
+DRAWS = 150  # random multipliers that networks are counted of
 SECONDS = 0.5  # per file and process
 SAMPLINGS = {"quick": QUICK, "thorough": THOROUGH}
 FIDELITIES = (
@@ -110,6 +115,15 @@ def prepare(args: argparse.Namespace) -> None:
         }
         (args.work / "problem.json").write_text(json.dumps(document))
     print(f"{len(problem.variables)} variables, {len(problem.knobs)} multipliers, {limit:.0f} ns")
+
+
+def spread(args: argparse.Namespace) -> None:
+    task, _, _ = task_from_json(json.loads((args.work / "problem.json").read_text())["task"])
+    rng, knobs = np.random.default_rng(0), task.problem.knobs
+    draws = (dict(zip(knobs, rng.uniform(-REACH, REACH, len(knobs)).tolist(), strict=True))
+             for _ in range(DRAWS))  # fmt: skip
+    found = {key_of(task.decode(x).assignment) for x in draws}
+    print(f"{DRAWS} random multipliers of {len(knobs)} groups are {len(found)} networks")
 
 
 def one(work: Path, strategy: str, seed: int, evaluations: int) -> Found:
@@ -244,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("step", choices=["prepare", "search", "judge", "proxy"])
+    parser.add_argument("step", choices=["prepare", "search", "judge", "proxy", "spread"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
@@ -260,7 +274,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    steps = {"prepare": prepare, "search": run_searches, "judge": judge, "proxy": proxy}
+    steps = {"prepare": prepare, "search": run_searches, "judge": judge, "proxy": proxy,
+             "spread": spread}  # fmt: skip
     steps[args.step](args)
 
 
