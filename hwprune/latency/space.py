@@ -58,6 +58,15 @@ class SearchSpace:
         return Configuration(widths, dropped, kernels, bits)
 
 
+def widths_behind(
+    space: SearchSpace, coupling: Coupling, tensors: Sequence[str]
+) -> dict[str, tuple[Mapping[str, int], ...]]:
+    """The width variables that the shapes of `tensors` depend on, with their options."""
+    variable_of = space.variable_of()
+    found = (variable_of[g] for g in groups_of(coupling, tensors) if g in variable_of)
+    return {v: space.widths[v.removeprefix("width:")] for v in dict.fromkeys(found)}
+
+
 def build_space(
     network: KernelGraph, step: int, coarse_step: int, most: int = 8, precisions: bool = True
 ) -> SearchSpace:

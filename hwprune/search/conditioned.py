@@ -150,18 +150,14 @@ class Conditioned:
         sizes = [self.structure.layout.sizes[v] for v in scope]
         total: Floats = np.full(sizes, bound.constant, np.float64)
         for factor in bound.factors:
-            total += self._over(factor, scope)
+            own = self.structure.scope(factor)
+            total += self.structure.layout.aligned(own, self._reduced(factor), scope)
         return total
 
-    def _over(self, factor: Factor, scope: Scope) -> Floats:
-        """A factor's table with the axes of `scope`."""
-        own = self.structure.scope(factor)
-        table = np.asarray(
-            factor.table[tuple(self.fixed.get(v, slice(None)) for v in factor.scope)]
-        )
-        order = sorted(range(len(own)), key=lambda i: scope.index(own[i]))
-        shape = [self.structure.layout.sizes[v] if v in own else 1 for v in scope]
-        return np.asarray(table.transpose(order).reshape(shape), np.float64)
+    def _reduced(self, factor: Factor) -> Floats:
+        """A factor's table over its free variables."""
+        at = tuple(self.fixed.get(v, slice(None)) for v in factor.scope)
+        return np.asarray(factor.table[at], np.float64)
 
     def _forbidding(self, flat: Floats) -> Floats:
         if not self._broken.any():
@@ -176,11 +172,8 @@ class Conditioned:
 
     def _entries(self, factors: Sequence[Factor]) -> tuple[Ints, Floats, Ints]:
         """Positions, values and factor number of everything the factors add to the flat vector."""
-        found: list[tuple[Ints, Floats]] = []
-        for factor in factors:
-            at = tuple(self.fixed.get(v, slice(None)) for v in factor.scope)
-            table = np.asarray(factor.table[at], np.float64)
-            found.append(self.structure.layout.place(self.structure.scope(factor), table))
+        place, scope = self.structure.layout.place, self.structure.scope
+        found = [place(scope(factor), self._reduced(factor)) for factor in factors]
         numbers = [np.full(p.size, i) for i, (p, _) in enumerate(found)]
         none = np.zeros(0, np.int64)
         return (

@@ -43,11 +43,15 @@ class Layout:
         """Positions in the flat vector that a table over `scope` adds to, and what it adds."""
         home = self._home[frozenset(scope)]
         target = self.scopes[home]
+        full = [self.sizes[v] for v in target]
+        values = np.broadcast_to(self.aligned(scope, table, target), full).ravel()
+        return self.starts[home] + np.arange(values.size), values
+
+    def aligned(self, scope: Scope, table: Floats, target: Scope) -> Floats:
+        """A table over `scope` with the axes of `target`, of length 1 for what it lacks."""
         axes = sorted(range(len(scope)), key=lambda i: target.index(scope[i]))
         shape = [self.sizes[v] if v in scope else 1 for v in target]
-        full = [self.sizes[v] for v in target]
-        values = np.broadcast_to(np.transpose(table, axes).reshape(shape), full).ravel()
-        return self.starts[home] + np.arange(values.size), values
+        return np.asarray(np.transpose(table, axes).reshape(shape), np.float64)
 
     def positions(self, options: Ints) -> Ints:
         """Where each table stands in the flat vector at each row of options (batch x tables)."""

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.coupling import couple
 from hwprune.latency.kernels import KernelGraph
-from hwprune.latency.space import SearchSpace, groups_of
+from hwprune.latency.space import SearchSpace, widths_behind
 from hwprune.latency.structure import Step
 from hwprune.plan import Configuration
 from hwprune.precision import INT8
@@ -151,10 +151,9 @@ class Activations:
 
     def _factor(self, tensor: str, space: SearchSpace) -> Factor:
         """Bytes by the widths, kernels and branches around a tensor."""
-        variable_of, structure = space.variable_of(), self.network.structure
-        groups = groups_of(self.network.coupling, [tensor])
-        widths = list(dict.fromkeys(variable_of[g] for g in groups if g in variable_of))
-        options = [space.widths[v.removeprefix("width:")] for v in widths]
+        structure = self.network.structure
+        widths = widths_behind(space, self.network.coupling, [tensor])
+        options = list(widths.values())
         values = np.zeros([len(o) for o in options])
         for at in np.ndindex(values.shape):
             chosen = {g: w for o, i in zip(options, at, strict=True) for g, w in o[i].items()}

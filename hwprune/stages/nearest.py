@@ -6,6 +6,7 @@ from math import sqrt
 
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
+from hwprune.plan import Plan
 from hwprune.progress import Silent
 from hwprune.report.schema import Alternative
 from hwprune.search.decode import Decoder
@@ -74,7 +75,13 @@ def _keeps(run: Run, losses: Losses, calibration: Calibration, ns: float, most: 
     except InfeasibleError:
         return False
     plan = losses.plan(run.job, run.profile.configuration(found.assignment))
+    return lost_untrained(run, plan) <= most
+
+
+def lost_untrained(run: Run, plan: Plan) -> float:
+    """Points that a plan's network loses on the search split, repaired and quantised (see
+    `lost_points`).
+    """
     job = replace(run.job, options=replace(run.job.options, epochs=0))
-    built = build(job, plan, Silent())
-    write_atomic(run.work / _TRIED, built.model.SerializeToString())
-    return lost_points(run.job, run.work, _TRIED) <= most
+    write_atomic(run.work / _TRIED, build(job, plan, Silent()).model.SerializeToString())
+    return lost_points(job, run.work, _TRIED)

@@ -6,14 +6,11 @@ from math import isfinite
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
-from hwprune.progress import Silent
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
 from hwprune.report.schema import Alternative, Search, Trial
 from hwprune.search.decode import Decoded, Decoder
-from hwprune.stages.building import build
 from hwprune.stages.candidates import plan_for
 from hwprune.stages.fitting import (
-    CANDIDATE,
     Fit,
     chosen,
     corrected,
@@ -25,13 +22,11 @@ from hwprune.stages.fitting import (
 from hwprune.stages.kernels import fastest_kernels, time_only
 from hwprune.stages.losses import Losses, known_losses
 from hwprune.stages.memory import peak_bytes
-from hwprune.stages.nearest import with_wider_bounds
+from hwprune.stages.nearest import lost_untrained, with_wider_bounds
 from hwprune.stages.profiling import Profile
-from hwprune.stages.quality import lost_points
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, classes
 from hwprune.stages.timing import PROCESSES, Comparison
-from hwprune.store.files import write_atomic
 from hwprune.units import format_ns
 
 _WORTH_IT = 0.97  # int8 without pruning is offered from this ratio of the original's time on
@@ -152,9 +147,7 @@ def _keeps_drop(run: Run, plan: Plan) -> bool:
     most, job = run.job.options.max_drop, run.job
     if most is None or not job.known or classes(job.graph) is None:
         return True
-    job = replace(job, options=replace(job.options, epochs=0))
-    write_atomic(run.work / CANDIDATE, build(job, plan, Silent()).model.SerializeToString())
-    return lost_points(job, run.work, CANDIDATE) <= most
+    return lost_untrained(run, plan) <= most
 
 
 def _is_worth_it(run: Run, plan: Plan) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from hwprune.backend import Shape
 from hwprune.export.storage import stored_bytes
 from hwprune.latency.kernels import KernelGraph
-from hwprune.latency.space import SearchSpace, groups_of
+from hwprune.latency.space import SearchSpace, widths_behind
 from hwprune.latency.structure import Step
 from hwprune.plan import Configuration
 from hwprune.precision import INT8, bytes_per_weight, of_matrices
@@ -97,10 +97,9 @@ def _factor(
     and the branches around.
     """
     constants = _constants(network, step)
-    variable_of, shapes = space.variable_of(), network.structure.shapes
-    groups = groups_of(network.coupling, constants)
-    widths = list(dict.fromkeys(variable_of[g] for g in groups if g in variable_of))
-    options = [space.widths[v.removeprefix("width:")] for v in widths]
+    shapes = network.structure.shapes
+    widths = widths_behind(space, network.coupling, constants)
+    options = list(widths.values())
     choice = [f"kernel:{step.node}"] if step.node in space.kernels else []
     kernels: Sequence[str] = space.kernels.get(step.node, ("fp32",))
     stored = space.weight_bits.get(step.node, (bits,))

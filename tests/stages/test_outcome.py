@@ -128,7 +128,7 @@ def test_what_nobody_needs_is_not_done_where_it_loses_too_much(ask, tmp_path, mo
         asked.append(9.0)
         return 9.0
 
-    monkeypatch.setattr(outcome, "lost_points", lost)
+    monkeypatch.setattr(outcome, "lost_untrained", lost)
     report = hwprune.compile(ask(tmp_path / "out", "1.5x", max_drop=5.0))
     assert asked == [9.0]
     assert report.verdict == "met"
