@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from hwprune.frontend.dataset import DataSet
 from hwprune.network.run import Data, split
 from hwprune.quantize.quantizers import absorbs_factors, kind, scale_outputs
-from hwprune.train.loop import batch_size
+from hwprune.train.feed import batch_size
 
 Norm = nn.modules.batchnorm._BatchNorm
 _NORMS: dict[type[nn.Module], type[Norm]] = {

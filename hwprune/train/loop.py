@@ -2,68 +2,28 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hwprune.frontend.dataset import DataSet, balanced_order
-from hwprune.network.run import Inputs, inputs_of
-from hwprune.train.augment import flip_and_crop, suits
-from hwprune.train.loss import Outputs, as_tuple, distillation, in_logits
+from hwprune.frontend.dataset import DataSet
+from hwprune.train.device import training_device
+from hwprune.train.distributed import alike, first_of_all, mean_gradients, place
+from hwprune.train.feed import Batch, Feed
+from hwprune.train.hooks import Hook
+from hwprune.train.objective import Objective
+from hwprune.train.optimizers import Optimizers, effective_rate, optimizer_of, share_of_rate
+from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 
 Progress = Callable[[int, int, str], None]
-Optimizers = Callable[[nn.Module, float], torch.optim.Optimizer]  # for that peak rate
-_Index = NDArray[np.int64]
 
-_BATCH_PIXELS = 64 * 64 * 64  # input pixels in one step: bounds memory on large images
-_VALIDATION = 512  # most samples held out to choose the checkpoint
-_LEAST_STEPS = 32  # an epoch on little data takes smaller steps, not fewer
-_CACHED = 1 << 24  # most values of teacher outputs that are kept
-_MOMENTUM, _WEIGHT_DECAY = 0.9, 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        epochs: passes over the data.
-        rate: peak learning rate for 128 samples a step; it follows the square root of that number.
-        temperature: of the distillation.
-        label_weight: share of cross-entropy with the labels, where there are any.
-        half: compute in bfloat16 where the CPU has matrix units for it.
-    """
-
-    epochs: int
-    rate: float
-    temperature: float = 4.0
-    label_weight: float = 0.1
-    warmup: float = 0.1
-    clip: float = 5.0
-    half: bool = True
-
-
-def batch_size(shape: tuple[int, ...]) -> int:
-    """Samples a step for inputs of that shape (without batch): 128, fewer for large images."""
-    pixels = math.prod(shape[1:]) if len(shape) == 3 else 1
-    return max(8, min(128, _BATCH_PIXELS // pixels))
-
-
-def sgd(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; weight decay on weights only, not on norms and biases."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": _WEIGHT_DECAY},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, rate, _MOMENTUM, nesterov=True)
+_SECONDS = 60.0  # between two snapshots
+_TRIED = 6  # steps that a training by the clock is planned by
 
 
 def fit(
@@ -73,136 +33,208 @@ def fit(
     recipe: Recipe,
     seed: int,
     progress: Progress | None = None,
-    optimizer: Optimizers = sgd,
+    optimizer: Optimizers | None = None,
+    hooks: Sequence[Hook] = (),
+    snapshots: Snapshots | None = None,
 ) -> float:
     """Trains the student in place and leaves the weights that did best on held-out data.
 
     The weights it came with are among the candidates, so it never ends worse than it began. A loss
-    that is no number ends the training early.
+    that is no number ends the training early. It runs on a GPU where there is one; both networks
+    are on the CPU again afterwards.
+
+    Args:
+        student: What is trained.
+        teacher: Whose answers it is to give.
+        data: Training part; labels are used where there are any.
+        recipe: How.
+        seed: Same seed, same result on the same machine and thread number.
+        progress: Called with steps done, steps in all, and what is going on.
+        optimizer: Another one than the recipe's.
+        hooks: What happens around the steps.
+        snapshots: Where its state is kept, to go on with after the process was killed.
 
     Returns:
         Held-out loss of the weights that were kept.
+
+    Raises UsageError for a recipe that no training could follow.
     """
-    training = _Training(student, teacher, data, recipe, seed)
-    return training.run(optimizer, progress or (lambda *_: None))
+    recipe.check(data.labelled)
+    device = training_device()
+    student.to(device)
+    teacher.to(device)
+    feed = Feed(data, seed, device, recipe.mixup, *place())
+    training = _Training(student, Objective(student, teacher, recipe, feed), hooks)
+    try:
+        return training.run(
+            optimizer or optimizer_of(recipe), progress or (lambda *_: None), snapshots
+        )
+    finally:
+        student.cpu()
+        teacher.cpu()
 
 
 class _Training:
-    def __init__(
-        self, student: nn.Module, teacher: nn.Module, data: DataSet, recipe: Recipe, seed: int
-    ) -> None:
-        self.student, self.teacher, self.data, self.recipe = student, teacher, data, recipe
-        self.generator = torch.Generator().manual_seed(seed)
-        order = balanced_order(data, seed)
-        held_out = min(_VALIDATION, len(order) // 10)
-        self.validation, self.training = order[:held_out], order[held_out:]
-        sample = torch.from_numpy(data.batch(slice(0, 1)))
-        self.augmented = suits(sample) and not data.more
-        fitting = batch_size(tuple(sample.shape[1:]))
-        self.batch = min(fitting, max(8, len(self.training) // _LEAST_STEPS), len(self.training))
-        self.steps = len(self.training) // self.batch
-        self.known: dict[int, Outputs] = {}
+    """Where a training stands."""
 
-    def run(self, optimizers: Optimizers, progress: Progress) -> float:
-        best, kept = self._validate(), copy.deepcopy(self.student.state_dict())
-        total = self.recipe.epochs * self.steps
-        optimizer = optimizers(self.student, self.recipe.rate * math.sqrt(self.batch / 128))
-        warmup = max(1, round(total * self.recipe.warmup))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: _warm_cosine(step, warmup, total)
-        )
-        for epoch in range(self.recipe.epochs):
-            for step, index in enumerate(self._batches(), epoch * self.steps):
-                loss = self._step(index, optimizer)
-                if not math.isfinite(loss):
-                    return self._keep(kept, best)
-                schedule.step()
-                progress(
-                    step + 1, total, f"epoch {epoch + 1}, loss {loss:.4f}, held out {best:.4f}"
-                )
-            found = self._validate()
-            if found < best:
-                best, kept = found, copy.deepcopy(self.student.state_dict())
-        return self._keep(kept, best)
+    def __init__(self, student: nn.Module, objective: Objective, hooks: Sequence[Hook]) -> None:
+        self.student, self.objective, self.hooks = student, objective, hooks
+        self.recipe, self.feed = objective.recipe, objective.feed
+        self.mean = _running_mean(student, self.recipe.ema) if self.recipe.ema else None
+        self.best, self.kept = math.inf, dict[str, Any]()
+        self.step, self.total, self.seconds = 0, 0, 0.0
+        self.order = torch.zeros(0, dtype=torch.long)
 
-    def _keep(self, state: dict[str, Any], loss: float) -> float:
-        self.student.load_state_dict(state)
-        self.student.eval()
-        return loss
+    def run(self, optimizers: Optimizers, progress: Progress, snapshots: Snapshots | None) -> float:
+        rate = self.recipe.rate * math.sqrt(self.feed.batch / 128)
+        optimizer = optimizers(self.student, rate)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        self._begin(optimizer, None if snapshots is None else snapshots.take())
+        written = time.monotonic()
+        for batch in self._batches():
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * share_of_rate(self.recipe, self.share)
+            loss = self._step(batch, optimizer)
+            if not math.isfinite(loss):
+                return self._end()
+            progress(self.step, self.total, self._told(loss))
+            self._after_step()
+            if snapshots is not None and self._is_due(written):
+                snapshots.keep(self._state(optimizer))
+                written = time.monotonic()
+            if any(hook.done for hook in self.hooks):
+                break
+        if self.step % self.feed.steps:
+            self._judge()
+        return self._end()
 
-    def _step(self, index: _Index, optimizer: torch.optim.Optimizer) -> float:
+    @property
+    def share(self) -> float:
+        """Of the training that is behind it: by steps, or by the clock where that is later."""
+        share = (self.step + 0.5) / max(1, self.total)
+        if self.recipe.minutes is not None:
+            share = max(share, first_of_all(self.seconds) / (60 * self.recipe.minutes))
+        return min(1.0, share)
+
+    def _begin(self, optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self._resume(optimizer, state)
+            return
+        alike(self.student)
+        self._judge()
+        self.total = round(self.recipe.epochs * self.feed.steps)
+        if self.recipe.minutes is not None:
+            affordable = 60 * self.recipe.minutes / self._seconds_of_a_step()
+            self.total = max(1, int(first_of_all(affordable)))
+
+    def _seconds_of_a_step(self) -> float:
+        """How long a step takes here, tried on a copy and forgotten."""
+        student, feed = copy.deepcopy(self.student), copy.copy(self.feed)
+        feed.generator = torch.Generator().manual_seed(0)
+        objective = Objective(student, self.objective.teacher, self.recipe, feed)
+        trial = _Training(student, objective, ())
+        optimizer, times = torch.optim.SGD(student.parameters(), 0.0), []
+        for batch, _ in zip(feed.batches(feed.order(), 0), range(_TRIED), strict=False):
+            start = time.perf_counter()
+            trial._step(batch, optimizer)
+            times.append(time.perf_counter() - start)
+        return sorted(times)[len(times) // 2]  # the first ones warm up
+
+    def _batches(self) -> Iterator[Batch]:
+        """From where it stands to the end of the training, epoch by epoch."""
+        start = time.perf_counter() - self.seconds
+        while self.step < self.total and self.share < 1:
+            inside = self.step % self.feed.steps
+            if not inside:
+                self.order = self.feed.order()
+            for batch in self.feed.batches(self.order, inside):
+                yield batch
+                self.seconds = time.perf_counter() - start
+                if self.step >= self.total or self.share >= 1:
+                    return
+
+    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
         self.student.train()
-        x = self._inputs(index, augment=self.augmented)
-        target = self._target(index, x, self.recipe.half)
-        with _autocast(self.recipe.half):
-            out = as_tuple(self.student(*x))
-        loss = self._loss(out, target, index, self.recipe.temperature)
+        loss = self.objective.training(batch)
+        for hook in self.hooks:
+            if (extra := hook.loss()) is not None:
+                loss = loss + extra
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        mean_gradients(self.student)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         if not bool(norm.isfinite()):
             return math.nan
+        rate = effective_rate(optimizer)
+        for hook in self.hooks:
+            hook.before_step(rate)
         optimizer.step()
+        for hook in self.hooks:
+            hook.after_step(rate)
+        if self.mean is not None:
+            self.mean.update_parameters(self.student)
+        self.step += 1
         return loss.item()
 
-    def _loss(self, out: Outputs, target: Outputs, index: _Index, temperature: float) -> Tensor:
-        out, target = in_logits(out, target)
-        loss = distillation(out, target, temperature)
-        weight = self.recipe.label_weight
-        if self.data.y is None or weight == 0 or len(out) > 1 or out[0].ndim != 2:
-            return loss
-        labels = torch.from_numpy(self.data.y[index])
-        return (1 - weight) * loss + weight * F.cross_entropy(out[0], labels)
+    def _after_step(self) -> None:
+        if self.step % self.feed.steps == 0:
+            alike(self.student)
+            for hook in self.hooks:
+                hook.after_epoch()
+            self._judge()
 
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """Loss on held-out samples, at temperature 1."""
+    def _judge(self) -> None:
+        """Keeps the weights of now, if they are the best (or the last ones are wanted)."""
+        judged = self.student if self.mean is None else self.mean.module
+        found = self.objective.held_out(judged.eval())
+        if found < self.best or (math.isfinite(found) and not self.recipe.keeps_best):
+            self.best, self.kept = found, copy.deepcopy(judged.state_dict())
+
+    def _end(self) -> float:
+        if self.kept:
+            self.student.load_state_dict(self.kept)
         self.student.eval()
-        losses = []
-        for index in _chunks(self.validation, self.batch):
-            x = self._inputs(index, augment=False)
-            out, target = as_tuple(self.student(*x)), self._target(index, x, half=False)
-            losses.append(float(self._loss(out, target, index, 1.0)) * len(index))
-        return sum(losses) / max(1, len(self.validation))
+        return self.best
 
-    def _batches(self) -> Iterator[_Index]:
-        order = torch.randperm(len(self.training), generator=self.generator).numpy()
-        shuffled = self.training[order][: self.steps * self.batch]
-        yield from _chunks(shuffled, self.batch)
+    def _told(self, loss: float) -> str:
+        epoch = (self.step - 1) // self.feed.steps + 1
+        return f"epoch {epoch}, loss {loss:.4f}, held out {self.best:.4f}"
 
-    def _inputs(self, index: _Index, augment: bool) -> Inputs:
-        x = tuple(map(torch.from_numpy, self.data.inputs(index)))
-        return inputs_of(flip_and_crop(x[0], self.generator) if augment else x)
+    def _is_due(self, written: float) -> bool:
+        """Whether this process should write down where the training stands."""
+        late = time.monotonic() - written > _SECONDS
+        return place()[0] == 0 and (late or self.step % self.feed.steps == 0)
 
-    @torch.no_grad()
-    def _target(self, index: _Index, x: Inputs, half: bool) -> Outputs:
-        """The teacher's outputs; remembered where samples come back unchanged."""
-        if not self.augmented and all(int(i) in self.known for i in index):
-            rows = [self.known[int(i)] for i in index]
-            return tuple(torch.stack(column) for column in zip(*rows, strict=True))
-        with _autocast(half):
-            out = tuple(o.float() for o in as_tuple(self.teacher(*x)))
-        if not self.augmented and len(self.known) * sum(o[0].numel() for o in out) < _CACHED:
-            self.known.update({int(i): tuple(o[k] for o in out) for k, i in enumerate(index)})
-        return out
+    def _state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "mean": None if self.mean is None else self.mean.state_dict(),
+            "hooks": [dict(hook.state()) for hook in self.hooks],
+            "best": self.best,
+            "kept": self.kept,
+            "step": self.step,
+            "total": self.total,
+            "seconds": self.seconds,
+            "order": self.order,
+            "drawn": [self.feed.generator.get_state(), torch.get_rng_state()],
+        }
 
-
-def _warm_cosine(step: int, warmup: int, total: int) -> float:
-    """Share of the peak rate: rises in a line, then falls as a half cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def _autocast(wanted: bool) -> AbstractContextManager[object]:
-    """bfloat16 where it is faster: on matrix units."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=wanted and _has_matrix_units())
-
-
-def _has_matrix_units() -> bool:
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16", False))
+    def _resume(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        self.student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+        if self.mean is not None:
+            self.mean.load_state_dict(state["mean"])
+        for hook, own in zip(self.hooks, state["hooks"], strict=True):
+            hook.load(own)
+        self.best, self.kept, self.order = state["best"], state["kept"], state["order"]
+        self.step, self.total, self.seconds = state["step"], state["total"], state["seconds"]
+        for generator, drawn in zip(
+            (self.feed.generator, torch.default_generator), state["drawn"], strict=True
+        ):
+            generator.set_state(drawn)
 
 
-def _chunks(index: _Index, size: int) -> list[_Index]:
-    return [index[i : i + size] for i in range(0, len(index), size)]
+def _running_mean(student: nn.Module, decay: float) -> AveragedModel:
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(student, multi_avg_fn=average, use_buffers=True)

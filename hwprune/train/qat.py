@@ -10,7 +10,8 @@ from hwprune.quantize.ptq import Quantized, reread
 from hwprune.quantize.quantizers import LEARNED_SCALE, weight_step
 from hwprune.quantize.searched import anneal, begin, settle
 from hwprune.train.batchnorm import Norm, normalized
-from hwprune.train.loop import Progress, Recipe, fit
+from hwprune.train.loop import Progress, fit
+from hwprune.train.recipe import Recipe
 
 _RATE = 0.02  # of its unit: what a parameter moves in one step of training
 _SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before

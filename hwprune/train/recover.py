@@ -6,7 +6,8 @@ from hwprune.frontend.dataset import DataSet
 from hwprune.graph.read import clone
 from hwprune.network.twin import to_module, write_back
 from hwprune.train.batchnorm import normalized
-from hwprune.train.loop import Progress, Recipe, fit
+from hwprune.train.loop import Progress, fit
+from hwprune.train.recipe import Recipe
 
 _RATE = 0.03
 

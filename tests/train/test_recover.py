@@ -13,8 +13,9 @@ from hwprune.network.run import outputs
 from hwprune.network.twin import to_module, write_back
 from hwprune.train.augment import flip_and_crop
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
-from hwprune.train.loop import Recipe, fit
+from hwprune.train.loop import fit
 from hwprune.train.loss import distillation, in_logits
+from hwprune.train.recipe import Recipe
 from hwprune.train.recover import recover
 
 

@@ -1,0 +1,38 @@
+"""What may happen around the steps of a training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+class Hook:
+    """Does nothing; methods that act on a training override what they need.
+
+    Within one step: `loss`, the gradients, `before_step`, the optimiser, `after_step`.
+    """
+
+    def loss(self) -> Tensor | None:
+        """What is added to the loss of this step."""
+        return None
+
+    def before_step(self, rate: float) -> None:
+        """The gradients are there; `rate` is the learning rate of this step."""
+
+    def after_step(self, rate: float) -> None:
+        """The weights have moved."""
+
+    def after_epoch(self) -> None:
+        """All samples were seen once more."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the training may end here."""
+        return False
+
+    def state(self) -> Mapping[str, Any]:
+        """Everything that a training which goes on later needs: tensors, numbers, text."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over a `state`."""
