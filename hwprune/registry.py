@@ -42,6 +42,18 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "kl": "what few bits of one weight do to the answers, measured (default)",
         "trace": "the Hessian's trace times the rounding error, estimated (HAWQ-V2)",
     },
+    "schedule": {
+        "one-shot": "everything goes before the training, as the criterion says (default)",
+        "iterative": "in rounds, least norm first, with training in between",
+        "increg": "a penalty by rank that may fall again; what reaches the ceiling goes (IncReg)",
+        "greg1": "a growing penalty on the channels of least norm (GReg-1)",
+        "greg2": "a small growing penalty on all tells which, then as greg1 (GReg-2)",
+        "sfp": "filters of least norm to zero after every epoch, and they may come back (SFP)",
+        "asfp": "sfp with ever more filters (ASFP)",
+        "srfp": "sfp that turns filters down by and by (SRFP)",
+        "asrfp": "srfp with ever more filters (ASRFP)",
+        "orthoreg": "filters are trained apart before some go (OrthoReg)",
+    },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",
         "standard": "a few epochs of distillation",

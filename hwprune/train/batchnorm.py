@@ -90,6 +90,34 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
     module.recompile()
 
 
+@torch.no_grad()
+def reestimate(module: nn.Module, data: DataSet, seed: int, count: int = 2048) -> None:
+    """Running statistics of every norm as the network is now, of `count` samples.
+
+    Whatever changes weights at once (a mask, a rounding) leaves statistics of what was behind.
+    """
+    norms = [m for m in module.modules() if isinstance(m, Norm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+        norm.train()
+    few = data.take(count, seed)
+    samples = tuple(map(torch.from_numpy, few.inputs(slice(0, len(few)))))
+    for portion in split(samples, batch_size(tuple(samples[0].shape[1:]))):
+        module(*portion)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def norm_behind(module: nn.Module, path: str) -> Norm | None:
+    """The norm that `insert_batchnorm` put behind the convolution at `path`, if it did."""
+    owner, _, name = path.rpartition(".")
+    found = dict(module.get_submodule(owner).named_children()).get(_norm_path(name))
+    return found if isinstance(found, Norm) else None
+
+
 def _norm_path(path: str) -> str:
     return f"{path}_batchnorm"
 

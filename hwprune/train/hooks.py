@@ -12,12 +12,18 @@ class Hook:
     Within one step: `loss`, the gradients, `before_step`, the optimiser, `after_step`.
     """
 
+    def start(self, steps: int, epoch: int, rate: float) -> None:
+        """A training of so many steps, `epoch` of them a pass over the data, is about to begin.
+
+        `rate` is what a steady gradient is going to move weights by in a step, at most.
+        """
+
     def loss(self) -> Tensor | None:
         """What is added to the loss of this step."""
         return None
 
     def before_step(self, rate: float) -> None:
-        """The gradients are there; `rate` is the learning rate of this step."""
+        """The gradients are there; `rate` is what a steady one moves weights by in this step."""
 
     def after_step(self, rate: float) -> None:
         """The weights have moved."""

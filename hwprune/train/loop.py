@@ -16,7 +16,7 @@ from hwprune.train.distributed import alike, first_of_all, mean_gradients, place
 from hwprune.train.feed import Batch, Feed
 from hwprune.train.hooks import Hook
 from hwprune.train.objective import Objective
-from hwprune.train.optimizers import Optimizers, effective_rate, optimizer_of, share_of_rate
+from hwprune.train.optimizers import Optimizers, effective_rate, optimizer_of, peak_rate, share_of_rate
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
@@ -86,8 +86,7 @@ class _Training:
         self.order = torch.zeros(0, dtype=torch.long)
 
     def run(self, optimizers: Optimizers, progress: Progress, snapshots: Snapshots | None) -> float:
-        rate = self.recipe.rate * math.sqrt(self.feed.batch / 128)
-        optimizer = optimizers(self.student, rate)
+        optimizer = optimizers(self.student, peak_rate(self.recipe, self.feed.batch))
         peaks = [group["lr"] for group in optimizer.param_groups]
         self._begin(optimizer, None if snapshots is None else snapshots.take())
         written = time.monotonic()
@@ -117,15 +116,21 @@ class _Training:
         return min(1.0, share)
 
     def _begin(self, optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> None:
+        self.total = self._steps() if state is None else state["total"]
+        for hook in self.hooks:
+            hook.start(self.total, self.feed.steps, effective_rate(optimizer))
         if state is not None:
             self._resume(optimizer, state)
             return
         alike(self.student)
         self._judge()
-        self.total = round(self.recipe.epochs * self.feed.steps)
-        if self.recipe.minutes is not None:
-            affordable = 60 * self.recipe.minutes / self._seconds_of_a_step()
-            self.total = max(1, int(first_of_all(affordable)))
+
+    def _steps(self) -> int:
+        """Of the whole training."""
+        if self.recipe.minutes is None:
+            return round(self.recipe.epochs * self.feed.steps)
+        affordable = 60 * self.recipe.minutes / self._seconds_of_a_step()
+        return max(1, int(first_of_all(affordable)))
 
     def _seconds_of_a_step(self) -> float:
         """How long a step takes here, tried on a copy and forgotten."""
@@ -228,7 +233,7 @@ class _Training:
         for hook, own in zip(self.hooks, state["hooks"], strict=True):
             hook.load(own)
         self.best, self.kept, self.order = state["best"], state["kept"], state["order"]
-        self.step, self.total, self.seconds = state["step"], state["total"], state["seconds"]
+        self.step, self.seconds = state["step"], state["seconds"]
         for generator, drawn in zip(
             (self.feed.generator, torch.default_generator), state["drawn"], strict=True
         ):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hwprune.errors import UsageError
 
 OPTIMIZERS = ("sgd", "adamw")
-CURVES = ("cosine", "step")
+CURVES = ("cosine", "step", "constant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Recipe:
         rate: peak learning rate for 128 samples a step; it follows the square root of that number.
         minutes: of the clock instead of `epochs`: as many steps as fit.
         optimizer: "sgd" (Nesterov momentum) or "adamw".
-        curve: of the rate after its warm-up: "cosine" to zero, or "step": a tenth after half of the
-            steps and a hundredth after three quarters.
+        curve: of the rate after its warm-up: "cosine" to zero, "constant", or "step": a tenth after
+            half of the steps and a hundredth after three quarters.
         warmup: share of the steps in which the rate rises.
         weight_decay: on weights, not on norms and biases.
         temperature: of the distillation.

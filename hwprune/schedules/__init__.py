@@ -1,0 +1,1 @@
+"""Pruning by training: schedules under which channels go while the network learns."""

@@ -1,0 +1,125 @@
+"""IncReg: a penalty for every channel that grows at a speed by rank (arXiv 1811.08390, 1804.09461).
+
+The least important channels' factors grow fastest, those of channels ranked beyond what is to go
+fall again; a channel whose factor reaches the ceiling goes for ever.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hwprune.schedules.channels import Channels
+from hwprune.schedules.schedule import Hard, Task, check_fits, firm
+
+_U = 0.25  # the paper's: where the growth turns over, as a share of that of the least
+
+
+def increment(rank: Tensor, count: int, u: float = _U) -> Tensor:
+    """Growth of the factor of each rank (0: least important), as a share of the least one's.
+
+    A exp(-a j) up to N1, centre-symmetric about (N1, u) beyond, 0 at j = `count`, the number of
+    channels to go: negative for the ranks above (section 3.2 of 1804.09461).
+    """
+    alpha = math.log(2 / u) / count
+    turn = math.log(1 / u) / alpha
+    j = rank.double()
+    falling = torch.exp(-alpha * j)
+    return torch.where(j < turn, falling, 2 * u - torch.exp(-alpha * (2 * turn - j)))
+
+
+class IncReg(Hard):
+    """See the module.
+
+    Args:
+        ratio: Ceiling of the factors over the growth of the least important one's: the steps until
+            the first channel goes. The paper's is 10,000; by default the largest that fits.
+        ceiling: Of the factors, in the paper 2.5; by default as the training's rate and `ratio` ask.
+    """
+
+    def __init__(self, ratio: float | None = None, ceiling: float | None = None) -> None:
+        self._ratio, self._ceiling = ratio, ceiling
+
+    def plan(self, task: Task) -> int:
+        """See `Schedule`: the steps follow from the growth, were the ranks never to change."""
+        super().plan(task)
+        each = max((steps_for(k) for k in task.removals.values()), default=0.0)
+        self.ratio = self._ratio or max(1.0, task.steps / max(each, 1e-9) * 0.9)
+        self.ceiling = self._ceiling or firm(task.rate, self.ratio)
+        self.factors = {n: torch.zeros(w, dtype=torch.float64) for n, w in self._widths()}
+        self.ranks = {n: torch.zeros(w, dtype=torch.float64) for n, w in self._widths()}
+        self.counted = 0
+        longest = math.floor(task.steps / max(each, 1e-9))
+        hint = f"give more epochs, or a ratio of at most {longest}"
+        return check_fits("increg", math.ceil(each * self.ratio), task, hint)
+
+    def after_step(self, rate: float) -> None:
+        """Ranks, growth, shrinking and what reaches the ceiling."""
+        self.counted += 1
+        for name, channels in self.channels.items():
+            self._grow(name, channels)
+            factors = torch.exp(-rate * self.factors[name])
+            self.gone[name] |= self._over(name)
+            channels.shrink(torch.where(self.gone[name], 0.0, factors))
+
+    @property
+    def done(self) -> bool:
+        """Whether all have gone."""
+        return all(int(g.sum()) >= self.task.removals[n] for n, g in self.gone.items())
+
+    def state(self) -> Mapping[str, Any]:
+        """See `Hook`."""
+        own = {"factors": dict(self.factors), "ranks": dict(self.ranks), "counted": self.counted}
+        return {**super().state(), **own}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """See `Hook`."""
+        super().load(state)
+        self.factors, self.ranks = dict(state["factors"]), dict(state["ranks"])
+        self.counted = state["counted"]
+
+    def _widths(self) -> list[tuple[str, int]]:
+        return [(name, self.task.full[name]) for name in self.task.removals]
+
+    def _grow(self, name: str, channels: Channels) -> None:
+        gone = self.gone[name]
+        left = self.task.removals[name] - int(gone.sum())
+        if left <= 0:
+            self.factors[name].zero_()  # what stays is penalised no longer
+            return
+        now = _rank(torch.where(gone, -1.0, channels.norms(1).double()))
+        self.ranks[name] += (now - self.ranks[name]) / self.counted
+        order = _rank(torch.where(gone, -1.0, self.ranks[name])) - int(gone.sum())
+        growth = increment(order, left) * self.ceiling / self.ratio
+        self.factors[name] = (self.factors[name] + growth).clamp_min(0)
+
+    def _over(self, name: str) -> Tensor:
+        """Those at the ceiling, the first of them where more are than may go."""
+        over = (self.factors[name] >= self.ceiling) & ~self.gone[name]
+        left = max(0, self.task.removals[name] - int(self.gone[name].sum()))
+        order = torch.where(over, self.ranks[name], math.inf).argsort(stable=True)
+        allowed = torch.zeros_like(over)
+        allowed[order[:left]] = True
+        return over & allowed
+
+
+def steps_for(count: int) -> float:
+    """Steps until `count` channels have gone, for a ratio of 1 and ranks that never change."""
+    factors = torch.zeros(count, dtype=torch.float64)
+    total = 0.0
+    for gone in range(count):  # from one removal to the next, every factor grows in a line
+        growth = increment(torch.arange(count - gone), count - gone)
+        waits = (1 - factors[gone:]) / growth
+        wait = float(waits.min())
+        factors[gone:] += wait * growth
+        total += wait
+    return total
+
+
+def _rank(scores: Tensor) -> Tensor:
+    """0 for the least, 1 for the next, ...; double."""
+    ranks = torch.empty(len(scores), dtype=torch.float64)
+    ranks[scores.argsort(stable=True)] = torch.arange(len(scores), dtype=torch.float64)
+    return ranks
