@@ -147,12 +147,12 @@ def _settled(run: Run) -> Settled:
     """
     outcome = decide(run)
     for left in reversed(range(_REPEATS + 1)):
-        if run.job.options.training_epochs and left:
+        if run.job.options.trains and left:
             again = _missed(run, outcome, time_plan(run, outcome.plan))
             if again is not outcome:
                 outcome = again
                 continue
-        built = build(run.job, outcome.plan, run.progress, outcome.sampling)
+        built = build(run.job, outcome.plan, run.progress, outcome.sampling, run.work)
         looks = 1 if left and outcome.lossless else 2
         comparison = time_file(run, built, looks)
         again = _missed(run, outcome, comparison) if left else outcome

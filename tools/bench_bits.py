@@ -42,6 +42,7 @@ from hwprune.search.decode import Decoder
 from hwprune.search.problem import Bound, Factor, Problem, Variable
 from hwprune.stages.losses import SENSITIVITIES
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 from hwprune.verify.outputs import file_outputs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -78,7 +79,7 @@ def main() -> None:
         kernels = dict.fromkeys((node.name for node in graph.nodes), "int8")
         found = quantize(graph, kernels, EVERYTHING, x, bits, act_bits, options.kind)
         if options.qat:
-            found = qat(found, graph, data, 0)
+            found = qat(found, graph, data, Recipe(1), 0)
         file = lower(found.graph, kernels, found.encodings, EVERYTHING).SerializeToString()
         found_outputs = file_outputs(file, test.numpy(), 2)[0]
         right, lost = 100 * top1(found_outputs, answers), 1e3 * kl(expected, found_outputs)

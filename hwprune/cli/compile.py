@@ -58,6 +58,20 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.runtime_option
 @o.method_option("effort", "quick")
 @click.option("--epochs", type=click.IntRange(min=0), help="Training epochs, whatever the effort.")
+@click.option(
+    "--train-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Minutes of training, instead of epochs.",
+)
+@click.option(
+    "--schedule",
+    metavar="NAME[:SETTINGS]",
+    default="one-shot",
+    help="How channels go while the network is trained, as increg or sfp:share=0.6; see hwprune "
+    "methods.",
+)
+@o.recipe_option
 @o.method_option("search", "bo")
 @o.method_option("criterion", "obs")
 @o.method_option("saliency", "measured")

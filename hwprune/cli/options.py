@@ -86,6 +86,21 @@ def runtime_option(function: F) -> F:
     return option(function)
 
 
+def recipe_option(function: F) -> F:
+    """`--recipe optimizer=adamw,ema=0.999`, repeatable."""
+    option = click.option(
+        "--recipe",
+        multiple=True,
+        type=settings,
+        metavar="NAME=VALUE",
+        callback=lambda ctx, param, groups: as_mapping(ctx, param, sum(groups, ())),
+        help="How to train: optimizer=sgd|adamw, curve=cosine|step|constant, rate, warmup, "
+        "weight-decay, temperature, label-weight, label-smoothing, feature-weight, mixup, ema, "
+        "clip, half=on|off; separated by commas, or repeated.",
+    )
+    return option(function)
+
+
 def method_option(kind: str, default: str) -> Callable[[F], F]:
     """`--search bo`: an option that takes a method of that kind by name."""
     return click.option(

@@ -36,7 +36,7 @@ class IncReg(Hard):
     Args:
         ratio: Ceiling of the factors over the growth of the least important one's: the steps until
             the first channel goes. The paper's is 10,000; by default the largest that fits.
-        ceiling: Of the factors, in the paper 2.5; by default as the training's rate and `ratio` ask.
+        ceiling: Of the factors, in the paper 2.5; by default what rate and `ratio` ask for.
     """
 
     def __init__(self, ratio: float | None = None, ceiling: float | None = None) -> None:

@@ -14,8 +14,9 @@ from hwprune.schedules.schedule import Schedule
 
 
 def orthogonality_penalty(weights: Iterable[Tensor]) -> Tensor:
-    """Sum over layers of omega_l |W W' - I|, entry by entry; omega_l = sqrt(min(shape)) / their sum.
+    """Sum over layers of omega_l |W W' - I|, entry by entry.
 
+    omega_l is sqrt(min(shape)), divided by the sum of those of all layers.
     `weights` are filters x fan-in; where there are more filters than that, W'W is taken.
     """
     matrices = [w if w.shape[0] <= w.shape[1] else w.T for w in weights]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import onnx_graphsurgeon as gs
 import torch
 
+from hwprune.errors import UsageError
 from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling
 from hwprune.graph.read import clone
@@ -50,7 +51,11 @@ def recipe_of(recipe: Recipe, share: float) -> Recipe:
 
 
 def foreseen(
-    schedule: Schedule, removals: Mapping[str, int], coupling: Coupling, data: DataSet, recipe: Recipe
+    schedule: Schedule,
+    removals: Mapping[str, int],
+    coupling: Coupling,
+    data: DataSet,
+    recipe: Recipe,
 ) -> int:
     """Steps that a schedule is going to take of a training, told before anything is trained.
 
@@ -91,9 +96,10 @@ def shrink(
         progress: Called with steps done, steps in all, and what is going on.
         snapshots: Where the training is kept, to go on with after the process was killed.
 
-    Raises UsageError for a schedule that is longer than its training.
+    Raises UsageError, before it trains, for a schedule that is longer than its training, and for
+    groups that would lose all channels.
     """
-    removals = {g: coupling.full[g] - len(kept) for g, kept in plan.keep.items()}
+    removals = {g: _removed(coupling, g, len(kept)) for g, kept in plan.keep.items()}
     module = to_module(slim(graph, coupling, {}, plan.dropped))
     own = recipe_of(recipe, schedule.share)
     with normalized(module, data, seed):
@@ -113,6 +119,19 @@ def shrink(
         whole = slim(trained, coupling, {}, plan.dropped)
         Reference(whole, coupling, calibration, seed, FINAL).reconstruct(slimmed, kept)
     return Shrunk(slimmed, replace(plan, keep=kept))
+
+
+def _removed(coupling: Coupling, group: str, left: int) -> int:
+    """How many channels go. Raises UsageError where none would stay, or none may go."""
+    found = coupling.group(group)
+    if not 0 < left <= found.width:
+        raise UsageError(
+            f"group {group!r} would keep {left} of its {found.width} channels",
+            "keep at least one: a layer without channels gives nothing on",
+        )
+    if found.frozen is not None and left < found.width:
+        raise UsageError(f"group {group!r} cannot be pruned: {found.frozen}")
+    return found.width - left
 
 
 def _silence(channels: Mapping[str, Channels], kept: Mapping[str, tuple[int, ...]]) -> None:

@@ -92,7 +92,7 @@ def growing(share: float) -> float:
 
 
 def _solved() -> float:
-    """k for which the curve passes through (1/8, 3/4), by bisection."""
+    """K for which the curve passes through (1/8, 3/4), by bisection."""
     low, high = 1.0, 100.0
     for _ in range(100):
         k = (low + high) / 2

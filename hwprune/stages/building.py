@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -14,9 +15,11 @@ from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
 from hwprune.pruning.reconstruct import FINAL, Reference, Sampling
 from hwprune.quantize.ptq import Quantized, quantize
+from hwprune.schedules.shrink import shrink
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
 from hwprune.stages.sources import Job
+from hwprune.stages.training import Training, training_of
 from hwprune.train.qat import qat
 from hwprune.train.recover import recover
 
@@ -31,30 +34,96 @@ class Built:
     model: onnx.ModelProto
 
 
-def build(job: Job, plan: Plan, progress: Progress, sampling: Sampling = FINAL) -> Built:
-    """Carries a plan out with everything the effort allows; `sampling` is what repair looks at."""
-    with progress.stage("slim"):
-        samples = job.calibration()
-        reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
-        graph = repaired(job.graph, plan, reference)
-    epochs = job.options.training_epochs
-    if epochs:
-        with progress.stage("recover", total=1) as stage:
-            data, seed = job.splits.train, job.options.seed
-            graph = recover(graph, job.graph, data, epochs, seed, _fraction(stage))
+def build(
+    job: Job,
+    plan: Plan,
+    progress: Progress,
+    sampling: Sampling = FINAL,
+    folder: Path | None = None,
+) -> Built:
+    """Carries a plan out with everything the effort allows.
+
+    Args:
+        job: What it is a plan for.
+        plan: Where a schedule trains, the channels that stay are its choice in the end.
+        progress: Who watches.
+        sampling: What repair looks at.
+        folder: Of the run, for trainings to go on after the process was killed.
+    """
+    training = training_of(job.options, folder)
+    if training is not None and training.schedule is not None and plan.keep:
+        graph, plan = _trained_away(job, plan, training, progress)
+    else:
+        graph = _cut(job, plan, progress, sampling)
+    if training is not None:
+        graph = _recovered(job, graph, plan, training, progress)
     kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
     if not kernels:
         return Built(plan, graph, to_module(graph), to_proto(graph))
-    with progress.stage("quantize") as stage:
+    with progress.stage("quantize"):
         quantized = quantize(graph, kernels, job.capabilities, job.calibration(), plan.weight_bits)
         for concern in quantized.concerns:
             progress.note(concern)
-    if epochs:
-        with progress.stage("qat", total=1) as stage:
-            quantized = qat(
-                quantized, job.graph, job.splits.train, job.options.seed, _fraction(stage)
-            )
+    if training is not None:
+        quantized = _trained_on(job, quantized, plan, training, progress)
     return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
+
+
+def _cut(job: Job, plan: Plan, progress: Progress, sampling: Sampling) -> gs.Graph:
+    with progress.stage("slim"):
+        samples = job.calibration()
+        reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
+        return repaired(job.graph, plan, reference)
+
+
+def _trained_away(
+    job: Job, plan: Plan, training: Training, progress: Progress
+) -> tuple[gs.Graph, Plan]:
+    assert training.schedule is not None
+    with progress.stage("shrink", total=1) as stage:
+        shrunk = shrink(
+            job.graph,
+            job.coupling,
+            plan,
+            training.schedule,
+            job.splits.train,
+            training.recipe,
+            job.options.seed,
+            job.calibration(),
+            _fraction(stage),
+            training.snapshots("shrink", plan),
+        )
+    return shrunk.graph, shrunk.plan
+
+
+def _recovered(
+    job: Job, graph: gs.Graph, plan: Plan, training: Training, progress: Progress
+) -> gs.Graph:
+    with progress.stage("recover", total=1) as stage:
+        return recover(
+            graph,
+            job.graph,
+            job.splits.train,
+            training.recovery,
+            job.options.seed,
+            _fraction(stage),
+            training.snapshots("recover", plan),
+        )
+
+
+def _trained_on(
+    job: Job, quantized: Quantized, plan: Plan, training: Training, progress: Progress
+) -> Quantized:
+    with progress.stage("qat", total=1) as stage:
+        return qat(
+            quantized,
+            job.graph,
+            job.splits.train,
+            training.recipe,
+            job.options.seed,
+            _fraction(stage),
+            training.snapshots("qat", plan),
+        )
 
 
 def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:

@@ -60,6 +60,9 @@ class CompileOptions:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     effort: str = "quick"
     epochs: int | None = None
+    train_minutes: float | None = None
+    schedule: str = "one-shot"
+    recipe: Mapping[str, str] = field(default_factory=dict)
     search: str = "bo"
     criterion: str = "obs"
     saliency: str = "measured"
@@ -84,6 +87,11 @@ class CompileOptions:
         """Epochs of recovery training: `--epochs`, or the effort's."""
         return self.limits.epochs if self.epochs is None else self.epochs
 
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained after it was cut."""
+        return self.train_minutes is not None or self.training_epochs > 0
+
     def check(self) -> None:
         """Raises UsageError for values no run could use."""
         if self.percentile not in ("p50", "p90", "p99"):
@@ -101,6 +109,16 @@ class CompileOptions:
                 raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
         if self.epochs is not None and self.epochs < 0:
             raise UsageError(f"--epochs is {self.epochs}", "0 means no training")
+        if self.train_minutes is not None and not self.train_minutes > 0:
+            raise UsageError(f"--train-minutes is {self.train_minutes:g}", "give more than 0")
+        if self.train_minutes is not None and self.epochs is not None:
+            raise UsageError("--epochs and --train-minutes both say how long to train", "give one")
+        known_method("schedule", self.schedule.partition(":")[0])
+        if self.schedule != "one-shot" and not self.trains:
+            raise UsageError(
+                f"schedule {self.schedule} trains, and effort {self.effort} does not",
+                "give --effort standard, --epochs 10 or --train-minutes 10",
+            )
         known_method("saliency", self.saliency)
         known_method("sensitivity", self.sensitivity)
         _ = self.limits

@@ -25,6 +25,7 @@ from hwprune.stages.choice import Choice
 from hwprune.stages.memo import Memo
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.subject import Subject
+from hwprune.stages.training import check_training
 
 _SYNTHETIC = 256  # samples where there is no data at all
 _CALIBRATION = 4096  # samples at most, for repair and for activation ranges
@@ -84,10 +85,10 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     model = load_model(
         options.model, options.weights, options.shapes, options.batch, options.max_model_size
     )
-    if options.training_epochs and (alone := untranslated(model.graph)):
+    if options.trains and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",
-            "leave --epochs out, or give --epochs 0: everything else works",
+            "leave the training out (--epochs 0): everything else works",
         )
     splits, known = load_splits(options, model)
     if known:  # else nobody would rely on what samples give
@@ -97,6 +98,7 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     threads = options.threads or backend.default_threads()
     able, graph = backend.capabilities(), model.graph
     found = Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
+    check_training(options, found.coupling, splits.train)
     return found if memo is None else replace(found, memo=memo)
 
 

@@ -16,7 +16,13 @@ from hwprune.train.distributed import alike, first_of_all, mean_gradients, place
 from hwprune.train.feed import Batch, Feed
 from hwprune.train.hooks import Hook
 from hwprune.train.objective import Objective
-from hwprune.train.optimizers import Optimizers, effective_rate, optimizer_of, peak_rate, share_of_rate
+from hwprune.train.optimizers import (
+    Optimizers,
+    effective_rate,
+    optimizer_of,
+    peak_rate,
+    share_of_rate,
+)
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 

@@ -1,5 +1,7 @@
 """Quantisation-aware training: the quantised network learns from the original."""
 
+from dataclasses import replace
+
 import onnx_graphsurgeon as gs
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from hwprune.quantize.searched import anneal, begin, settle
 from hwprune.train.batchnorm import Norm, normalized
 from hwprune.train.loop import Progress, fit
 from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 
 _RATE = 0.02  # of its unit: what a parameter moves in one step of training
 _SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before
@@ -22,9 +25,10 @@ def qat(
     quantized: Quantized,
     teacher: gs.Graph,
     data: DataSet,
+    recipe: Recipe,
     seed: int,
     progress: Progress | None = None,
-    epochs: int = 1,
+    snapshots: Snapshots | None = None,
 ) -> Quantized:
     """Trains a quantised network, in place, to give the teacher's outputs.
 
@@ -37,9 +41,10 @@ def qat(
         quantized: Of `hwprune.quantize.ptq.quantize`.
         teacher: The original.
         data: Training part; labels are used where there are any.
+        recipe: How long to train, and on what; optimiser, rate and precision are those told above.
         seed: Same seed, same result on the same machine and thread number.
         progress: Called with steps done, steps in all, and what is going on.
-        epochs: Passes over the data.
+        snapshots: Where the training is kept, to go on with after the process was killed.
 
     Returns:
         The network with trained weights and scales; on held-out samples its loss is at most that
@@ -54,8 +59,8 @@ def qat(
 
     with normalized(module, data, seed):
         begin(module)
-        recipe = Recipe(epochs, _RATE, half=False)
-        fit(module, to_module(teacher), data, recipe, seed, annealed, _adam)
+        own = replace(recipe, rate=_RATE, half=False, ema=0.0)
+        fit(module, to_module(teacher), data, own, seed, annealed, _adam, snapshots=snapshots)
         settle(module)
     return reread(quantized)
 

@@ -35,7 +35,7 @@ class Recipe:
     """
 
     epochs: float
-    rate: float
+    rate: float = 0.03
     minutes: float | None = None
     optimizer: str = "sgd"
     curve: str = "cosine"

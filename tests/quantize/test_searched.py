@@ -18,6 +18,7 @@ from hwprune.quantize.ptq import quantize
 from hwprune.quantize.searched import Searched, anneal, begin
 from hwprune.testing.networks import build, flat_head, residual
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_training_finds_better_weights_on_the_grid(
     quantized = quantize(graph, kernels, capabilities, x[:256], bits, kind="slb")
     exact = outputs(to_module(graph), images)[0]
     before = sqnr_db(exact, outputs(quantized.module, images)[0])
-    trained = qat(quantized, graph, DataSet(x.numpy()), 0, epochs=4)
+    trained = qat(quantized, graph, DataSet(x.numpy()), Recipe(4), 0)
     after = sqnr_db(exact, outputs(trained.module, images)[0])
     assert after > before + 0.2  # plain training finds nothing better here
     assert all(m.scale is not None and m.logits is None for m in searches(trained.module))

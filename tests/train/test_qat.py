@@ -22,6 +22,7 @@ from hwprune.train import qat as training
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loss import distillation
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 
 COARSE = Capabilities(  # 3 bits a weight: an error that training can do something about
     {"Conv": frozenset({"int8"})},
@@ -48,7 +49,7 @@ def distance(module: Any, original: gs.Graph, x: np.ndarray) -> float:
 def test_qat_brings_the_quantised_network_nearer(original: gs.Graph, data: DataSet) -> None:
     start = quantized(original, data)
     before = distance(start.module, original, data.x)
-    trained = qat(start, original, data.select(slice(700)), 0, epochs=4)
+    trained = qat(start, original, data.select(slice(700)), Recipe(4), 0)
     assert distance(trained.module, original, data.x) < 0.8 * before
     weight = trained.graph.tensors()["conv1.weight"].values
     assert np.abs(weight - original.tensors()["conv1.weight"].values).max() > 1e-4
@@ -118,5 +119,5 @@ def test_the_network_given_is_the_worst_that_comes_back(
     monkeypatch.setattr(training, "_RATE", 1e3)
     start = quantized(original, data)
     before = distance(copy.deepcopy(start.module), original, data.x)
-    trained = qat(start, original, data.select(slice(300)), 0)
+    trained = qat(start, original, data.select(slice(300)), Recipe(1), 0)
     assert distance(trained.module, original, data.x) == pytest.approx(before, rel=0.02)

@@ -43,7 +43,7 @@ def test_recovery_brings_a_damaged_network_back(original: gs.Graph, data: DataSe
     before = distance(damaged, original, fresh)
     seen: list[tuple[int, int]] = []
     trained = recover(
-        damaged, original, data, 8, 0, lambda done, total, _: seen.append((done, total))
+        damaged, original, data, Recipe(8), 0, lambda done, total, _: seen.append((done, total))
     )
     assert distance(trained, original, fresh) < before / 4
     assert seen[-1][0] == seen[-1][1] == len(seen)
@@ -52,14 +52,14 @@ def test_recovery_brings_a_damaged_network_back(original: gs.Graph, data: DataSe
 
 def test_recovery_is_repeatable(original: gs.Graph, data: DataSet) -> None:
     damaged = perturbed(original)
-    first, second, other = (recover(damaged, original, data, 1, seed) for seed in (0, 0, 1))
+    first, second, other = (recover(damaged, original, data, Recipe(1), seed) for seed in (0, 0, 1))
     a, b, c = (g.tensors()["conv1.weight"].values for g in (first, second, other))
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - c).max() > 1e-6
 
 
 def test_recovery_never_ends_worse(original: gs.Graph, data: DataSet) -> None:
-    trained = recover(original, original, data, 1, 0)
+    trained = recover(original, original, data, Recipe(1), 0)
     assert distance(trained, original, data.x) < 1e-6
 
 

@@ -1,0 +1,91 @@
+"""The training that the options ask for: how long each part of it is, and whether it fits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import get_type_hints
+
+from hwprune.errors import UsageError
+from hwprune.frontend.dataset import DataSet
+from hwprune.graph.channels import Coupling
+from hwprune.plan import Plan
+from hwprune.registry import unknown
+from hwprune.schedules.catalogue import schedule_of
+from hwprune.schedules.schedule import Schedule
+from hwprune.schedules.shrink import foreseen
+from hwprune.stages.options import CompileOptions
+from hwprune.store.rundir import digest
+from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
+
+_DECIDED = ("epochs", "minutes", "keeps_best")  # by options of their own, or by the stage
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is trained after the cuts, in this order: a schedule that cuts, recovery, and
+    quantisation-aware training as long as both of them.
+    """
+
+    schedule: Schedule | None
+    recipe: Recipe  # of schedule and recovery together
+    folder: Path | None = None
+
+    @property
+    def recovery(self) -> Recipe:
+        """What the schedule leaves of the recipe."""
+        return scaled(self.recipe, 1 - self.schedule.share) if self.schedule else self.recipe
+
+    def snapshots(self, stage: str, plan: Plan) -> Snapshots | None:
+        """Where a stage's training is kept."""
+        if self.folder is None:
+            return None
+        return Snapshots(self.folder / f"{stage}.safetensors", digest(stage, plan.to_json()))
+
+
+def training_of(options: CompileOptions, folder: Path | None = None) -> Training | None:
+    """The training; None where there is none. `folder`: of the run. Raises UsageError."""
+    if not options.trains:
+        return None
+    given = {name.replace("-", "_"): value for name, value in options.recipe.items()}
+    settings = {name: _value(name, value) for name, value in given.items()}
+    minutes = None if options.train_minutes is None else options.train_minutes / 2
+    recipe = Recipe(options.training_epochs, **settings)  # type: ignore[arg-type]
+    return Training(schedule_of(options.schedule), replace(recipe, minutes=minutes), folder)
+
+
+def check_training(options: CompileOptions, coupling: Coupling, data: DataSet) -> None:
+    """Raises UsageError, before anything else is done, for a training that can be no good."""
+    training = training_of(options)
+    if training is None:
+        return
+    training.recipe.check(data.labelled)
+    if training.schedule is not None and training.recipe.minutes is None:
+        one_each = {group.name: 1 for group in coupling.prunable}
+        foreseen(training.schedule, one_each, coupling, data, training.recipe)
+
+
+def scaled(recipe: Recipe, share: float) -> Recipe:
+    """The recipe for a share of its time."""
+    minutes = None if recipe.minutes is None else share * recipe.minutes
+    return replace(recipe, epochs=share * recipe.epochs, minutes=minutes)
+
+
+def recipe_settings() -> Mapping[str, type]:
+    """Names and types of what `--recipe` may set."""
+    hints = get_type_hints(Recipe)
+    return {f.name: hints[f.name] for f in fields(Recipe) if f.name not in _DECIDED}
+
+
+def _value(name: str, text: str) -> object:
+    known = recipe_settings()
+    if name not in known:
+        raise unknown("setting of a recipe", name, [k.replace("_", "-") for k in known])
+    if known[name] is bool:
+        if text not in ("on", "off"):
+            raise UsageError(f"--recipe {name}={text}", "write on or off")
+        return text == "on"
+    try:
+        return known[name](text)
+    except ValueError as e:
+        raise UsageError(f"--recipe {name}={text}", "give a number") from e
