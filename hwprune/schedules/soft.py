@@ -44,7 +44,7 @@ class Soft(Schedule):
     def after_step(self, rate: float) -> None:
         """Turns the selected filters down when it is time."""
         self.counted += 1
-        if self.counted % self.every and self.counted != self.task.steps:
+        if self.counted % self.every:
             return
         for name, channels in self.channels.items():
             self.selected[name] = least(channels.norms(self.power), self._count(name))

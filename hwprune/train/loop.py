@@ -102,7 +102,7 @@ class _Training:
             loss = self._step(batch, optimizer)
             if not math.isfinite(loss):
                 return self._end()
-            progress(self.step, self.total, self._told(loss))
+            progress(*self._done(), self._told(loss))
             self._after_step()
             if snapshots is not None and self._is_due(written):
                 snapshots.keep(self._state(optimizer))
@@ -115,11 +115,10 @@ class _Training:
 
     @property
     def share(self) -> float:
-        """Of the training that is behind it: by steps, or by the clock where that is later."""
-        share = (self.step + 0.5) / max(1, self.total)
-        if self.recipe.minutes is not None:
-            share = max(share, first_of_all(self.seconds) / (60 * self.recipe.minutes))
-        return min(1.0, share)
+        """Of the training that is behind it, by steps or by the clock."""
+        if self.recipe.minutes is None:
+            return min(1.0, (self.step + 0.5) / max(1, self.total))
+        return min(1.0, first_of_all(self.seconds) / (60 * self.recipe.minutes))
 
     def _begin(self, optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> None:
         self.total = self._steps() if state is None else state["total"]
@@ -154,15 +153,18 @@ class _Training:
     def _batches(self) -> Iterator[Batch]:
         """From where it stands to the end of the training, epoch by epoch."""
         start = time.perf_counter() - self.seconds
-        while self.step < self.total and self.share < 1:
+        while not self._is_over():
             inside = self.step % self.feed.steps
             if not inside:
                 self.order = self.feed.order()
             for batch in self.feed.batches(self.order, inside):
                 yield batch
                 self.seconds = time.perf_counter() - start
-                if self.step >= self.total or self.share >= 1:
+                if self._is_over():
                     return
+
+    def _is_over(self) -> bool:
+        return self.share >= 1 if self.recipe.minutes else self.step >= self.total
 
     def _step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
         self.student.train()
@@ -206,6 +208,11 @@ class _Training:
             self.student.load_state_dict(self.kept)
         self.student.eval()
         return self.best
+
+    def _done(self) -> tuple[int, int]:
+        """Steps that were taken, and all there are going to be, as it looks now."""
+        by_clock = self.recipe.minutes is not None and self.share > 0
+        return self.step, round(self.step / self.share) if by_clock else self.total
 
     def _told(self, loss: float) -> str:
         epoch = (self.step - 1) // self.feed.steps + 1
