@@ -38,7 +38,8 @@ class Part:
 
     def sums(self, values: Tensor) -> Tensor:
         """Of `values`, shaped like the parameter, over the entries of each channel."""
-        lines = values.movedim(self.axis, 0).flatten(1).sum(1)
+        moved = values.movedim(self.axis, 0)
+        lines = moved.reshape(len(moved), -1).sum(1)
         return lines.cpu()[self.positions].sum(1)
 
 
@@ -52,15 +53,11 @@ class Filter:
     def sums(self, power: int) -> Tensor:
         """Per channel: |w|^power, added up, of the weight with the norm folded in."""
         weight = self.part.parameter.detach()
-        found = self.part.sums(weight.abs().pow(power))
-        return found * self._scale().abs().pow(power)
-
-    def _scale(self) -> Tensor:
-        if self.norm is None:
-            return torch.ones(())
-        assert self.norm.running_var is not None
-        scale = self.norm.weight.detach() / (self.norm.running_var + self.norm.eps).sqrt()
-        return scale.cpu()[self.part.positions].mean(1)
+        if self.norm is not None:
+            assert self.norm.running_var is not None
+            scale = self.norm.weight.detach() / (self.norm.running_var + self.norm.eps).sqrt()
+            weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+        return self.part.sums(weight.abs().pow(power))
 
 
 class Channels:

@@ -68,11 +68,14 @@ class GReg1(Hard):
     def after_step(self, rate: float) -> None:
         """Grows the penalty, shrinks whom it is on."""
         self.counted += 1
-        if self.counted % self.every == 0:
+        due = self.counted % self.every == 0
+        if due:
             self._grow()
         for name, channels in self.channels.items():
             whom = self.chosen[name].float() if self._has_chosen(name) else torch.ones(())
             channels.shrink(torch.exp(-rate * self.penalty * whom).expand(channels.width))
+        if due and all(map(self._has_chosen, self.channels)):
+            self._compare()
 
     @property
     def done(self) -> bool:
@@ -115,7 +118,6 @@ class GReg1(Hard):
     def _grow(self) -> None:
         if all(map(self._has_chosen, self.channels)):
             self.penalty = min(self.ceiling, self.penalty + self.delta)
-            self._compare()
             return
         self.penalty += self.slow
         if self.penalty >= self.picked_at * (1 - 1e-9):

@@ -59,15 +59,18 @@ class IncReg(Hard):
         """Ranks, growth, shrinking and what reaches the ceiling."""
         self.counted += 1
         for name, channels in self.channels.items():
-            self._grow(name, channels)
+            if self._left(name):
+                self._grow(name, channels)
             factors = torch.exp(-rate * self.factors[name])
             self.gone[name] |= self._over(name)
             channels.shrink(torch.where(self.gone[name], 0.0, factors))
+            if not self._left(name):
+                self.factors[name].zero_()  # what stays is penalised no longer
 
     @property
     def done(self) -> bool:
         """Whether all have gone."""
-        return all(int(g.sum()) >= self.task.removals[n] for n, g in self.gone.items())
+        return not any(map(self._left, self.gone))
 
     def state(self) -> Mapping[str, Any]:
         """See `Hook`."""
@@ -85,24 +88,24 @@ class IncReg(Hard):
 
     def _grow(self, name: str, channels: Channels) -> None:
         gone = self.gone[name]
-        left = self.task.removals[name] - int(gone.sum())
-        if left <= 0:
-            self.factors[name].zero_()  # what stays is penalised no longer
-            return
         now = _rank(torch.where(gone, -1.0, channels.norms(1).double()))
         self.ranks[name] += (now - self.ranks[name]) / self.counted
         order = _rank(torch.where(gone, -1.0, self.ranks[name])) - int(gone.sum())
-        growth = increment(order, left) * self.ceiling / self.ratio
-        self.factors[name] = (self.factors[name] + growth).clamp_min(0)
+        growth = increment(order, self._left(name)) * self.ceiling / self.ratio
+        grown = (self.factors[name] + growth).clamp_min(0)
+        self.factors[name] = torch.where(gone, 0.0, grown)
 
     def _over(self, name: str) -> Tensor:
         """Those at the ceiling, the first of them where more are than may go."""
         over = (self.factors[name] >= self.ceiling) & ~self.gone[name]
-        left = max(0, self.task.removals[name] - int(self.gone[name].sum()))
         order = torch.where(over, self.ranks[name], math.inf).argsort(stable=True)
         allowed = torch.zeros_like(over)
-        allowed[order[:left]] = True
+        allowed[order[: self._left(name)]] = True
         return over & allowed
+
+    def _left(self, name: str) -> int:
+        """Channels that are still to go."""
+        return max(0, self.task.removals[name] - int(self.gone[name].sum()))
 
 
 def steps_for(count: int) -> float:

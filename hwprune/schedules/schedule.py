@@ -12,7 +12,7 @@ from hwprune.schedules.channels import Channels
 from hwprune.train.hooks import Hook
 
 _SHRUNK = 8.0  # a growing penalty leaves exp(-8) of a channel that nobody holds on to,
-_FIRM = 0.3  # and ends by taking that share of a channel in every step, whoever holds on
+_FIRM = 0.5  # and ends by taking that share of a channel in every step, whoever holds on
 
 
 @dataclass(frozen=True, slots=True)
