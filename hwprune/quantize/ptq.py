@@ -103,12 +103,21 @@ def quantize(
     if low:
         found.offer(_rounded(found.module, x, low))
     found.offer(_corrected(found.module, x))
-    return replace(_read(found.module, graph), concerns=concerns)
+    return replace(read_out(found.module, graph), concerns=concerns)
 
 
 def reread(quantized: Quantized) -> Quantized:
     """The same module after training: new weights, scales and zero points."""
-    return _read(quantized.module, quantized.graph)
+    return read_out(quantized.module, quantized.graph)
+
+
+def read_out(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
+    """What an instrumented twin of `graph` is now, with its weights in a graph of their own."""
+    updated = clone(graph)
+    write_back(module, updated)
+    encodings = encodings_of(module)
+    check_encodings(encodings)
+    return Quantized(module, encodings, updated)
 
 
 Quality = Callable[[fx.GraphModule], float]
@@ -164,14 +173,6 @@ def _concerns(graph: gs.Graph, placement: Placement, x: Inputs) -> tuple[str, ..
     check_ranges({tensor: found for tensor, (found, _) in seen.items()})
     dwarfs = (f"tensor {tensor!r}: {why}" for tensor, (_, why) in seen.items() if why)
     return (*silent_channels(graph, placement), *dwarfs)
-
-
-def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
-    updated = clone(graph)
-    write_back(module, updated)
-    encodings = encodings_of(module)
-    check_encodings(encodings)
-    return Quantized(module, encodings, updated)
 
 
 def _rounded(module: fx.GraphModule, x: Inputs, nodes: Collection[str]) -> fx.GraphModule:

@@ -66,10 +66,15 @@ def kind(layer: nn.Module) -> type[nn.Module]:
     return next((plain for plain, q in _LAYERS.items() if type(layer) is q), type(layer))
 
 
+def weight_kind(layer: nn.Module) -> WeightKind | None:
+    """How a quantised layer's weight is quantised; None for others."""
+    return cast("WeightKind | None", getattr(layer, "weight_kind", None))
+
+
 def absorbs_factors(layer: nn.Module) -> bool:
     """Whether `scale_outputs` leaves the integers of the layer's weight, if any, as they are."""
-    weight_kind = cast("WeightKind | None", getattr(layer, "weight_kind", None))
-    return weight_kind is None or weight_kind.absorbs_factors
+    found = weight_kind(layer)
+    return found is None or found.absorbs_factors
 
 
 @torch.no_grad()
@@ -88,6 +93,15 @@ def weight_scales(layer: Any) -> list[Tensor]:
         return []
     own = layer.weight_quant.state_dict(keep_vars=True)
     return [value for path, value in own.items() if path.endswith(_SCALES)]
+
+
+@torch.no_grad()
+def quantized_weight(layer: Any) -> Tensor | None:
+    """What a quantised layer computes with instead of its latent weight; None for others."""
+    if not hasattr(layer, "weight_kind"):
+        return None
+    found: Tensor = layer.quant_weight().value
+    return found.detach()
 
 
 def weight_step(layer: Any) -> float | None:
