@@ -18,7 +18,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "random-weights": "random multipliers for the knapsack",
         "netadapt": "step by step towards the budget, the layer that loses least pays",
         "evolution": "children of good parents, repaired to meet the budget",
-        "guerra": "Bayesian optimisation of one layer at a time, deepest first",
+        "guerra": "Bayesian optimisation of one layer at a time, deepest first, 0 to 40 % of each",
         "tpe": "multipliers for the knapsack by Optuna's Parzen estimators",
         "gp": "multipliers for the knapsack by Optuna's Gaussian process",
         "exhaustive": "everything that fits, one by one: for tiny networks",
