@@ -73,8 +73,7 @@ class LowBit:
         """Ranks a quantised network by its own quantisers, whatever their kind.
 
         Args:
-            quantized: Its layers hold latent weights, trained or of a network that few bits have
-                not touched (see `hwprune.quantize.alike`).
+            quantized: Its layers hold latent weights: it was quantised with `latent`, or trained.
             coupling: Of `quantized.graph`, or of the graph that was quantised.
         """
         layers = linear.layers(quantized.module)

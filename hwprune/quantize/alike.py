@@ -19,9 +19,9 @@ def quantized_alike(
 ) -> Quantized:
     """Quantises a graph of the same nodes and tensors, of any widths, as `model` is.
 
-    Weights become latent weights as they are and biases stay: `hwprune.quantize.ptq.quantize` may
-    write rounded weights over them, which leaves nothing between weights and their quantised
-    selves. Scales of weights follow from the weights anew; those of activations are taken over.
+    Weights are not rounded and biases not corrected: a network that was trained in few bits is
+    another one than its latent weights make in fp32, which `hwprune.quantize.ptq.quantize` would
+    bring it nearer to. Scales of weights follow from the weights anew.
 
     Args:
         graph: Canonical graph; left unchanged.

@@ -57,6 +57,7 @@ def quantize(
     weight_bits: Mapping[str, int] | None = None,
     act_bits: Mapping[str, int] | None = None,
     kind: str | None = None,
+    latent: bool = False,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
@@ -75,6 +76,8 @@ def quantize(
         act_bits: 1 to 8 per node that runs in int8, of what it reads; nodes left out read 8. A
             tensor has the most bits that any of its readers asks for.
         kind: Of the weights of few bits (`WeightKind.name`), if not the one that errs least.
+        latent: Weights stay as they are behind their quantised selves, for training or to be
+            ranked: GPTQ would write those over them.
 
     Raises:
         UsageError: Other bits.
@@ -100,7 +103,7 @@ def quantize(
     found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
     found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))
     low = {name for name, kind in kinds.items() if kind.bits < 8}
-    if low:
+    if low and not latent:
         found.offer(_rounded(found.module, x, low))
     found.offer(_corrected(found.module, x))
     return replace(read_out(found.module, graph), concerns=concerns)

@@ -17,7 +17,6 @@ from hwprune.network.twin import to_module
 from hwprune.pruning.criteria import rank_channels, rank_quantized
 from hwprune.pruning.lowbit import LOW_BIT, angles, distances
 from hwprune.pruning.ranking import Ranking
-from hwprune.quantize.alike import quantized_alike
 from hwprune.quantize.catalogue import GROUP, WEIGHTS
 from hwprune.quantize.kinds import WeightKind
 from hwprune.quantize.ptq import Quantized, quantize
@@ -59,8 +58,7 @@ def products(graph: gs.Graph) -> list[gs.Node]:
 def network(graph: gs.Graph, nodes: list[gs.Node], bits: int, x: Tensor) -> Quantized:
     """Some nodes in int8 with weights of few bits; latent weights are the graph's."""
     kernels = dict.fromkeys((n.name for n in nodes), "int8")
-    found = quantize(graph, kernels, EVERYTHING, x, dict.fromkeys(kernels, bits))
-    return quantized_alike(graph, found, kernels, EVERYTHING)
+    return quantize(graph, kernels, EVERYTHING, x, dict.fromkeys(kernels, bits), latent=True)
 
 
 def samples() -> Tensor:
