@@ -30,4 +30,5 @@ def _excess(rows: Tensor, by_fan: bool) -> Tensor:
     """What the products of all pairs of rows have beyond the identity."""
     gram = rows @ rows.T / (rows.shape[1] if by_fan else 1)
     identity = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-    return torch.linalg.matrix_norm(gram - identity)
+    norm: Tensor = torch.linalg.matrix_norm(gram - identity)
+    return norm
