@@ -81,7 +81,10 @@ def absorbs_factors(layer: nn.Module) -> bool:
 def scale_outputs(layer: Any, factors: Tensor) -> None:
     """Multiplies what a convolution puts out by a factor for each channel, in place."""
     shape = -1, *[1] * (layer.weight.ndim - 1)
-    layer.weight.copy_(layer.weight.double() * factors.view(shape))
+    found = weight_kind(layer)
+    signs = torch.where(factors < 0, -1.0, 1.0)
+    latent = signs if found is not None and found.scales_apart else factors
+    layer.weight.copy_(layer.weight.double() * latent.view(shape))
     layer.bias.copy_(layer.bias.double() * factors)
     for scale in weight_scales(layer):
         scale.copy_(scale.double() * factors.abs().view(shape))

@@ -15,10 +15,9 @@ from hwprune.errors import UsageError
 from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.coupling import couple
-from hwprune.graph.slim import slim
 from hwprune.network.run import Inputs
 from hwprune.pruning.criteria import rank_quantized
-from hwprune.quantize.alike import quantized_alike
+from hwprune.quantize.narrowed import narrowed
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.train.qat import qat
 
@@ -104,8 +103,7 @@ def cut_few_bits(
     rankings = rank_quantized(whole, coupling, _samples(data, seed), criterion, seed)
     left = _widths(coupling, widths)
     keep = {n: ranking.kept(left[n]) for n, ranking in rankings.items() if n in left}
-    narrow = slim(whole.graph, coupling, keep)
-    return quantized_alike(narrow, whole, form.kernels, form.capabilities)
+    return narrowed(whole, coupling, keep, form.kernels, form.capabilities)
 
 
 def _widths(coupling: Coupling, widths: Widths | float) -> Widths:
