@@ -1,7 +1,7 @@
 """A binary network trained from nothing, as published, and what its channels are worth.
 
-Guerra et al. prune what latent weights point away from; that it costs least is a claim about training,
-which makes the weights what they are, so it is tested on networks trained here.
+Guerra et al. prune what latent weights point away from. That it costs least is a claim about what
+training makes of weights, so it is tested on networks trained here.
 """
 
 from dataclasses import dataclass
