@@ -1,8 +1,8 @@
 """A binary network trained from nothing, as published, and what its channels are worth.
 
 Guerra et al. prune what latent weights point away from. That it costs least is a claim about what
-training makes of weights, so it is tested on networks trained here. It does not hold for every width
-and length of training: docs/low-bit.md says for which it was weaker, or the other way round.
+training makes of weights, so it is tested on networks trained here. It does not hold for every
+width and length of training: docs/low-bit.md says for which it was weaker, or the other way round.
 """
 
 from dataclasses import dataclass
