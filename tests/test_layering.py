@@ -31,6 +31,7 @@ SIBLINGS = {
     ("compiler", "report"),
     ("stages", "report"),
     ("train", "quantize"),  # quantisation-aware training trains what quantize built
+    ("pruning", "quantize"),  # low-bit criteria look at what quantisers make of weights
     ("cli", "doctor"),
 }
 SIBLINGS |= {(a, b) for a in ROWS[0] for b in ROWS[0] if a != b}

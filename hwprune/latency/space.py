@@ -39,6 +39,14 @@ class SearchSpace:
         found |= {f"kernel:{n}": len(options) for n, options in self.kernels.items()}
         return found | {f"bits:{n}": len(options) for n, options in self.weight_bits.items()}
 
+    @property
+    def shares(self) -> dict[str, tuple[float, ...]]:
+        """Of its channels, how many every option of a width variable keeps: the last one all."""
+        return {
+            f"width:{v}": tuple(sum(o.values()) / sum(options[-1].values()) for o in options)
+            for v, options in self.widths.items()
+        }
+
     def variable_of(self) -> dict[str, str]:
         """Group name -> the width variable that sets it."""
         return {g: f"width:{v}" for v, options in self.widths.items() for g in options[0]}

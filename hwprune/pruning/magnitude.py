@@ -5,7 +5,7 @@ import onnx_graphsurgeon as gs
 
 from hwprune.graph.channels import Coupling
 from hwprune.network.run import Data
-from hwprune.pruning.ranking import Ranking, ranked
+from hwprune.pruning.ranking import Ranking, alike, ranked
 
 
 def magnitude(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[str, Ranking]:
@@ -24,7 +24,4 @@ def magnitude(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[s
 def random(graph: gs.Graph, coupling: Coupling, x: Data, seed: int) -> dict[str, Ranking]:
     """Any order, every channel alike: the baseline that a criterion must beat."""
     rng = np.random.default_rng(seed)
-    return {
-        g.name: Ranking(rng.permutation(g.width), np.arange(g.width + 1) / g.width)
-        for g in coupling.prunable
-    }
+    return {g.name: alike(rng.permutation(g.width)) for g in coupling.prunable}

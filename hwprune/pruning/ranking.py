@@ -29,6 +29,11 @@ class Ranking:
 Criterion = Callable[[gs.Graph, Coupling, Data, int], dict[str, Ranking]]
 
 
+def alike(order: NDArray[np.int64]) -> Ranking:
+    """That order, where nothing is known of what channels cost: each as much as any other."""
+    return Ranking(order.astype(np.int64), np.arange(len(order) + 1) / len(order))
+
+
 def ranked(scores: NDArray[np.float64]) -> Ranking:
     """Least score first; what several channels cost is the sum of what each does."""
     order = np.argsort(scores, kind="stable").astype(np.int64)

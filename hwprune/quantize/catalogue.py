@@ -66,6 +66,7 @@ WEIGHTS: dict[tuple[str, str], Any] = {
     # searched for while training (Yang et al. 2020)
     ("slb", "channel"): _Channel.let(tensor_quant=Searched),
     ("dorefa", "tensor"): _Tensor.let(tensor_quant=DoReFa),
+    ("dorefa", "channel"): _Channel.let(tensor_quant=DoReFa),
 }
 _ACTIVATIONS: dict[bool, Any] = {
     True: Uint8ActPerTensorFloat.let(scaling_stats_op=StatsOp.MAX),

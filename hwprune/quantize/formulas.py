@@ -5,6 +5,8 @@ against it), zero point and bit width. The value is an integer times the scale. 
 straight through the rounding (Bengio et al. 2013).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -103,19 +105,38 @@ class DoReFa(nn.Module):
 
     Zhou et al. 2016, eq. 9, for k bits. The levels are the odd integers of k + 1 signed bits times
     1 / (2^k - 1), which is what is told of the bit width.
+
+    `each_output`: times a factor for every output, which errs least for the first weight that it
+    sees and stays then. The paper's networks have BatchNorm behind every layer; folded, it is this.
     """
 
-    def __init__(self, bit_width: int) -> None:
+    def __init__(self, bit_width: int, each_output: bool, output_channel_dim: int) -> None:
         super().__init__()
-        self.bits = bit_width
+        self.bits, self.axis = bit_width, output_channel_dim if each_output else None
+        self.scale: Tensor | None
+        self.register_buffer("scale", None)
 
     def forward(self, weight: Tensor) -> Quantised:
-        """Any shape in, the same out: from -1 to 1."""
+        """Any shape in, the same out: from -1 to 1, times the factors."""
         steps = 2**self.bits - 1
         squashed = weight.tanh()
         unit = squashed / (2 * squashed.abs().max().clamp_min(1e-10)) + 0.5
         value = 2 * _straight(unit, (unit * steps).round() / steps) - 1
-        return value, torch.tensor(1 / steps), torch.zeros(()), torch.tensor(self.bits + 1.0)
+        factor = torch.tensor(1.0) if self.axis is None else self._factor(weight, value)
+        return value * factor, factor / steps, torch.zeros(()), torch.tensor(self.bits + 1.0)
+
+    @torch.no_grad()
+    def _factor(self, weight: Tensor, value: Tensor) -> Tensor:
+        if self.scale is None:
+            products, squares = (_mean(value * v, self.axis) for v in (weight, value))
+            self.scale = products / squares
+        return self.scale
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Brevitas makes a new quantiser whenever a state is loaded."""
+        if f"{prefix}scale" in state_dict:
+            self.scale = torch.empty_like(state_dict[f"{prefix}scale"])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _straight(through: Tensor, value: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ class WeightKind:
         """Whether the scales can take up any factor on each output of a layer."""
         return self.granularity != "tensor" and self.name != "power-of-two"
 
+    @property
+    def scales_apart(self) -> bool:
+        """Whether scales have nothing to do with how large the latent weights are."""
+        return self.name == "dorefa"
+
 
 def weight_kinds(
     graph: gs.Graph,

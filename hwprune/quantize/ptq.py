@@ -57,6 +57,7 @@ def quantize(
     weight_bits: Mapping[str, int] | None = None,
     act_bits: Mapping[str, int] | None = None,
     kind: str | None = None,
+    latent: bool = False,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
@@ -75,6 +76,8 @@ def quantize(
         act_bits: 1 to 8 per node that runs in int8, of what it reads; nodes left out read 8. A
             tensor has the most bits that any of its readers asks for.
         kind: Of the weights of few bits (`WeightKind.name`), if not the one that errs least.
+        latent: Weights stay as they are behind their quantised selves, for training or to be
+            ranked: GPTQ would write those over them.
 
     Raises:
         UsageError: Other bits.
@@ -100,15 +103,24 @@ def quantize(
     found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
     found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))
     low = {name for name, kind in kinds.items() if kind.bits < 8}
-    if low:
+    if low and not latent:
         found.offer(_rounded(found.module, x, low))
     found.offer(_corrected(found.module, x))
-    return replace(_read(found.module, graph), concerns=concerns)
+    return replace(read_out(found.module, graph), concerns=concerns)
 
 
 def reread(quantized: Quantized) -> Quantized:
     """The same module after training: new weights, scales and zero points."""
-    return _read(quantized.module, quantized.graph)
+    return read_out(quantized.module, quantized.graph)
+
+
+def read_out(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
+    """What an instrumented twin of `graph` is now, with its weights in a graph of their own."""
+    updated = clone(graph)
+    write_back(module, updated)
+    encodings = encodings_of(module)
+    check_encodings(encodings)
+    return Quantized(module, encodings, updated)
 
 
 Quality = Callable[[fx.GraphModule], float]
@@ -164,14 +176,6 @@ def _concerns(graph: gs.Graph, placement: Placement, x: Inputs) -> tuple[str, ..
     check_ranges({tensor: found for tensor, (found, _) in seen.items()})
     dwarfs = (f"tensor {tensor!r}: {why}" for tensor, (_, why) in seen.items() if why)
     return (*silent_channels(graph, placement), *dwarfs)
-
-
-def _read(module: fx.GraphModule, graph: gs.Graph) -> Quantized:
-    updated = clone(graph)
-    write_back(module, updated)
-    encodings = encodings_of(module)
-    check_encodings(encodings)
-    return Quantized(module, encodings, updated)
 
 
 def _rounded(module: fx.GraphModule, x: Inputs, nodes: Collection[str]) -> fx.GraphModule:

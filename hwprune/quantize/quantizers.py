@@ -66,17 +66,25 @@ def kind(layer: nn.Module) -> type[nn.Module]:
     return next((plain for plain, q in _LAYERS.items() if type(layer) is q), type(layer))
 
 
+def weight_kind(layer: nn.Module) -> WeightKind | None:
+    """How a quantised layer's weight is quantised; None for others."""
+    return cast("WeightKind | None", getattr(layer, "weight_kind", None))
+
+
 def absorbs_factors(layer: nn.Module) -> bool:
     """Whether `scale_outputs` leaves the integers of the layer's weight, if any, as they are."""
-    weight_kind = cast("WeightKind | None", getattr(layer, "weight_kind", None))
-    return weight_kind is None or weight_kind.absorbs_factors
+    found = weight_kind(layer)
+    return found is None or found.absorbs_factors
 
 
 @torch.no_grad()
 def scale_outputs(layer: Any, factors: Tensor) -> None:
     """Multiplies what a convolution puts out by a factor for each channel, in place."""
     shape = -1, *[1] * (layer.weight.ndim - 1)
-    layer.weight.copy_(layer.weight.double() * factors.view(shape))
+    found = weight_kind(layer)
+    signs = torch.where(factors < 0, -1.0, 1.0)
+    latent = signs if found is not None and found.scales_apart else factors
+    layer.weight.copy_(layer.weight.double() * latent.view(shape))
     layer.bias.copy_(layer.bias.double() * factors)
     for scale in weight_scales(layer):
         scale.copy_(scale.double() * factors.abs().view(shape))
@@ -88,6 +96,15 @@ def weight_scales(layer: Any) -> list[Tensor]:
         return []
     own = layer.weight_quant.state_dict(keep_vars=True)
     return [value for path, value in own.items() if path.endswith(_SCALES)]
+
+
+@torch.no_grad()
+def quantized_weight(layer: Any) -> Tensor | None:
+    """What a quantised layer computes with instead of its latent weight; None for others."""
+    if not hasattr(layer, "weight_kind"):
+        return None
+    found: Tensor = layer.quant_weight().value
+    return found.detach()
 
 
 def weight_step(layer: Any) -> float | None:

@@ -42,7 +42,7 @@ def task_from_json(text: str) -> tuple[Task, str, float]:
 
 def _problem(problem: Problem) -> dict[str, Any]:
     return {
-        "variables": [[v.name, v.size] for v in problem.variables],
+        "variables": [[v.name, v.size, v.shares] for v in problem.variables],
         "latency": [_factor(f) for f in problem.latency],
         "loss": [_factor(f) for f in problem.loss],
         "constant_ns": problem.constant_ns,
@@ -52,7 +52,7 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 def _read_problem(found: dict[str, Any]) -> Problem:
     return Problem(
-        tuple(Variable(name, count) for name, count in found["variables"]),
+        tuple(Variable(name, count, tuple(s)) for name, count, s in found["variables"]),
         tuple(map(_read_factor, found["latency"])),
         tuple(map(_read_factor, found["loss"])),
         found["constant_ns"],

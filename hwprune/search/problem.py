@@ -26,10 +26,16 @@ class Variable:
 
     Options of a width ascend (the last is the full width), as those of bits do (the last is what
     the kernel multiplies); a branch has 0 = dropped, 1 = kept; a kernel has 0 = fp32.
+    `shares` are those of its channels that a width's options keep, evenly spaced where not told.
     """
 
     name: str
     size: int
+    shares: tuple[float, ...] = ()
+
+    def cut(self, option: int) -> float:
+        """The share of its channels that a width's option removes, 0 to below 1."""
+        return 1.0 - (self.shares[option] if self.shares else (option + 1) / self.size)
 
     @property
     def is_kernel(self) -> bool:

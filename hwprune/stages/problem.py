@@ -30,7 +30,8 @@ def build_problem(
     `space` may offer bits beside what the estimator knows of. `kernel_losses` are by node and
     kernel, `bit_losses` by node and bits, of nodes in int8; those that are not told lose nothing.
     """
-    variables = tuple(Variable(name, size) for name, size in space.sizes.items())
+    shares = space.shares
+    variables = tuple(Variable(n, size, shares.get(n, ())) for n, size in space.sizes.items())
     latency = tuple(Factor(f.scope, f.table) for f in estimator.factors(calibration))
     loss = _width_losses(space, estimator.network.coupling, rankings)
     loss += [

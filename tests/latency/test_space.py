@@ -38,6 +38,18 @@ def test_assignments_become_configurations(capabilities):
     assert not full.dropped
 
 
+def test_shares_are_of_the_channels_behind_a_variable(capabilities):
+    for blocks in ([residual], [dense] * 6):
+        graph = build(*blocks)
+        network = KernelGraph(graph, couple(graph), capabilities)
+        space = build_space(network, 2, 2)
+        for name, options in space.widths.items():
+            shares = space.shares[f"width:{name}"]
+            assert shares[-1] == 1
+            full = sum(network.coupling.full[g] for g in options[0])
+            assert [s * full for s in shares] == pytest.approx([sum(o.values()) for o in options])
+
+
 def test_groups_that_meet_in_one_kernel_share_a_ratio(capabilities):
     """A dense concat feeds one convolution from many groups: no table has an axis for each."""
     graph = build(*[dense] * 6)

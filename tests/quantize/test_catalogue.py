@@ -82,7 +82,11 @@ def ternary(weight: Weights, bits: int, granularity: str) -> Weights:
 
 def dorefa(weight: Weights, bits: int, granularity: str) -> Weights:
     unit = np.tanh(weight) / (2 * np.abs(np.tanh(weight)).max()) + 0.5
-    return np.asarray(2 * np.rint(unit * (2**bits - 1)) / (2**bits - 1) - 1)
+    found = np.asarray(2 * np.rint(unit * (2**bits - 1)) / (2**bits - 1) - 1)
+    if granularity == "tensor":
+        return found
+    products, squares = (along("channel", np.sum, found * other) for other in (weight, found))
+    return np.asarray(found * products / squares)
 
 
 FORMULAS = {
@@ -178,6 +182,6 @@ def test_gradients_pass_straight_through(name: str, limit: float) -> None:
 
 
 def test_an_unknown_row_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no weight quantiser dorefa per channel") as caught:
-        layer(WeightKind("dorefa", 2, "channel"))
-    assert "dorefa per tensor" in caught.value.hint
+    with pytest.raises(UsageError, match="no weight quantiser binary per channel") as caught:
+        layer(WeightKind("binary", 1, "channel"))
+    assert "binary per tensor" in caught.value.hint

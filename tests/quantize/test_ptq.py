@@ -123,6 +123,20 @@ def test_low_bits_are_better_than_plain_rounding(
     assert ours > theirs + 2
 
 
+def test_latent_weights_are_not_rounded(
+    graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
+) -> None:
+    """GPTQ is better here, and writes over the weights; `latent` keeps them behind their selves."""
+    bits = {node.name: 3 for node in weighted_nodes(graph)}
+    unlike = []
+    for latent in (False, True):
+        found = quantize(graph, kernels, capabilities, images, bits, latent=latent)
+        pairs = [(graph.tensors()[n], found.graph.tensors()[n]) for n in found.encodings.weights]
+        unlike.append(sum(not np.array_equal(a.values, b.values) for a, b in pairs))
+    assert unlike[0] > 0
+    assert unlike[1] == 0
+
+
 def test_the_target_limits_the_bits(
     graph: gs.Graph, kernels: dict[str, str], capabilities: Capabilities, images: torch.Tensor
 ) -> None:

@@ -97,16 +97,6 @@ def test_evolution_improves_on_its_own_beginnings(problem, budget, measured):
     )
 
 
-def test_guerra_asks_about_the_deepest_layer_first_and_keeps_what_it_decided(
-    problem, budget, measured
-):
-    found = search(problem, budget, measured, "guerra", 60)
-    deepest = [v.name for v in problem.variables if not v.is_precision][-1]
-    assert len({e.assignment[deepest] for e in found.evaluated[:2]}) == 2
-    later = found.evaluated[6:]
-    assert len({e.assignment[deepest] for e in later}) == 1
-
-
 @pytest.mark.parametrize("strategy", ["tpe", "gp"])
 def test_optunas_samplers_learn_from_the_history(strategy):
     problem = residual_chain(8, 6, 1, kernels=False, branches=False)

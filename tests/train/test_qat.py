@@ -55,7 +55,7 @@ def test_qat_brings_the_quantised_network_nearer(original: gs.Graph, data: DataS
     assert np.abs(weight - original.tensors()["conv1.weight"].values).max() > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["mse", "max", "xnor", "slb"])
+@pytest.mark.parametrize("kind", ["mse", "max", "xnor", "slb", "dorefa"])
 def test_batchnorm_leaves_the_integers(original: gs.Graph, data: DataSet, kind: str) -> None:
     """Factors of BatchNorm, negative ones too, go into scales: weights stay what was trained."""
     module = quantized(original, data, 1 if kind == "xnor" else 2, kind).module
