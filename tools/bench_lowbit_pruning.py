@@ -39,6 +39,7 @@ from hwprune.quantize.placement import place, products
 from hwprune.quantize.ptq import Quantized, reread
 from hwprune.stages.lowbit import Form, cut_few_bits, train_few_bits
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CRITERIA = ("angle", "angle-own", "distance", "distance-own", "magnitude", "random")
@@ -86,7 +87,7 @@ def _made(
     for seed in seeds:
         narrow = cut_few_bits(whole, data, form, options.keep, criterion, seed)
         cut = _right(frozen_twin(narrow.module), test)
-        found = qat(narrow, graph, data, seed, epochs=options.retraining)
+        found = qat(narrow, graph, data, Recipe(options.retraining), seed)
         right = _right(frozen_twin(found.module), test)
         row = {"kind": kind, "criterion": criterion, "seed": seed}
         row |= {"before": before, "cut": cut, "retrained": right}

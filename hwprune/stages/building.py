@@ -61,7 +61,14 @@ def build(
     if not kernels:
         return Built(plan, graph, to_module(graph), to_proto(graph))
     with progress.stage("quantize"):
-        quantized = quantize(graph, kernels, job.capabilities, job.calibration(), plan.weight_bits)
+        quantized = quantize(
+            graph,
+            kernels,
+            job.capabilities,
+            job.calibration(),
+            plan.weight_bits,
+            latent=training is not None,
+        )
         for concern in quantized.concerns:
             progress.note(concern)
     if training is not None:

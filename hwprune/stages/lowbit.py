@@ -20,6 +20,7 @@ from hwprune.pruning.criteria import rank_quantized
 from hwprune.quantize.narrowed import narrowed
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 
 _CALIBRATION = 256  # samples
 
@@ -65,7 +66,7 @@ def prune_few_bits(
     """
     whole = train_few_bits(original, data, form, seed, epochs[0], progress)
     narrow = cut_few_bits(whole, data, form, widths, criterion, seed)
-    return qat(narrow, original, data, seed, progress, epochs[1])
+    return qat(narrow, original, data, Recipe(epochs[1]), seed, progress)
 
 
 def train_few_bits(
@@ -87,7 +88,7 @@ def train_few_bits(
         form.kind,
         latent=True,
     )
-    return qat(start, original, data, seed, progress, epochs)
+    return qat(start, original, data, Recipe(epochs), seed, progress)
 
 
 def cut_few_bits(
