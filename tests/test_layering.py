@@ -19,7 +19,7 @@ ROWS = (
     ("store",),
     ("frontend", "network", "latency"),
     ("pruning", "quantize", "train", "search"),
-    ("export", "verify", "rewrites"),
+    ("export", "verify", "rewrites", "differentiable"),
     ("compiler", "library", "stages", "report"),
     ("cli", "doctor"),
 )

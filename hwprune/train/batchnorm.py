@@ -90,6 +90,20 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
     module.recompile()
 
 
+def factors_behind(module: nn.Module, path: str) -> Tensor | None:
+    """What the BatchNorm behind the convolution at `path` multiplies each channel by, in
+    evaluation; None where there is none.
+    """
+    owner, _, name = _norm_path(path).rpartition(".")
+    norm = getattr(module.get_submodule(owner), name, None)
+    return _factors(norm) if isinstance(norm, Norm) else None
+
+
+def _factors(norm: Norm) -> Tensor:
+    variance = cast("Tensor", norm.running_var)
+    return norm.weight.double() / (variance.double() + norm.eps).sqrt()
+
+
 def _norm_path(path: str) -> str:
     return f"{path}_batchnorm"
 
@@ -152,7 +166,6 @@ def _identity_norm(conv: nn.Conv2d, statistics: _Statistics) -> Norm:
 
 
 def _fold(conv: nn.Conv2d, norm: Norm) -> None:
-    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
-    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    mean, scale = cast("Tensor", norm.running_mean), _factors(norm)
     scale_outputs(conv, scale)
     cast("Tensor", conv.bias).add_(norm.bias.double() - mean.double() * scale)
