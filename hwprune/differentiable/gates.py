@@ -72,9 +72,7 @@ class Gated(nn.Module):
 _Place = tuple[tuple[int, ...], list[tuple[int, str, Tensor]]]  # shape, (axis, group, owners)
 
 
-def _places(
-    graph: gs.Graph, coupling: Coupling, groups: Sequence[str]
-) -> dict[str, _Place]:
+def _places(graph: gs.Graph, coupling: Coupling, groups: Sequence[str]) -> dict[str, _Place]:
     """Where each initializer has gates."""
     nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
     found: dict[str, _Place] = {}
@@ -87,9 +85,7 @@ def _places(
     return found
 
 
-def _gated(
-    group: ChannelGroup, nodes: Mapping[str, gs.Node], everywhere: bool
-) -> list[Member]:
+def _gated(group: ChannelGroup, nodes: Mapping[str, gs.Node], everywhere: bool) -> list[Member]:
     """The members that read the group; all of them where nothing with weights does."""
     reads = {
         (nodes[n].inputs[index].name, input_axis(nodes[n]))

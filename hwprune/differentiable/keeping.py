@@ -63,9 +63,9 @@ def sample(probabilities: Tensor, inside: Tensor, generator: torch.Generator) ->
     return probabilities + (gates.double() - p)
 
 
-def most_important(ratios: Tensor, logs: Tensor, inside: Tensor) -> Tensor:
-    """Gates of 1 for the most important channels of each row, as many as its ratio says."""
-    counts = (ratios.detach() * inside.sum(1)).round().clamp_min(1)
+def most_important(counts: Tensor, logs: Tensor, inside: Tensor) -> Tensor:
+    """Gates of 1 for the most important channels of each row: `counts`, rounded, at least one."""
+    counts = counts.detach().round().clamp_min(1)
     known = torch.where(inside, logs, -torch.inf)
     rank = known.argsort(stable=True, dim=1, descending=True).argsort(dim=1)
     return (rank < counts[:, None]).double()
@@ -75,9 +75,7 @@ class _Keep(torch.autograd.Function):
     """beta1 by bisection of its logarithm, for all groups at once; its gradient is implicit."""
 
     @staticmethod
-    def forward(
-        ctx: Any, ratios: Tensor, logs: Tensor, inside: Tensor, sharpness: float
-    ) -> Tensor:
+    def forward(ctx: Any, ratios: Tensor, logs: Tensor, inside: Tensor, sharpness: float) -> Tensor:
         outside = torch.where(inside, logs, torch.inf), torch.where(inside, logs, -torch.inf)
         low = outside[0].amin(1, keepdim=True) - _REACH / sharpness
         high = outside[1].amax(1, keepdim=True) + _REACH / sharpness

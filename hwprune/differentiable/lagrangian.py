@@ -18,8 +18,8 @@ class Lagrangian:
     than u max(0, c) would: no force that jumps at the bound.
     """
 
-    def __init__(self, bounds: int, rho: float) -> None:
-        self.rho = rho
+    def __init__(self, bounds: int, rho: float, most: float) -> None:
+        self.rho, self.most = rho, most
         self.multipliers = torch.zeros(bounds, dtype=torch.float64)
 
     def term(self, used: Tensor) -> Tensor:
@@ -29,7 +29,8 @@ class Lagrangian:
 
     def update(self, used: Tensor) -> None:
         """The outer step, after some inner ones."""
-        self.multipliers = (self.multipliers + self.rho * (used.detach() - 1)).clamp_min(0)
+        shifted = self.multipliers + self.rho * (used.detach() - 1)
+        self.multipliers = shifted.clamp(0, self.most)
 
     def state(self) -> Mapping[str, Any]:
         """What a training that goes on later needs."""

@@ -22,7 +22,7 @@ _SHARPNESS = (1.0, 16.0)  # at the start and at the end, per standard deviation 
 class Ratios:
     """A ratio sigmoid(a) for each width variable; its groups share it.
 
-    `logits` are trained, by whoever has a gradient for them.
+    `logits` are trained, by whoever has a gradient for them, until the gates are `settled`.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Ratios:
         self.importance, self._inside = importance, importance.inside
         self.generator = torch.Generator().manual_seed(seed)
         self.sharpness = _SHARPNESS[0]
+        self.settled: Tensor | None = None  # groups x channels: gates that move no more
 
     @property
     def shares(self) -> Tensor:
@@ -45,15 +46,34 @@ class Ratios:
 
     def gates(self, training: bool) -> Gates:
         """By group: drawn while training, else the most important channels."""
+        rows = self._rows(training) if self.settled is None else self.settled
+        return dict(zip(self.groups, self._cut(rows), strict=True))
+
+    def _rows(self, training: bool) -> Tensor:
         logs = log_importance(self.importance(), self._inside)
         shares = self.shares[self._variable_of]
-        if training:
-            p = keep_probabilities(shares, logs, self._inside, self.sharpness)
-            rows = sample(p, self._inside, self.generator)
-        else:
-            rows = most_important(shares, logs, self._inside)
-        widths = self.importance.widths.tolist()
-        return {g: row[:w] for g, row, w in zip(self.groups, rows, widths, strict=True)}
+        if not training:
+            return most_important(shares * self._inside.sum(1), logs, self._inside)
+        p = keep_probabilities(shares, logs, self._inside, self.sharpness)
+        return sample(p, self._inside, self.generator)
+
+    def settle(self, widths: Mapping[str, int]) -> None:
+        """From now on the gates are open for the most important channels, so many of each group."""
+        logs = log_importance(self.importance(), self._inside)
+        counts = torch.tensor([widths[g] for g in self.groups])
+        self.settled = most_important(counts, logs, self._inside)
+
+    def orders(self) -> dict[str, Tensor]:
+        """Channels by group, the most important first; those that were settled on before others."""
+        ranks = log_importance(self.importance(), self._inside)
+        if self.settled is not None:
+            ranks = ranks + self.settled * (1 + ranks.max() - ranks.min())
+        rows = zip(self.groups, self._cut(ranks), strict=True)
+        return {group: row.argsort(stable=True, dim=0, descending=True) for group, row in rows}
+
+    def _cut(self, rows: Tensor) -> list[Tensor]:
+        """Each row without what its group does not have."""
+        return [row[:w] for row, w in zip(rows, self.importance.widths.tolist(), strict=True)]
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -71,6 +91,7 @@ class Ratios:
             "logits": self.logits.detach(),
             "drawn": self.generator.get_state(),
             "sharpness": self.sharpness,
+            "settled": self.settled,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -78,4 +99,4 @@ class Ratios:
         with torch.no_grad():
             self.logits.copy_(state["logits"])
         self.generator.set_state(state["drawn"])
-        self.sharpness = state["sharpness"]
+        self.sharpness, self.settled = state["sharpness"], state["settled"]

@@ -20,7 +20,9 @@ Shares = Mapping[str, NDArray[np.float64]]  # width variable -> share of each op
 
 def shares_of(space: SearchSpace) -> dict[str, NDArray[np.float64]]:
     """Which share of its channels each option of a width variable keeps; the last is 1."""
-    counts = {f"width:{n}": [sum(o.values()) for o in options] for n, options in space.widths.items()}
+    counts = {
+        f"width:{n}": [sum(o.values()) for o in options] for n, options in space.widths.items()
+    }
     return {name: np.array(found) / found[-1] for name, found in counts.items()}
 
 

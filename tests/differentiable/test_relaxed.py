@@ -51,7 +51,8 @@ def test_between_two_options_it_is_a_straight_line(problem):
     ratios = torch.full((len(shares),), 0.6, dtype=torch.float64)
     for i, options in enumerate(shares.values()):
         ends = [ratios.clone(), ratios.clone(), ratios.clone()]
-        for end, at in zip(ends, (options[1], 0.3 * options[1] + 0.7 * options[2], options[2])):
+        places = options[1], 0.3 * options[1] + 0.7 * options[2], options[2]
+        for end, at in zip(ends, places, strict=True):
             end[i] = at
         low, middle, high = (relaxed.used(end) for end in ends)
         torch.testing.assert_close(middle, 0.3 * low + 0.7 * high)

@@ -1,0 +1,92 @@
+"""What is allotted to layers under a budget, and the legal widths nearest to trained ratios."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwprune.differentiable.relaxed import Relaxed, relax, shares_of
+from hwprune.errors import InfeasibleError
+from hwprune.graph.channels import Branch, Coupling, Widths
+from hwprune.latency.space import SearchSpace
+from hwprune.search.decode import Decoded, Decoder
+from hwprune.search.problem import Assignment, Factor, Problem
+from hwprune.units import format_ns
+
+_OTHERWISE = 100.0  # more than all distances of ratios: what was fixed stays where that is possible
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Widths of `space` under a latency budget and the bounds of `problem`.
+
+    `fixed` are the options of branches, kernels and bits meanwhile.
+    """
+
+    space: SearchSpace
+    problem: Problem
+    budget_ns: float
+    fixed: Assignment
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Width variable -> the groups that it sets; without those that have one option only."""
+        options = self.space.widths.items()
+        return {f"width:{name}": tuple(o[0]) for name, o in options if len(o) > 1}
+
+    @cached_property
+    def relaxed(self) -> Relaxed:
+        """Time and bounds as functions of the ratios, in the order of `groups`."""
+        shares = {n: s for n, s in shares_of(self.space).items() if n in self.groups}
+        only = {n: 0 for n in shares_of(self.space) if n not in shares}
+        return relax(self.problem, self.budget_ns, shares, {**self.fixed, **only})
+
+    @property
+    def least(self) -> Tensor:
+        """Ratio of each variable below which nothing is offered."""
+        shares = self.relaxed.shares.values()
+        return torch.tensor([s[0] for s in shares], dtype=torch.float64)
+
+    def dropped(self, coupling: Coupling) -> list[Branch]:
+        """The branches that `fixed` takes out."""
+        return [b for b in coupling.branches if self.fixed.get(f"branch:{b.name}", 1) == 0]
+
+    def check(self) -> None:
+        """Raises InfeasibleError where even the narrowest widths break a bound."""
+        used = self.relaxed.used(self.least)
+        worst = int(used.argmax())
+        if used[worst] > 1:
+            what = self.relaxed.what[worst]
+            least = float(used[worst]) * self.relaxed.most[worst]
+            told = format_ns(least) if worst == 0 else f"{least:.0f} bytes"
+            raise InfeasibleError(f"{what} cannot be kept: the narrowest widths take {told}")
+
+    def nearest(self, ratios: Mapping[str, float]) -> Decoded:
+        """The assignment within all bounds that is nearest to the ratios (see `toward`).
+
+        Raises InfeasibleError where nothing keeps the bounds.
+        """
+        aimed = toward(self.problem, self.space, ratios, self.fixed)
+        return Decoder(aimed).decode(self.budget_ns)
+
+    def widths(self, ratios: Mapping[str, float]) -> Widths:
+        """Of the groups, in that assignment."""
+        widths = self.space.configuration(self.nearest(ratios).assignment).widths
+        return {g: widths[g] for names in self.groups.values() for g in names}
+
+
+def toward(
+    problem: Problem, space: SearchSpace, ratios: Mapping[str, float], fixed: Assignment
+) -> Problem:
+    """The problem whose loss is the squared distance from ratios, and from `fixed` options."""
+    shares = shares_of(space)
+    loss = [Factor((name,), (shares[name] - ratio) ** 2) for name, ratio in ratios.items()]
+    for v in problem.variables:
+        if v.name not in shares:
+            away = np.full(v.size, _OTHERWISE)
+            away[fixed[v.name]] = 0.0
+            loss.append(Factor((v.name,), away))
+    return replace(problem, loss=tuple(loss))
