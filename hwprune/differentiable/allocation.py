@@ -19,6 +19,14 @@ from hwprune.units import format_ns
 _OTHERWISE = 100.0  # more than all distances of ratios: what was fixed stays where that is possible
 
 
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Ratio of each width variable, and the options of all others, that would be best."""
+
+    ratios: Mapping[str, float]
+    fixed: Assignment
+
+
 @dataclass(frozen=True)
 class Allocation:
     """Widths of `space` under a latency budget and the bounds of `problem`.
@@ -69,7 +77,7 @@ class Allocation:
 
         Raises InfeasibleError where nothing keeps the bounds.
         """
-        aimed = toward(self.problem, self.space, ratios, self.fixed)
+        aimed = toward(self.problem, self.space, Aim(ratios, self.fixed))
         return Decoder(aimed).decode(self.budget_ns)
 
     def widths(self, ratios: Mapping[str, float]) -> Widths:
@@ -78,15 +86,13 @@ class Allocation:
         return {g: widths[g] for names in self.groups.values() for g in names}
 
 
-def toward(
-    problem: Problem, space: SearchSpace, ratios: Mapping[str, float], fixed: Assignment
-) -> Problem:
-    """The problem whose loss is the squared distance from ratios, and from `fixed` options."""
+def toward(problem: Problem, space: SearchSpace, aim: Aim) -> Problem:
+    """The same constraints, with the squared distance from an aim as the loss."""
     shares = shares_of(space)
-    loss = [Factor((name,), (shares[name] - ratio) ** 2) for name, ratio in ratios.items()]
+    loss = [Factor((name,), (shares[name] - ratio) ** 2) for name, ratio in aim.ratios.items()]
     for v in problem.variables:
         if v.name not in shares:
             away = np.full(v.size, _OTHERWISE)
-            away[fixed[v.name]] = 0.0
+            away[aim.fixed[v.name]] = 0.0
             loss.append(Factor((v.name,), away))
     return replace(problem, loss=tuple(loss))

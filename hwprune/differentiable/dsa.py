@@ -1,8 +1,8 @@
 """DSA: how many channels each layer keeps is trained under the budget, along with the weights.
 
-Ning et al. 2020 (ECCV, arXiv 2004.02164), with the latency table in the place of FLOPs: weights move
-on one part of the training data, keep ratios on another, and the budget is kept by an augmented
-Lagrangian. It starts from a trained network or from none.
+Ning et al. 2020 (ECCV, arXiv 2004.02164), with the latency table in the place of FLOPs: weights
+move on one part of the training data, keep ratios on another, and the budget is kept by an
+augmented Lagrangian. It starts from a trained network or from none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,9 @@ def learn_ratios(
         InfeasibleError: No ratios meet the bounds.
         UnsupportedModelError: A node cannot be trained.
     """
-    check(coupling, allocation, data, recipe)
+    recipe.check(data.labelled)
+    check_trainable(coupling, data)
+    allocation.check()
     student = to_module(graph, runtime=False)
     without_branches(student, allocation.dropped(coupling))
     recipe = replace(recipe, keeps_best=False, feature_weight=0.0, ema=0.0)
@@ -122,20 +124,19 @@ def learn_ratios(
     )
 
 
-def check(coupling: Coupling, allocation: Allocation, data: DataSet, recipe: Recipe) -> None:
-    """Whether a training could come to anything, before it costs minutes; see `learn_ratios`."""
-    recipe.check(data.labelled)
-    if not allocation.groups:
+def check_trainable(coupling: Coupling, data: DataSet) -> None:
+    """Raises UsageError where nothing can be pruned, DataError for too few samples."""
+    if not coupling.prunable:
         frozen = next((g.frozen for g in coupling.groups if g.frozen), "it has no layers")
         raise UsageError(
-            f"nothing in this network can be pruned: {frozen}", "search with --search knapsack"
+            f"nothing in this network can be pruned: {frozen}",
+            "leave --search dsa out: kernels are still chosen",
         )
     if len(data) < LEAST:
         raise DataError(
             f"{len(data)} training samples are too few to train keep ratios by",
             f"give at least {LEAST}, or leave --search dsa out",
         )
-    allocation.check()
 
 
 def _divided(data: DataSet, seed: int) -> Sequence[DataSet]:

@@ -9,6 +9,8 @@ from torch import fx
 
 from hwprune.export.lower import lower
 from hwprune.graph.read import to_proto
+from hwprune.graph.slim import slim
+from hwprune.network.run import divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
@@ -31,12 +33,23 @@ class Built:
     model: onnx.ModelProto
 
 
-def build(job: Job, plan: Plan, progress: Progress, sampling: Sampling = FINAL) -> Built:
-    """Carries a plan out with everything the effort allows; `sampling` is what repair looks at."""
+def build(
+    job: Job,
+    plan: Plan,
+    progress: Progress,
+    sampling: Sampling = FINAL,
+    trained: gs.Graph | None = None,
+) -> Built:
+    """Carries a plan out with everything the effort allows; `sampling` is what repair looks at.
+
+    `trained` are other weights of all channels to begin with, where they serve the plan better.
+    """
     with progress.stage("slim"):
         samples = job.calibration()
         reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
         graph = repaired(job.graph, plan, reference)
+        if trained is not None:
+            graph = _nearer(job, graph, slim(trained, job.coupling, plan.keep, plan.dropped))
     epochs = job.options.training_epochs
     if epochs:
         with progress.stage("recover", total=1) as stage:
@@ -55,6 +68,13 @@ def build(job: Job, plan: Plan, progress: Progress, sampling: Sampling = FINAL) 
                 quantized, job.graph, job.splits.train, job.options.seed, _fraction(stage)
             )
     return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
+
+
+def _nearer(job: Job, *graphs: gs.Graph) -> gs.Graph:
+    """The one whose answers are nearest to the original's on held-out inputs."""
+    x = job.search_inputs()
+    expected = outputs(to_module(job.graph), x)
+    return min(graphs, key=lambda graph: divergence(expected, outputs(to_module(graph), x)))
 
 
 def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:
