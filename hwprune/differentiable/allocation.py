@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hwprune.differentiable.relaxed import Relaxed, relax, shares_of
@@ -16,7 +17,8 @@ from hwprune.search.decode import Decoded, Decoder
 from hwprune.search.problem import Assignment, Factor, Problem
 from hwprune.units import format_ns
 
-_OTHERWISE = 100.0  # more than all distances of ratios: what was fixed stays where that is possible
+_OTHERWISE = 100.0  # more than all that ratios miss: what was fixed stays where that is possible
+_TIE = 1e-4  # of what is missing to the full width: the budget is there to be used
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,20 @@ class Allocation:
 
 
 def toward(problem: Problem, space: SearchSpace, aim: Aim) -> Problem:
-    """The same constraints, with the squared distance from an aim as the loss."""
+    """The same constraints, with what is missing to an aim, squared, as the loss.
+
+    What is wider than its ratio costs nothing but time: rounding up uses what rounding down leaves.
+    """
     shares = shares_of(space)
-    loss = [Factor((name,), (shares[name] - ratio) ** 2) for name, ratio in aim.ratios.items()]
+    loss = [Factor((n,), _missing(shares[n], ratio)) for n, ratio in aim.ratios.items()]
     for v in problem.variables:
         if v.name not in shares:
             away = np.full(v.size, _OTHERWISE)
             away[aim.fixed[v.name]] = 0.0
             loss.append(Factor((v.name,), away))
     return replace(problem, loss=tuple(loss))
+
+
+def _missing(shares: NDArray[np.float64], ratio: float) -> NDArray[np.float64]:
+    missing: NDArray[np.float64] = np.maximum(0.0, ratio - shares) ** 2
+    return missing + _TIE * (1 - shares) ** 2

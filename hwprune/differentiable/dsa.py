@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from hwprune.differentiable.allocation import Allocation
 from hwprune.differentiable.allocator import Allocator
 from hwprune.differentiable.gates import Gated, without_branches
-from hwprune.differentiable.importance import Importance
+from hwprune.differentiable.importance import Importance, Norms, Ranked
 from hwprune.differentiable.ratios import Ratios
 from hwprune.errors import DataError, UsageError
 from hwprune.frontend.dataset import DataSet, balanced_order
 from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.read import clone
 from hwprune.network.twin import to_module, write_back
+from hwprune.pruning.ranking import Ranking
 from hwprune.train.batchnorm import normalized
 from hwprune.train.device import training_device
-from hwprune.train.feed import Feed
+from hwprune.train.feed import Feed, held_out
 from hwprune.train.loop import Progress, fit
 from hwprune.train.objective import Objective
 from hwprune.train.recipe import Recipe
@@ -43,9 +44,10 @@ class Learned:
     Attributes:
         ratios: width variable -> share of its channels that stays.
         used: share of the budget, and of each further bound, that is expected at these ratios.
-        orders: group -> its channels, the most important first (by the L1 norm of their filters).
-        graph: the network with trained weights, at full width: those of the channels that the
-            legal widths nearest to the ratios leave have been trained without the others.
+        orders: group -> its channels, the most important first.
+        graph: the network with trained weights, at full width. Nothing reads the channels that the
+            legal widths nearest to the ratios leave out: it computes what is left without them,
+            and so does every slim version that is no narrower.
     """
 
     ratios: Mapping[str, float]
@@ -67,6 +69,7 @@ def learn_ratios(
     recipe: Recipe,
     seed: int,
     teacher: gs.Graph | None = None,
+    rankings: Mapping[str, Ranking] | None = None,
     progress: Progress | None = None,
     snapshots: Snapshots | None = None,
 ) -> Learned:
@@ -82,6 +85,8 @@ def learn_ratios(
             no features or running means: the network becomes another while it is trained.
         seed: Same seed, same result on the same machine and thread number.
         teacher: Whose answers are learnt; None: those of `graph` as it is given.
+        rankings: In which order channels go, by group; None: by the L1 norm of their filters, as the
+            paper has it, which changes while they are trained.
         progress: Called with steps done, steps in all, and what is going on.
         snapshots: Where the state is kept, to go on with after the process was killed.
 
@@ -100,7 +105,9 @@ def learn_ratios(
     for_ratios, for_weights = _divided(data, seed)
     groups = [name for names in allocation.groups.values() for name in names]
     with normalized(student, for_weights, seed):
-        importance = Importance(student, graph, coupling, groups)
+        importance: Importance = Norms(student, graph, coupling, groups)
+        if rankings is not None:
+            importance = Ranked([rankings[group].order for group in groups])
         ratios = Ratios(allocation.groups, allocation.least, importance, seed)
         gated = Gated(student, graph, coupling, groups, ratios.gates)
         guide = to_module(graph if teacher is None else teacher)
@@ -113,6 +120,7 @@ def learn_ratios(
             allocator.settle()  # the training was too short for it
         _settle_statistics(gated, Feed(for_weights, seed, torch.device("cpu")))
         orders = ratios.orders()
+        gated.bake()
     trained = clone(graph)
     write_back(student, trained)
     shares = ratios.shares.detach()
@@ -140,9 +148,13 @@ def check_trainable(coupling: Coupling, data: DataSet) -> None:
 
 
 def _divided(data: DataSet, seed: int) -> Sequence[DataSet]:
-    """For the ratios, and for the weights; classes are balanced in both."""
-    order = balanced_order(data, seed)
-    count = len(data) // _HELD_OUT
+    """For the ratios, and for the weights; classes are balanced in both.
+
+    Samples that a recovery afterwards, of the same data and seed, chooses its checkpoint by are left
+    alone: it would never find anything better than what has learnt them.
+    """
+    order = balanced_order(data, seed)[held_out(len(data)) :]
+    count = len(order) // _HELD_OUT
     return data.select(order[:count]), data.select(order[count:])
 
 

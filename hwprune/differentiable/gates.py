@@ -48,6 +48,17 @@ class Gated(nn.Module):
 
     def forward(self, *x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """As the twin's."""
+        return cast("Tensor", functional_call(self.twin, self._masked(), x))
+
+    @torch.no_grad()
+    def bake(self) -> None:
+        """Leaves the weights of the twin as the gates make them."""
+        state = dict(self.twin.named_parameters(remove_duplicate=False))
+        for path, weight in self._masked().items():
+            state[path].copy_(weight)
+
+    def _masked(self) -> dict[str, Tensor]:
+        """The gated weights, by path."""
         gates = self.gates(self.training)
         state = dict(self.twin.named_parameters(remove_duplicate=False))
         masks = {name: self._mask(name, gates) for name in {tensor for _, tensor, _ in self._paths}}
@@ -56,7 +67,7 @@ class Gated(nn.Module):
             mask, weight = masks[tensor], state[path]
             mask = mask.T if transform == "transpose" else mask
             masked[path] = weight * mask.to(weight).reshape(weight.shape)
-        return cast("Tensor", functional_call(self.twin, masked, x))
+        return masked
 
     def _mask(self, tensor: str, gates: Gates) -> Tensor:
         """Of an initializer, in its own layout."""

@@ -1,9 +1,12 @@
-"""How important each channel is: the L1 norm of the filters that make it."""
+"""How important each channel is: by the L1 norm of the filters that make it, or as somebody says."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
+import numpy as np
 import onnx_graphsurgeon as gs
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from hwprune.graph.channels import Coupling
@@ -12,8 +15,33 @@ from hwprune.network.twin import initializers
 from hwprune.train.batchnorm import factors_behind
 
 
-class Importance:
-    """Norms of a twin's weights as they are at the time of asking.
+class Importance(Protocol):
+    """Scores of the channels of some groups; `widths` are those of the groups."""
+
+    widths: Tensor
+
+    def __call__(self) -> Tensor:
+        """`groups x channels`, positive, 0 where a group has no such channel; on the CPU."""
+        ...
+
+
+class Ranked:
+    """Channels in a fixed order: their logarithms stand at equal distances."""
+
+    def __init__(self, orders: Sequence[NDArray[np.int64]]) -> None:
+        """Takes the channels of each group, the least important first."""
+        self.widths = torch.tensor([len(order) for order in orders])
+        self._scores = torch.zeros(len(orders), int(self.widths.max()), dtype=torch.float64)
+        for row, order in zip(self._scores, orders, strict=True):
+            row[torch.from_numpy(order)] = torch.linspace(0, 1, len(order)).double().exp()
+
+    def __call__(self) -> Tensor:
+        """See `Importance`."""
+        return self._scores
+
+
+class Norms:
+    """L1 norms of a twin's filters as they are at the time of asking.
 
     A filter counts as it would with the BatchNorm behind it folded in; layers that are added up
     (residual streams) count together.
@@ -38,7 +66,7 @@ class Importance:
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
-        """`groups x channels`, 0 where a group has no such channel; on the CPU."""
+        """See `Importance`."""
         state = dict(self.twin.named_parameters(remove_duplicate=False))
         found = torch.zeros(len(self.widths), int(self.widths.max()), dtype=torch.float64)
         for row, path, axis, positions in self._rows:
@@ -48,11 +76,6 @@ class Importance:
             made = norms.cpu()[positions].sum(1)
             found[row, : len(made)] += made
         return found
-
-    @property
-    def inside(self) -> Tensor:
-        """`groups x channels`, False where a group has no such channel."""
-        return torch.arange(int(self.widths.max())) < self.widths[:, None]
 
 
 def _paths(twin: fx.GraphModule) -> dict[str, tuple[str, bool]]:

@@ -16,7 +16,7 @@ from hwprune.differentiable.keeping import (
 )
 
 _START = 5.0  # sigmoid: 0.993 of the channels
-_SHARPNESS = (1.0, 16.0)  # at the start and at the end, per standard deviation of log importance
+_SHARPNESS = (4.0, 16.0)  # at the start and at the end, per standard deviation of log importance
 
 
 class Ratios:
@@ -34,7 +34,8 @@ class Ratios:
         self._variable_of = torch.tensor(variables)
         self.logits = torch.full((len(groups),), _START, dtype=torch.float64, requires_grad=True)
         self._lowest = torch.logit(least.clamp(1e-4, 1 - 1e-4)).clamp_max(_START)
-        self.importance, self._inside = importance, importance.inside
+        self.importance = importance
+        self._inside = torch.arange(int(importance.widths.max())) < importance.widths[:, None]
         self.generator = torch.Generator().manual_seed(seed)
         self.sharpness = _SHARPNESS[0]
         self.settled: Tensor | None = None  # groups x channels: gates that move no more

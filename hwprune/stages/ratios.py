@@ -4,10 +4,9 @@ from dataclasses import replace
 from math import ceil
 
 from hwprune.differentiable.allocation import Aim, Allocation
-from hwprune.differentiable.dsa import Learned, learn_ratios
+from hwprune.differentiable.dsa import learn_ratios
 from hwprune.frontend.dataset import DataSet
 from hwprune.latency.calibrate import Calibration
-from hwprune.pruning.ranking import Ranking
 from hwprune.search.decode import Decoder
 from hwprune.stages.losses import Losses
 from hwprune.stages.options import CompileOptions
@@ -18,7 +17,7 @@ from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
 _RATE = 0.03  # as a recovery's
-_LEAST_STEPS = 60  # fewer tell nothing about any layer
+_LEAST_STEPS = 120  # fewer tell nothing about any layer
 
 
 def with_trained_ratios(
@@ -26,7 +25,7 @@ def with_trained_ratios(
 ) -> Losses:
     """Losses that say how far widths are from what was trained under `budget_ns`.
 
-    Kernels, branches and bits are those of the knapsack meanwhile and afterwards. A run that was
+    Channels go in the criterion's order; kernels, branches and bits are those of the knapsack. A run that was
     killed goes on with the training; the table's later corrections do not train again.
 
     Raises InfeasibleError where not even the narrowest widths keep the bounds.
@@ -45,12 +44,11 @@ def with_trained_ratios(
             recipe_of(job.options, job.splits.train),
             job.options.seed,
             None,
+            losses.rankings,
             lambda done, total, text: stage.update(done / max(1, total), text),
             Snapshots(run.work / "ratios.state", inputs),
         )
-    aim = Aim(learned.ratios, fixed)
-    rankings = {g: _reordered(r, learned, g) for g, r in losses.rankings.items()}
-    return replace(losses, rankings=rankings, aim=aim, trained=learned.graph)
+    return replace(losses, aim=Aim(learned.ratios, fixed), trained=learned.graph)
 
 
 def recipe_of(options: CompileOptions, data: DataSet) -> Recipe:
@@ -59,10 +57,3 @@ def recipe_of(options: CompileOptions, data: DataSet) -> Recipe:
     """
     least = ceil(_LEAST_STEPS / max(1, steps_of_an_epoch(data)))
     return Recipe(max(least, options.training_epochs), _RATE)
-
-
-def _reordered(ranking: Ranking, learned: Learned, group: str) -> Ranking:
-    """What was measured of so many channels, of those that the training made the least."""
-    if group not in learned.orders:
-        return ranking
-    return replace(ranking, order=learned.orders[group][::-1].copy())

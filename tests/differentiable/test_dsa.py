@@ -21,6 +21,7 @@ from hwprune.graph.slim import slim
 from hwprune.latency.space import SearchSpace
 from hwprune.network.run import divergence, outputs, top1
 from hwprune.network.twin import to_module
+from hwprune.pruning.ranking import Ranking
 from hwprune.search.problem import Bound, Factor, Problem, Variable
 from hwprune.testing.networks import Builder, pooled_head
 from hwprune.train.recipe import Recipe
@@ -126,6 +127,29 @@ def test_the_nearest_widths_keep_the_budget_and_the_answers(
     assert trained < 0.3 * plain
 
 
+def test_what_is_left_is_what_was_trained(learned: Learned, toy: gs.Graph, images: DataSet) -> None:
+    """At full width, at the legal widths, and anywhere between it is one network."""
+    coupling, x = couple(toy), images.x[:64]
+    settled = allocation(coupling, 0.6).widths(learned.ratios)
+    assert min(settled.values()) < 12
+    expected = outputs(to_module(slim(learned.graph, coupling, learned.kept(settled))), x)[0]
+    for more in (2, 24):
+        wider = {g: min(24, w + more) for g, w in settled.items()}
+        found = outputs(to_module(slim(learned.graph, coupling, learned.kept(wider))), x)[0]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_order_that_is_given_is_kept_to(toy: gs.Graph, images: DataSet) -> None:
+    coupling = couple(toy)
+    order = np.random.default_rng(0).permutation(24)
+    rankings = {g.name: Ranking(order, np.zeros(25)) for g in coupling.prunable}
+    few, recipe = images.select(slice(300)), Recipe(1, 0.03)
+    given = allocation(coupling, 0.6)
+    found = learn_ratios(toy, coupling, given, few, recipe, 0, rankings=rankings)
+    for name, kept in found.kept({g.name: 7 for g in coupling.prunable}).items():
+        assert kept == rankings[name].kept(7)
+
+
 def test_the_same_seed_gives_the_same_and_another_one_another(
     learned: Learned, toy: gs.Graph, images: DataSet
 ) -> None:
@@ -147,7 +171,7 @@ def test_a_killed_training_goes_on_to_the_same_ratios(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn_ratios(toy, coupling, given, images, RECIPE, 0, None, kill, snapshots)
+        learn_ratios(toy, coupling, given, images, RECIPE, 0, progress=kill, snapshots=snapshots)
     assert (tmp_path / "state").exists()
     again = learn_ratios(toy, coupling, given, images, RECIPE, 0, snapshots=snapshots)
     assert_same(again, learned)
@@ -211,7 +235,9 @@ def refuse(graph: gs.Graph, data: DataSet, share: float = 0.6, recipe: Recipe = 
         raise AssertionError("the training has begun")
 
     coupling = couple(graph)
-    return learn_ratios(graph, coupling, allocation(coupling, share), data, recipe, 0, None, never)
+    return learn_ratios(
+        graph, coupling, allocation(coupling, share), data, recipe, 0, progress=never
+    )
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_trained(

@@ -76,7 +76,7 @@ def test_the_gradient_of_a_gate_is_that_of_its_weights():
         moved = gates[name].detach().clone()
         moved[2] += step
         gated.gates = lambda _: {**gates, name: moved}
-        return float(gated(x).square().sum())
+        return float(gated(x).square().sum().detach())
 
     assert (value(1e-4) - value(-1e-4)) / 2e-4 == pytest.approx(float(slope[2]), rel=1e-4)
 
