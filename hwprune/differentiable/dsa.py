@@ -85,8 +85,8 @@ def learn_ratios(
             no features or running means: the network becomes another while it is trained.
         seed: Same seed, same result on the same machine and thread number.
         teacher: Whose answers are learnt; None: those of `graph` as it is given.
-        rankings: In which order channels go, by group; None: by the L1 norm of their filters, as the
-            paper has it, which changes while they are trained.
+        rankings: In which order channels go, by group; None: by the L1 norm of their filters, as
+            the paper has it, which changes while they are trained.
         progress: Called with steps done, steps in all, and what is going on.
         snapshots: Where the state is kept, to go on with after the process was killed.
 
@@ -150,8 +150,8 @@ def check_trainable(coupling: Coupling, data: DataSet) -> None:
 def _divided(data: DataSet, seed: int) -> Sequence[DataSet]:
     """For the ratios, and for the weights; classes are balanced in both.
 
-    Samples that a recovery afterwards, of the same data and seed, chooses its checkpoint by are left
-    alone: it would never find anything better than what has learnt them.
+    Samples that a recovery of the same data and seed chooses its checkpoint by are left alone: it
+    would never find anything better than what has learnt them.
     """
     order = balanced_order(data, seed)[held_out(len(data)) :]
     count = len(order) // _HELD_OUT

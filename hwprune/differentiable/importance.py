@@ -1,4 +1,4 @@
-"""How important each channel is: by the L1 norm of the filters that make it, or as somebody says."""
+"""How important each channel is: the L1 norm of the filters that make it, or a given order."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -25,8 +25,8 @@ def with_trained_ratios(
 ) -> Losses:
     """Losses that say how far widths are from what was trained under `budget_ns`.
 
-    Channels go in the criterion's order; kernels, branches and bits are those of the knapsack. A run that was
-    killed goes on with the training; the table's later corrections do not train again.
+    Channels go in the criterion's order; kernels, branches and bits are those of the knapsack. A
+    run that was killed goes on with the training; later corrections of the table do not train.
 
     Raises InfeasibleError where not even the narrowest widths keep the bounds.
     """
