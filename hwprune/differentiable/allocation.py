@@ -18,12 +18,16 @@ from hwprune.search.problem import Assignment, Factor, Problem
 from hwprune.units import format_ns
 
 _OTHERWISE = 100.0  # more than all that ratios miss: what was fixed stays where that is possible
+_GONE = 1e-3  # of a branch that nothing is known of
 _TIE = 1e-4  # of what is missing to the full width: the budget is there to be used
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Ratio of each width variable, and the options of all others, that would be best."""
+    """Ratio of each width variable, and the options of others, that would be best.
+
+    Variables that are in neither may be anything.
+    """
 
     ratios: Mapping[str, float]
     fixed: Assignment
@@ -64,6 +68,26 @@ class Allocation:
         """The branches that `fixed` takes out."""
         return [b for b in coupling.branches if self.fixed.get(f"branch:{b.name}", 1) == 0]
 
+    def idle(self, coupling: Coupling) -> set[str]:
+        """Variables that say nothing as long as the branches are out: these, and all inside."""
+        branches = self.dropped(coupling)
+        inside = {node for b in branches for node in b.nodes}
+        found = {f"branch:{b.name}" for b in branches}
+        found |= {f"{kind}:{node}" for kind in ("kernel", "bits") for node in inside}
+        for name, groups in self.groups.items():
+            parts = (coupling.group(g) for g in groups)
+            if inside.issuperset(n for g in parts for n in (*g.producers, *g.consumers)):
+                found.add(name)
+        return found
+
+    def aim(self, coupling: Coupling, ratios: Mapping[str, float]) -> Aim:
+        """What later decodes come near to; where there is time again, a branch may come back."""
+        idle = self.idle(coupling)
+        return Aim(
+            {v: ratio for v, ratio in ratios.items() if v not in idle},
+            {v: option for v, option in self.fixed.items() if v not in idle},
+        )
+
     def check(self) -> None:
         """Raises InfeasibleError where even the narrowest widths break a bound."""
         used = self.relaxed.used(self.least)
@@ -94,12 +118,14 @@ def toward(problem: Problem, space: SearchSpace, aim: Aim) -> Problem:
     What is wider than its ratio costs nothing but time: rounding up uses what rounding down leaves.
     """
     shares = shares_of(space)
-    loss = [Factor((n,), _missing(shares[n], ratio)) for n, ratio in aim.ratios.items()]
+    loss = [Factor((n,), _missing(s, aim.ratios.get(n, 0.0))) for n, s in shares.items()]
     for v in problem.variables:
-        if v.name not in shares:
+        if v.name in aim.fixed and v.name not in shares:
             away = np.full(v.size, _OTHERWISE)
             away[aim.fixed[v.name]] = 0.0
             loss.append(Factor((v.name,), away))
+        elif v.name.startswith("branch:"):
+            loss.append(Factor((v.name,), np.array([_GONE, 0.0])))
     return replace(problem, loss=tuple(loss))
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import ceil
 
-from hwprune.differentiable.allocation import Aim, Allocation
+from hwprune.differentiable.allocation import Allocation
 from hwprune.differentiable.dsa import learn_ratios
 from hwprune.frontend.dataset import DataSet
 from hwprune.latency.calibrate import Calibration
@@ -48,7 +48,8 @@ def with_trained_ratios(
             lambda done, total, text: stage.update(done / max(1, total), text),
             Snapshots(run.work / "ratios.state", inputs),
         )
-    return replace(losses, aim=Aim(learned.ratios, fixed), trained=learned.graph)
+    aim = allocation.aim(job.coupling, learned.ratios)
+    return replace(losses, aim=aim, trained=learned.graph)
 
 
 def recipe_of(options: CompileOptions, data: DataSet) -> Recipe:

@@ -87,7 +87,7 @@ def test_a_corrected_table_trains_nothing_again(ask, tmp_path, monkeypatch):
     monkeypatch.setattr(outcome, "first_look", lambda *_: Calibration(factor=1.3))
     notes = []
     progress = Noting(notes)
-    report = compiler.compile(ask(tmp_path / "out", "0.5x", search="dsa"), progress)
+    report = compiler.compile(ask(tmp_path / "out", "0.3x", search="dsa"), progress)
     assert len(calls) == 1
     assert any(note.startswith("round 2") for note in notes)
     assert report.verdict == "met"
