@@ -24,6 +24,7 @@ _LAST = 0.02  # of the largest step
 _RHO = 20.0
 _MOST = 2.0  # of a multiplier, in units where 1 balances the loss
 _BETAS = 0.8, 0.9  # short memories: the bounds move
+_TINY = 1e-12
 _OUTER = 60  # updates of the multipliers
 _MEMORY = 0.9  # of the mean length of gradients
 
@@ -68,7 +69,7 @@ class Allocator(Hook):
         if share >= _SETTLED:
             self.settle()
             return
-        self.ratios.logits.grad = self._gradient(share)
+        self.ratios.logits.grad = self._of_loss() + self._of_bounds(share)
         self.optimizer.param_groups[0]["lr"] = self._rate(share)
         self.optimizer.step()
         self.ratios.clip()
@@ -76,7 +77,7 @@ class Allocator(Hook):
     def settle(self) -> None:
         """Ratios end on the bound, and the channels that stay are those of the nearest widths."""
         for _ in range(_NEWTON):
-            self._restore()
+            self._restore()  # the bounds hold up to noise by now, and from here exactly
         named = zip(self.allocation.groups, self.ratios.shares.tolist(), strict=True)
         self.ratios.settle(self.allocation.widths(dict(named)))
 
@@ -84,25 +85,31 @@ class Allocator(Hook):
         """Newton's step onto the tightest bound, whatever the loss."""
         used = self.relaxed.used(self.ratios.shares).max()
         [slope] = torch.autograd.grad(used, self.ratios.logits)
-        step = float(used.detach() - 1) * slope / slope.square().sum().clamp_min(1e-12)
+        step = float(used.detach() - 1) * slope / slope.square().sum().clamp_min(_TINY)
         with torch.no_grad():
             self.ratios.logits.sub_(step.clamp(-_FASTEST, _FASTEST))
         self.ratios.clip()
 
-    def _gradient(self, share: float) -> Tensor:
-        logits, feed = self.ratios.logits, self.objective.feed
+    def _of_loss(self) -> Tensor:
+        """Gradient of the loss on a few samples, in units of its usual length."""
+        feed = self.objective.feed
         loss = self.objective.training(next(feed.batches(feed.order(), 0)))
-        [of_loss] = torch.autograd.grad(loss, logits)
-        if not bool(of_loss.isfinite().all()):
-            of_loss = torch.zeros_like(of_loss)
-        length = float(of_loss.norm())
+        [slope] = torch.autograd.grad(loss, self.ratios.logits)
+        if not bool(slope.isfinite().all()):
+            return torch.zeros_like(slope)
+        length = float(slope.norm())
         self.length = length if self.length == 0 else _mean(self.length, length)
+        return slope / max(self.length, _TINY)
+
+    def _of_bounds(self, share: float) -> Tensor:
+        """Gradient of what broken bounds cost, in units of the length of that of the time."""
+        logits = self.ratios.logits
         used = self.relaxed.used(self.ratios.shares) / self._allowed(share)
         [of_time] = torch.autograd.grad(used[0], logits, retain_graph=True)
-        [of_bounds] = torch.autograd.grad(self.lagrangian.term(used), logits)
+        [slope] = torch.autograd.grad(self.lagrangian.term(used), logits)
         if self.step % max(1, self.total // _OUTER) == 0:
             self.lagrangian.update(used)
-        return of_loss / max(self.length, 1e-12) + of_bounds / max(float(of_time.norm()), 1e-12)
+        return slope / max(float(of_time.norm()), _TINY)
 
     def _allowed(self, share: float) -> Tensor:
         """Of each bound: what the network takes at the start, falling to 1."""

@@ -101,19 +101,18 @@ def learn_ratios(
     allocation.check()
     student = to_module(graph, runtime=False)
     without_branches(student, allocation.dropped(coupling))
+    guide = to_module(graph if teacher is None else teacher)
     recipe = replace(recipe, keeps_best=False, feature_weight=0.0, ema=0.0)
     for_ratios, for_weights = _divided(data, seed)
-    groups = [name for names in allocation.groups.values() for name in names]
     with normalized(student, for_weights, seed):
+        groups = [name for names in allocation.groups.values() for name in names]
         importance: Importance = Norms(student, graph, coupling, groups)
         if rankings is not None:
             importance = Ranked([rankings[group].order for group in groups])
         ratios = Ratios(allocation.groups, allocation.least, importance, seed)
         gated = Gated(student, graph, coupling, groups, ratios.gates)
-        guide = to_module(graph if teacher is None else teacher)
         feed = Feed(for_ratios, seed + 1, training_device(), recipe.mixup)
-        objective = Objective(gated, guide, recipe, feed)
-        allocator = Allocator(objective, ratios, allocation)
+        allocator = Allocator(Objective(gated, guide, recipe, feed), ratios, allocation)
         told = allocator.following(progress)
         fit(gated, guide, for_weights, recipe, seed, told, None, [allocator], snapshots)
         if ratios.settled is None:

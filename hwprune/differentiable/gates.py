@@ -61,20 +61,21 @@ class Gated(nn.Module):
         """The gated weights, by path."""
         gates = self.gates(self.training)
         state = dict(self.twin.named_parameters(remove_duplicate=False))
-        masks = {name: self._mask(name, gates) for name in {tensor for _, tensor, _ in self._paths}}
         masked = {}
         for path, tensor, transform in self._paths:
-            mask, weight = masks[tensor], state[path]
+            mask, weight = self._mask(tensor, gates), state[path]
             mask = mask.T if transform == "transpose" else mask
-            masked[path] = weight * mask.to(weight).reshape(weight.shape)
+            if weight.ndim != mask.ndim:  # torch wants a vector where the graph has a column
+                mask = mask.expand(self._places[tensor][0]).reshape(weight.shape)
+            masked[path] = weight * mask.to(weight)
         return masked
 
     def _mask(self, tensor: str, gates: Gates) -> Tensor:
-        """Of an initializer, in its own layout."""
+        """Of an initializer, in its own layout; axes without gates have length 1."""
         shape, gated = self._places[tensor]
-        mask = torch.ones(shape, dtype=torch.float64)
+        mask = torch.ones([1] * len(shape), dtype=torch.float64)
         for axis, group, owners in gated:
-            factors = torch.cat([gates[group].cpu(), torch.ones(1, dtype=torch.float64)])
+            factors = torch.cat([gates[group], torch.ones(1, dtype=torch.float64)])
             along = factors[owners].prod(0)
             mask = mask * along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         return mask

@@ -46,15 +46,13 @@ class Relaxed:
 
     def used(self, ratios: Tensor) -> Tensor:
         """Share of each bound that is taken at `ratios` (one per variable): 1 is all of it."""
+        zero = 0.0 * ratios.sum()  # sums that no ratio changes have a gradient, too
         weights = [_mixture(r, s) for r, s in zip(ratios, self.shares.values(), strict=True)]
         sums = [
-            constant + sum((_contracted(t, at, weights) for at, t in tables.items()), _ZERO)
+            constant + sum((_contracted(t, at, weights) for at, t in tables.items()), zero)
             for constant, tables in zip(self.constants, self.tables, strict=True)
         ]
-        return torch.stack([torch.as_tensor(s) for s in sums]) / torch.tensor(self.most)
-
-
-_ZERO = torch.zeros((), dtype=torch.float64)
+        return torch.stack(sums) / torch.tensor(self.most, dtype=torch.float64)
 
 
 def relax(problem: Problem, budget_ns: float, shares: Shares, fixed: Assignment) -> Relaxed:
