@@ -23,7 +23,17 @@ from hwprune.network.run import divergence, outputs, top1
 from hwprune.network.twin import to_module
 from hwprune.pruning.ranking import Ranking
 from hwprune.search.problem import Bound, Factor, Problem, Variable
-from hwprune.testing.networks import Builder, pooled_head
+from hwprune.testing.networks import (
+    Block,
+    Builder,
+    attended,
+    build,
+    gated,
+    plain,
+    pooled_head,
+    separable,
+    shuffled,
+)
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
@@ -106,6 +116,21 @@ def test_the_budget_is_used_without_any_search_around(learned: Learned, toy: gs.
     assert float(found.relaxed.used(shares)[0]) == pytest.approx(learned.used[0])
 
 
+def test_gradients_alone_come_down_to_the_budget(toy: gs.Graph, images: DataSet) -> None:
+    """Before Newton's steps: from 1.67 of it to about 1, at the pace of the bounds."""
+    told: list[tuple[float, float]] = []
+
+    def watch(done: int, total: int, text: str) -> None:
+        told.append((done / total, float(text.split(", ")[-1].split()[0])))
+
+    coupling = couple(toy)
+    learn_ratios(toy, coupling, allocation(coupling, 0.6), images, RECIPE, 0, progress=watch)
+    assert told[0][1] > 1.6
+    assert all(used < 1.05 * (1 / 0.6) ** max(0.0, 1 - 2 * share) + 0.15 for share, used in told)
+    late = [used for share, used in told if 0.6 < share < 0.74]
+    assert max(abs(used - 1) for used in late) < 0.1
+
+
 def test_the_nearest_widths_keep_the_budget_and_the_answers(
     learned: Learned, toy: gs.Graph, images: DataSet
 ) -> None:
@@ -137,6 +162,20 @@ def test_what_is_left_is_what_was_trained(learned: Learned, toy: gs.Graph, image
         wider = {g: min(24, w + more) for g, w in settled.items()}
         found = outputs(to_module(slim(learned.graph, coupling, learned.kept(wider))), x)[0]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [attended, shuffled, separable, gated], ids=lambda b: b.__name__)
+def test_attention_and_grouped_and_depthwise_layers_are_trained_too(block: Block) -> None:
+    graph = build(block, plain, seed=1)
+    coupling, rng = couple(graph), np.random.default_rng(0)
+    few = DataSet(rng.normal(size=(120, 3, 8, 8)).astype(np.float32))
+    given = allocation(coupling, 0.7)
+    found = learn_ratios(graph, coupling, given, few, Recipe(1, 0.01), 0)
+    assert found.used[0] == pytest.approx(1.0, abs=0.01)
+    kept = found.kept(given.widths(found.ratios))
+    slimmed = outputs(to_module(slim(found.graph, coupling, kept)), few.x[:16])[0]
+    whole = outputs(to_module(found.graph), few.x[:16])[0]
+    torch.testing.assert_close(slimmed, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_an_order_that_is_given_is_kept_to(toy: gs.Graph, images: DataSet) -> None:
