@@ -152,7 +152,9 @@ def _settled(run: Run) -> Settled:
             if again is not outcome:
                 outcome = again
                 continue
-        built = build(run.job, outcome.plan, run.progress, outcome.sampling, run.work)
+        built = build(
+            run.job, outcome.plan, run.progress, outcome.sampling, run.work, outcome.trained
+        )
         looks = 1 if left and outcome.lossless else 2
         comparison = time_file(run, built, looks)
         again = _missed(run, outcome, comparison) if left else outcome

@@ -22,6 +22,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "tpe": "multipliers for the knapsack by Optuna's Parzen estimators",
         "gp": "multipliers for the knapsack by Optuna's Gaussian process",
         "exhaustive": "everything that fits, one by one: for tiny networks",
+        "dsa": "keep ratios trained with the weights by gradients under the table (DSA)",
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",
@@ -63,6 +64,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "thorough": "distillation until it no longer helps, then quantisation-aware training",
     },
 }
+TRAINED = frozenset({"dsa"})  # searches that train the network
 CHOSEN: Mapping[str, Mapping[str, str]] = {  # by hwprune itself
     "weight quantiser": {
         "max": "symmetric integers, the scale from the largest magnitude (default from 7 bits on)",

@@ -19,7 +19,7 @@ ROWS = (
     ("store",),
     ("frontend", "network", "latency"),
     ("pruning", "quantize", "train", "search"),
-    ("export", "verify", "rewrites", "schedules"),
+    ("export", "verify", "rewrites", "schedules", "differentiable"),
     ("compiler", "library", "stages", "report"),
     ("cli", "doctor"),
 )

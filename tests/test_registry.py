@@ -3,7 +3,15 @@
 import pytest
 
 from hwprune.errors import BackendError, UsageError
-from hwprune.registry import CHOSEN, METHODS, backend_names, get_backend, known_method, unknown
+from hwprune.registry import (
+    CHOSEN,
+    METHODS,
+    TRAINED,
+    backend_names,
+    get_backend,
+    known_method,
+    unknown,
+)
 from hwprune.target import Host
 
 
@@ -26,7 +34,8 @@ def test_known_methods_pass_and_others_are_refused() -> None:
 def test_searches_are_those_that_search_knows() -> None:
     from hwprune.search.catalogue import STRATEGIES
 
-    assert set(METHODS["search"]) == set(STRATEGIES)
+    assert set(METHODS["search"]) == set(STRATEGIES) | TRAINED
+    assert not set(STRATEGIES) & TRAINED
 
 
 def test_criteria_are_those_that_prune_knows() -> None:

@@ -176,6 +176,10 @@ def by_torch_pruning(job: Job, plan: Plan, recipe: Recipe) -> Cut:
     import torch_pruning as tp
 
     module = to_module(job.graph)
+    for node in module.graph.nodes:  # a reshape says how many channels there are; flatten does not
+        if getattr(node.target, "__name__", "") == "reshape" and len(node.kwargs["after"]) == 2:
+            node.target, node.args, node.kwargs = torch.flatten, (node.args[0], 1), {}
+    module.recompile()
     example = torch.from_numpy(job.splits.train.batch(slice(0, 1)))
     shares: dict[nn.Module, float] = {}
     for group, kept in plan.keep.items():

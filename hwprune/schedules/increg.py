@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwprune.schedules.channels import Channels
 from hwprune.schedules.schedule import Hard, Task, check_fits, firm
+from hwprune.train.channels import Channels
 
 _U = 0.25  # the paper's: where the growth turns over, as a share of that of the least
 

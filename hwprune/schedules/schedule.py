@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hwprune.errors import UsageError
-from hwprune.schedules.channels import Channels
+from hwprune.train.channels import Channels
 from hwprune.train.hooks import Hook
 
 _SHRUNK = 8.0  # a growing penalty leaves exp(-8) of a channel that nobody holds on to,

@@ -16,9 +16,9 @@ from hwprune.network.twin import to_module, write_back
 from hwprune.plan import Plan
 from hwprune.pruning.criteria import rank_channels
 from hwprune.pruning.reconstruct import FINAL, Reference
-from hwprune.schedules.channels import Channels, channels_of
 from hwprune.schedules.schedule import Schedule, Task
 from hwprune.train.batchnorm import normalized, reestimate
+from hwprune.train.channels import Channels, channels_of
 from hwprune.train.feed import batch_of, steps_of_an_epoch
 from hwprune.train.loop import Progress, fit
 from hwprune.train.optimizers import steady_rate

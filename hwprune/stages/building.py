@@ -10,6 +10,8 @@ from torch import fx
 
 from hwprune.export.lower import lower
 from hwprune.graph.read import to_proto
+from hwprune.graph.slim import slim
+from hwprune.network.run import divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
 from hwprune.progress import Progress, Stage
@@ -40,6 +42,7 @@ def build(
     progress: Progress,
     sampling: Sampling = FINAL,
     folder: Path | None = None,
+    trained: gs.Graph | None = None,
 ) -> Built:
     """Carries a plan out with everything the effort allows.
 
@@ -49,12 +52,13 @@ def build(
         progress: Who watches.
         sampling: What repair looks at.
         folder: Of the run, for trainings to go on after the process was killed.
+        trained: Other weights of all channels to begin with, where they serve the plan better.
     """
     training = training_of(job.options, folder)
     if training is not None and training.schedule is not None and plan.keep:
         graph, plan = _trained_away(job, plan, training, progress)
     else:
-        graph = _cut(job, plan, progress, sampling)
+        graph = _cut(job, plan, progress, sampling, trained)
     if training is not None:
         graph = _recovered(job, graph, plan, training, progress)
     kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
@@ -76,11 +80,23 @@ def build(
     return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
 
 
-def _cut(job: Job, plan: Plan, progress: Progress, sampling: Sampling) -> gs.Graph:
+def _cut(
+    job: Job, plan: Plan, progress: Progress, sampling: Sampling, trained: gs.Graph | None
+) -> gs.Graph:
     with progress.stage("slim"):
         samples = job.calibration()
         reference = Reference(job.graph, job.coupling, samples, job.options.seed, sampling)
-        return repaired(job.graph, plan, reference)
+        graph = repaired(job.graph, plan, reference)
+        if trained is None:
+            return graph
+        return _nearer(job, graph, slim(trained, job.coupling, plan.keep, plan.dropped))
+
+
+def _nearer(job: Job, *graphs: gs.Graph) -> gs.Graph:
+    """The one whose answers are nearest to the original's on held-out inputs."""
+    x = job.search_inputs()
+    expected = outputs(to_module(job.graph), x)
+    return min(graphs, key=lambda graph: divergence(expected, outputs(to_module(graph), x)))
 
 
 def _trained_away(

@@ -96,6 +96,10 @@ class Evaluator:
             twin = round_in_place(twin, few, self.per_channel, x)
         return divergence(self.search_outputs, outputs(twin, self.search_x))
 
+    def divergence(self, slimmed: gs.Graph) -> float:
+        """Of a slim network as it is."""
+        return divergence(self.search_outputs, outputs(to_module(slimmed), self.search_x))
+
     def losses(self, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:
         """Index and `loss` of each, for plans that change little: what they share runs once.
 

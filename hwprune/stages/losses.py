@@ -6,8 +6,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
+from hwprune.differentiable.allocation import Aim, toward
 from hwprune.graph.cost import macs
+from hwprune.graph.slim import slim
 from hwprune.latency.calibrate import Calibration
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module
@@ -49,6 +52,8 @@ class Losses:
     kernels: Mapping[str, Mapping[str, float]]  # node -> kernel -> loss
     bits: Mapping[str, Mapping[int, float]]  # node -> bits of its weight in the file -> loss
     bounds: tuple[Bound, ...] = ()  # what was asked for beside the time
+    aim: Aim | None = None  # what a training found best
+    trained: gs.Graph | None = None  # weights that it left, all channels
 
     def plan(self, job: Job, c: Configuration) -> Plan:
         """The plan that carries a configuration out, with the channels that matter least gone."""
@@ -71,7 +76,17 @@ class Losses:
         """The search problem under a calibration of the table."""
         estimator, space = profile.estimator, profile.space
         losses = self.rankings, self.branches, self.kernels, self.bits
-        return replace(build_problem(estimator, space, calibration, *losses), bounds=self.bounds)
+        found = build_problem(estimator, space, calibration, *losses)
+        found = replace(found, bounds=self.bounds)
+        return found if self.aim is None else toward(found, space, self.aim)
+
+    def loss(self, job: Job, plan: Plan) -> float:
+        """Measured divergence of the better of the repaired and the trained network."""
+        repaired = self.evaluator.loss(plan)
+        if self.trained is None:
+            return repaired
+        slimmed = slim(self.trained, job.coupling, plan.keep, plan.dropped)
+        return min(repaired, self.evaluator.divergence(slimmed))
 
 
 def known_losses(job: Job, profile: Profile, checkpoints: Checkpoints, stage: Stage) -> Losses:
@@ -178,6 +193,6 @@ def candidate_loss(
         c = configuration(assignment)
         plan = losses.plan(job, c)
         rounding = sum(losses.kernels.get(n, {}).get(k, 0.0) for n, k in c.kernels.items())
-        return losses.evaluator.loss(plan) + rounding
+        return losses.loss(job, plan) + rounding
 
     return evaluate

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from math import isfinite
 
+import onnx_graphsurgeon as gs
+
 from hwprune.errors import InfeasibleError
 from hwprune.latency.calibrate import Calibration
 from hwprune.plan import Configuration, Plan
 from hwprune.pruning.reconstruct import FINAL, LIGHT, Sampling
+from hwprune.registry import TRAINED
 from hwprune.report.schema import Alternative, Search, Trial
 from hwprune.search.decode import Decoded, Decoder
 from hwprune.stages.candidates import plan_for
@@ -14,6 +17,7 @@ from hwprune.stages.fitting import (
     Fit,
     chosen,
     corrected,
+    first_look,
     fit_budget,
     one_round,
     planned_ns,
@@ -24,6 +28,7 @@ from hwprune.stages.losses import Losses, known_losses
 from hwprune.stages.memory import peak_bytes
 from hwprune.stages.nearest import lost_untrained, with_wider_bounds
 from hwprune.stages.profiling import Profile
+from hwprune.stages.ratios import with_trained_ratios
 from hwprune.stages.run import Run
 from hwprune.stages.sources import Job, classes
 from hwprune.stages.timing import PROCESSES, Comparison
@@ -52,6 +57,11 @@ class Outcome:
         return self.fit is not None and self.fit.lossless
 
     @property
+    def trained(self) -> gs.Graph | None:
+        """Weights, of all channels, that a search by training left."""
+        return None if self.losses is None else self.losses.trained
+
+    @property
     def sampling(self) -> Sampling:
         """What the last repair looks at: little where nothing is lost anyway."""
         return LIGHT if self.lossless else FINAL
@@ -69,17 +79,25 @@ def decide(run: Run) -> Outcome:
             return extreme
     losses = _losses(run)
     try:
-        return _found(run, losses, fit_budget(run, losses, calibration), fastest.latency_ns)
+        return _found(run, *_fitted(run, losses, calibration), fastest.latency_ns)
     except InfeasibleError as e:
         wider = with_wider_bounds(run, losses, calibration or run.profile.calibration)
         if wider is None:
             return _fastest(run)[0]
         run.progress.note(f"{e}; what comes nearest is looked for")
     try:
-        fit = fit_budget(run, wider[0], calibration)
+        found = _fitted(run, wider[0], calibration)
     except InfeasibleError:
         return _fastest(run)[0]
-    return replace(_found(run, wider[0], fit, fastest.latency_ns), nearest=wider[1])
+    return replace(_found(run, *found, fastest.latency_ns), nearest=wider[1])
+
+
+def _fitted(run: Run, losses: Losses, calibration: Calibration | None) -> tuple[Losses, Fit]:
+    """What fits the budget, and the losses it was found by; a search by training trains first."""
+    if run.job.options.search in TRAINED:
+        calibration = calibration or first_look(run, losses)
+        losses = with_trained_ratios(run, losses, calibration, planned_ns(run))
+    return losses, fit_budget(run, losses, calibration)
 
 
 def _is_within_bounds(run: Run) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hwprune.latency.calibrate import Calibration
 from hwprune.progress import Stage
 from hwprune.pruning.reconstruct import THOROUGH
+from hwprune.registry import TRAINED
 from hwprune.search.decode import Decoder
 from hwprune.search.problem import Assignment, Problem
 from hwprune.search.strategy import Evaluated
@@ -43,7 +44,7 @@ def run_search(
         planned_problem(run, losses, calibration, budget_ns),
         budget_ns,
         candidate_loss(run.job, losses, run.profile.configuration),
-        options.search,
+        "knapsack" if options.search in TRAINED else options.search,
         max(1, round(evaluations * share)),
         options.seed,
         options.storage or run.work / "trials.db",

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 import torch
 
 from hwprune.backend import Backend, Capabilities
+from hwprune.differentiable.dsa import check_trainable
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.frontend.arrays import inputs_of_graph, made_up
 from hwprune.frontend.data import Splits, load_inputs, split
@@ -20,7 +21,7 @@ from hwprune.graph.coupling import couple
 from hwprune.network.operators import untranslated
 from hwprune.network.run import Inputs, check_batches
 from hwprune.network.twin import to_module
-from hwprune.registry import get_backend, known_target
+from hwprune.registry import TRAINED, get_backend, known_target
 from hwprune.stages.choice import Choice
 from hwprune.stages.memo import Memo
 from hwprune.stages.options import CompileOptions
@@ -85,10 +86,10 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     model = load_model(
         options.model, options.weights, options.shapes, options.batch, options.max_model_size
     )
-    if options.trains and (alone := untranslated(model.graph)):
+    if _trains(options) and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",
-            "leave the training out (--epochs 0): everything else works",
+            f"leave the training and --search {'|'.join(TRAINED)} out: everything else works",
         )
     splits, known = load_splits(options, model)
     if known:  # else nobody would rely on what samples give
@@ -97,9 +98,16 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
         check_batches(to_module(model.graph), _tensors(some), batch)
     threads = options.threads or backend.default_threads()
     able, graph = backend.capabilities(), model.graph
-    found = Job(options, backend, able, threads, model, graph, couple(graph), splits, known)
-    check_training(options, found.coupling, splits.train)
+    coupling = couple(graph)
+    if options.search in TRAINED:
+        check_trainable(coupling, splits.train)
+    found = Job(options, backend, able, threads, model, graph, coupling, splits, known)
+    check_training(options, coupling, splits.train)
     return found if memo is None else replace(found, memo=memo)
+
+
+def _trains(options: CompileOptions) -> bool:
+    return options.trains or options.search in TRAINED
 
 
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:

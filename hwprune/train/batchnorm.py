@@ -118,6 +118,12 @@ def norm_behind(module: nn.Module, path: str) -> Norm | None:
     return found if isinstance(found, Norm) else None
 
 
+def factors(norm: Norm) -> Tensor:
+    """What a norm multiplies each channel by, in evaluation; double precision."""
+    variance = cast("Tensor", norm.running_var)
+    return norm.weight.double() / (variance.double() + norm.eps).sqrt()
+
+
 def _norm_path(path: str) -> str:
     return f"{path}_batchnorm"
 
@@ -180,7 +186,6 @@ def _identity_norm(conv: nn.Conv2d, statistics: _Statistics) -> Norm:
 
 
 def _fold(conv: nn.Conv2d, norm: Norm) -> None:
-    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
-    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    mean, scale = cast("Tensor", norm.running_mean), factors(norm)
     scale_outputs(conv, scale)
     cast("Tensor", conv.bias).add_(norm.bias.double() - mean.double() * scale)

@@ -30,17 +30,17 @@ def batch_size(shape: tuple[int, ...]) -> int:
 
 def batch_of(data: DataSet) -> int:
     """Samples in a step of a training on these data."""
-    training = len(data) - _held_out(len(data))
+    training = len(data) - held_out(len(data))
     fitting = batch_size(data.batch(slice(0, 1)).shape[1:])
     return min(fitting, max(8, training // _LEAST_STEPS), training)
 
 
 def steps_of_an_epoch(data: DataSet) -> int:
     """How many steps one pass takes, without the samples that are held out."""
-    return (len(data) - _held_out(len(data))) // batch_of(data)
+    return (len(data) - held_out(len(data))) // batch_of(data)
 
 
-def _held_out(count: int) -> int:
+def held_out(count: int) -> int:
     """Of so many samples, those that choose the checkpoint."""
     return min(_VALIDATION, count // 10)
 
@@ -72,7 +72,7 @@ class Feed:
         self.rank, self.world = rank, world
         self.generator = torch.Generator().manual_seed(seed)
         order = balanced_order(data, seed)
-        count = _held_out(len(order))
+        count = held_out(len(order))
         self.validation, self.training = order[:count], order[count:]
         self.augmented = suits(torch.from_numpy(data.batch(slice(0, 1)))) and not data.more
         self.batch, self.steps = batch_of(data), steps_of_an_epoch(data)

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from hwprune.errors import UsageError
-from hwprune.schedules.channels import Channels, Filter, Part
 from hwprune.schedules.greg import GReg1, GReg2
 from hwprune.schedules.schedule import Task
+from hwprune.train.channels import Channels, Filter, Part
 
 
 def quadratic(schedule: GReg1, start: list[float], held: list[float], steps: int,

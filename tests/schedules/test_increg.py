@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from hwprune.errors import UsageError
-from hwprune.schedules.channels import Channels, Filter, Part
 from hwprune.schedules.floor import stages
 from hwprune.schedules.increg import IncReg, increment, steps_for
 from hwprune.schedules.schedule import Task
+from hwprune.train.channels import Channels, Filter, Part
 
 
 def channels(values: torch.Tensor) -> Channels:

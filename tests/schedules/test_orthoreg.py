@@ -11,8 +11,8 @@ from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.coupling import couple
 from hwprune.network.twin import to_module
-from hwprune.schedules.channels import channels_of
 from hwprune.schedules.orthoreg import OrthoReg, orthogonality, orthogonality_penalty
+from hwprune.train.channels import channels_of
 from hwprune.train.loop import fit
 from hwprune.train.recipe import Recipe
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from hwprune.schedules.catalogue import schedule_of
-from hwprune.schedules.channels import Channels, Filter, Part
 from hwprune.schedules.schedule import Schedule
 from hwprune.schedules.soft import Soft, growing
+from hwprune.train.channels import Channels, Filter, Part
 
 
 def run(schedule: Soft, start: torch.Tensor, pull: torch.Tensor, steps: int,

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from hwprune.graph.channels import ChannelGroup, Member
 from hwprune.graph.cost import output_axis, weight_input
 from hwprune.network.twin import initializers
-from hwprune.train.batchnorm import Norm, norm_behind
+from hwprune.train.batchnorm import Norm, factors, norm_behind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +52,9 @@ class Filter:
 
     def sums(self, power: int) -> Tensor:
         """Per channel: |w|^power, added up, of the weight with the norm folded in."""
-        weight = self.part.parameter.detach()
+        weight: Tensor = self.part.parameter
         if self.norm is not None:
-            assert self.norm.running_var is not None
-            scale = self.norm.weight.detach() / (self.norm.running_var + self.norm.eps).sqrt()
-            weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+            weight = weight * factors(self.norm).view(-1, *[1] * (weight.ndim - 1))
         return self.part.sums(weight.abs().pow(power))
 
 
@@ -71,10 +69,11 @@ class Channels:
     ) -> None:
         self.width, self.filters, self.scales, self.parts = width, filters, scales, parts
 
+    @torch.no_grad()
     def norms(self, power: int = 1) -> Tensor:
         """L1 or L2 norm of each channel's filters, over all layers that make it."""
         if not self.filters:  # nothing but its readers tells what it weighs
-            found = [part.sums(part.parameter.detach().abs().pow(power)) for part in self.parts]
+            found = [part.sums(part.parameter.abs().pow(power)) for part in self.parts]
         else:
             found = [each.sums(power) for each in self.filters]
         return torch.stack(found).sum(0).pow(1 / power)

@@ -9,10 +9,10 @@ from hwprune.graph.read import clone
 from hwprune.graph.slim import slim
 from hwprune.network.run import outputs
 from hwprune.network.twin import to_module, write_back
-from hwprune.schedules.channels import channels_of
 from hwprune.testing import networks
 from hwprune.testing.networks import build
 from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
+from hwprune.train.channels import channels_of
 
 BLOCKS = {
     "plain": (networks.plain, networks.plain),
