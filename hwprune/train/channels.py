@@ -76,7 +76,7 @@ class Channels:
             found = [part.sums(part.parameter.abs().pow(power)) for part in self.parts]
         else:
             found = [each.sums(power) for each in self.filters]
-        return torch.stack(found).sum(0).pow(1 / power)
+        return torch.stack(found).sum(0).pow(1 / power).float()
 
     @torch.no_grad()
     def multiply(self, factors: Tensor) -> None:
