@@ -39,10 +39,13 @@ import torch
 from torch import nn
 
 from hwprune.compiler import CompileOptions
+from hwprune.differentiable.allocation import Allocation
+from hwprune.differentiable.dsa import learn_ratios
 from hwprune.export.lower import lower
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.cost import macs, weighted_nodes
 from hwprune.graph.slim import slim
+from hwprune.latency.space import SearchSpace
 from hwprune.network.run import top1
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
@@ -51,16 +54,22 @@ from hwprune.pruning.criteria import rank_channels
 from hwprune.pruning.reconstruct import FINAL, Reference
 from hwprune.quantize.ptq import quantize
 from hwprune.registry import get_backend
+from hwprune.report.jsonio import from_json, to_json
 from hwprune.schedules.catalogue import SCHEDULES, schedule_of
 from hwprune.schedules.shrink import shrink
+from hwprune.search.decode import Decoder
+from hwprune.search.documents import task_from_json, task_to_json
+from hwprune.search.strategy import Task
 from hwprune.stages.candidates import repaired
 from hwprune.stages.checkpoints import open_run
 from hwprune.stages.choice import Choice
-from hwprune.stages.fitting import quantised_kernels
+from hwprune.stages.fitting import Fit, planned_ns, quantised_kernels
+from hwprune.stages.losses import Losses
 from hwprune.stages.outcome import decide
 from hwprune.stages.profiling import profile
 from hwprune.stages.rewriting import rewrite, rewritten_job
 from hwprune.stages.run import Run
+from hwprune.stages.searching import planned_problem
 from hwprune.stages.sources import Job, load_job
 from hwprune.stages.timing import summarise
 from hwprune.stages.training import scaled
@@ -86,6 +95,7 @@ class Protocol:
 
 PROTOCOLS = {"cpu": Protocol(20_000, 2, 1), "gpu": Protocol(1_000_000, 20, 4)}
 Cut = tuple[gs.Graph, Plan, Recipe]  # the slim network, its plan, and the training that is left
+Cutter = Callable[[Path, Job, Plan, Recipe], Cut]
 
 
 @dataclass(frozen=True)
@@ -116,13 +126,25 @@ def prepare(args: argparse.Namespace) -> None:
                 job = rewrite(job, checkpoints, stage)
             with watch.stage("profile", total=1) as stage:
                 run = Run(job, profile(job, checkpoints, stage), checkpoints, watch)
-            plan = decide(run).plan
-        (args.work / f"{search}.json").write_text(plan.to_json())
-        print(f"{search}: {plan.configuration.widths}")
+            outcome = decide(run)
+        (args.work / f"{search}.json").write_text(outcome.plan.to_json())
+        print(f"{search}: {outcome.plan.configuration.widths}")
+        if search == "bo" and outcome.losses is not None and outcome.fit is not None:
+            text = json.dumps(allocated(run, outcome.losses, outcome.fit))
+            (args.work / "allocation.json").write_text(text)
     named = ("model", "weights", "train_data", "eval_data", "scale")
     told = {name: getattr(args, name) for name in named}
     document = {"options": told, "rewrites": job.choice.document(), "budget": args.budget}
     (args.work / "task.json").write_text(json.dumps(document, default=str))
+
+
+def allocated(run: Run, losses: Losses, fit: Fit) -> dict[str, Any]:
+    """The search problem as it stood at the end, for methods that find widths by training."""
+    limit = planned_ns(run)
+    problem = planned_problem(run, losses, fit.calibration, limit)
+    task = Task(problem, Decoder(problem), limit, 0)
+    space = json.loads(to_json(run.profile.space))
+    return {"task": task_to_json(task, "dsa", 0.0), "space": space, "fixed": dict(fit.assignment)}
 
 
 def job_of(work: Path, seed: int, args: Mapping[str, Any]) -> Job:
@@ -142,10 +164,10 @@ def ranked(job: Job, plan: Plan, criterion: str) -> Plan:
     return replace(plan, keep={g: rankings[g].kept(len(k)) for g, k in plan.keep.items()})
 
 
-def at_once(criterion: str, repairs: bool) -> Callable[[Job, Plan, Recipe], Cut]:
+def at_once(criterion: str, repairs: bool) -> Cutter:
     """Everything goes before the training."""
 
-    def cut(job: Job, plan: Plan, recipe: Recipe) -> Cut:
+    def cut(_work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
         plan = ranked(job, plan, criterion)
         if not repairs:
             return slim(job.graph, job.coupling, plan.keep, plan.dropped), plan, recipe
@@ -156,10 +178,10 @@ def at_once(criterion: str, repairs: bool) -> Callable[[Job, Plan, Recipe], Cut]
     return cut
 
 
-def scheduled(name: str) -> Callable[[Job, Plan, Recipe], Cut]:
+def scheduled(name: str) -> Cutter:
     """Channels go while the network is trained."""
 
-    def cut(job: Job, plan: Plan, recipe: Recipe) -> Cut:
+    def cut(_work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
         schedule = schedule_of(name)
         assert schedule is not None
         data, seed = job.splits.train, job.options.seed
@@ -171,7 +193,24 @@ def scheduled(name: str) -> Callable[[Job, Plan, Recipe], Cut]:
     return cut
 
 
-def by_torch_pruning(job: Job, plan: Plan, recipe: Recipe) -> Cut:
+def by_dsa(work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
+    """Widths by training: half of it for them, half for recovery."""
+    document = json.loads((work / "allocation.json").read_text())
+    task, _, _ = task_from_json(document["task"])
+    space = from_json(SearchSpace, json.dumps(document["space"]))
+    allocation = Allocation(space, task.problem, task.budget_ns, document["fixed"])
+    x, seed, half = job.calibration(512), job.options.seed, scaled(recipe, 0.5)
+    rankings = rank_channels(job.graph, job.coupling, x, "obs", seed)
+    found = learn_ratios(
+        job.graph, job.coupling, allocation, job.splits.train, half, seed, None, rankings
+    )
+    keep = found.kept(allocation.widths(found.ratios))
+    keep = {g: k for g, k in keep.items() if len(k) < job.coupling.full[g]}
+    plan = replace(plan, keep=keep)
+    return slim(found.graph, job.coupling, keep, plan.dropped), plan, half
+
+
+def by_torch_pruning(_work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
     """Cut by Torch-Pruning's magnitude pruner, to the widths of the plan."""
     import torch_pruning as tp
 
@@ -196,7 +235,7 @@ def by_torch_pruning(job: Job, plan: Plan, recipe: Recipe) -> Cut:
     return graph, Plan(kernels={n.name: "int8" for n in weighted_nodes(graph)}), recipe
 
 
-METHODS: dict[str, tuple[str, Callable[[Job, Plan, Recipe], Cut]]] = {
+METHODS: dict[str, tuple[str, Cutter]] = {
     "random": ("bo", at_once("random", repairs=False)),
     "l1": ("bo", at_once("magnitude", repairs=False)),
     "l1-repaired": ("bo", at_once("magnitude", repairs=True)),
@@ -204,6 +243,7 @@ METHODS: dict[str, tuple[str, Callable[[Job, Plan, Recipe], Cut]]] = {
     "torch-pruning": ("uniform", by_torch_pruning),
     "one-shot": ("bo", at_once("obs", repairs=True)),
     **{name: ("bo", scheduled(name)) for name in SCHEDULES},
+    "dsa": ("bo", by_dsa),
 }
 
 
@@ -217,7 +257,7 @@ def one(work: Path, name: str, seed: int, protocol: str, told: Mapping[str, Any]
     allocation, cut = METHODS[name]
     plan = Plan.from_json((work / f"{allocation}.json").read_text())
     start = time.perf_counter()
-    graph, plan, left = cut(job, plan, Recipe(wanted.epochs))
+    graph, plan, left = cut(work, job, plan, Recipe(wanted.epochs))
     before = accuracy(job, graph)
     graph = recover(graph, job.graph, train, left, seed)
     kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
