@@ -22,6 +22,7 @@ from hwprune.stages.building import Built, build
 from hwprune.stages.checkpoints import Checkpoints, open_run
 from hwprune.stages.finishing import check_file, make_report, nearest, time_file
 from hwprune.stages.fitting import time_plan
+from hwprune.stages.following import leading
 from hwprune.stages.front import Settled, fastest_keeping, front_ratios
 from hwprune.stages.memo import Memo
 from hwprune.stages.options import CompileOptions
@@ -152,9 +153,10 @@ def _settled(run: Run) -> Settled:
             if again is not outcome:
                 outcome = again
                 continue
-        built = build(
-            run.job, outcome.plan, run.progress, outcome.sampling, run.work, outcome.trained
-        )
+        with leading(run.job, outcome.plan):
+            built = build(
+                run.job, outcome.plan, run.progress, outcome.sampling, run.work, outcome.trained
+            )
         looks = 1 if left and outcome.lossless else 2
         comparison = time_file(run, built, looks)
         again = _missed(run, outcome, comparison) if left else outcome

@@ -1,6 +1,7 @@
 """`hwprune compile`: the whole product."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from hwprune.cli import options as o
+from hwprune.progress import Silent
 from hwprune.registry import known_target
 from hwprune.report import Report, print_report
 from hwprune.report.front import Front, rows
@@ -99,9 +101,17 @@ def command(
     the bundled digits network is compiled. Exit status 0: met, 4: cannot be met, 6: too noisy;
     with several targets the highest.
     """
-    progress = o.progress()
+    rank = int(os.environ.get("RANK", "0"))  # of those that torchrun has started
+    progress = o.progress() if rank == 0 else Silent()
     with progress.stage("load"):  # takes seconds: torch and onnxruntime
         from hwprune import compiler
+        from hwprune.stages import following
+        from hwprune.train.distributed import begin
+    if begin()[1] > 1:
+        ctx.call_on_close(following.dismiss if rank == 0 else lambda: None)
+    if rank:
+        following.follow(compiler.CompileOptions(**values, target=targets[0]))
+        return
     if len(targets) > 1:
         values["out"] = values["out"] or Path("hwprune-out") / safe_name(values["model"])
         options = compiler.CompileOptions(**values)

@@ -1,0 +1,5 @@
+"""`python -m hwprune`, and `torchrun -m hwprune`."""
+
+from hwprune.cli import main
+
+main()
