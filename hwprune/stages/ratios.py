@@ -12,11 +12,11 @@ from hwprune.stages.losses import Losses
 from hwprune.stages.options import CompileOptions
 from hwprune.stages.run import Run
 from hwprune.stages.searching import planned_problem
+from hwprune.stages.training import training_of
 from hwprune.train.feed import steps_of_an_epoch
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
-_RATE = 0.03  # as a recovery's
 _LEAST_STEPS = 120  # fewer tell nothing about any layer
 
 
@@ -56,5 +56,8 @@ def recipe_of(options: CompileOptions, data: DataSet) -> Recipe:
     """How ratios are trained: as long as the recovery is, and one epoch at least, or as many as it
     takes for a few steps.
     """
+    training = training_of(options)
     least = ceil(_LEAST_STEPS / max(1, steps_of_an_epoch(data)))
-    return Recipe(max(least, options.training_epochs), _RATE)
+    if training is None:
+        return Recipe(least)
+    return replace(training.recipe, epochs=max(least, training.recipe.epochs))

@@ -9,7 +9,7 @@ from hwprune.errors import UsageError
 from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling
 from hwprune.plan import Plan
-from hwprune.registry import unknown
+from hwprune.registry import TRAINED, unknown
 from hwprune.schedules.catalogue import schedule_of
 from hwprune.schedules.schedule import Schedule
 from hwprune.schedules.shrink import foreseen
@@ -23,8 +23,8 @@ _DECIDED = ("epochs", "minutes", "keeps_best")  # by options of their own, or by
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is trained after the cuts, in this order: a schedule that cuts, recovery, and
-    quantisation-aware training as long as both of them.
+    """What is trained, in this order: a search that trains, a schedule that cuts and recovery, and
+    quantisation-aware training. Each of the three has the recipe's time.
     """
 
     schedule: Schedule | None
@@ -49,7 +49,8 @@ def training_of(options: CompileOptions, folder: Path | None = None) -> Training
         return None
     given = {name.replace("-", "_"): value for name, value in options.recipe.items()}
     settings = {name: _value(name, value) for name, value in given.items()}
-    minutes = None if options.train_minutes is None else options.train_minutes / 2
+    parts = 3 if options.search in TRAINED else 2
+    minutes = None if options.train_minutes is None else options.train_minutes / parts
     recipe = Recipe(options.training_epochs, **settings)  # type: ignore[arg-type]
     return Training(schedule_of(options.schedule), replace(recipe, minutes=minutes), folder)
 
