@@ -124,9 +124,11 @@ def nearest(layer: nn.Module) -> Grid:
     """What rounds to the grid of a quantised layer: groups x outputs per group x any."""
     encoding = weight_encoding(layer, 0)
     scale = torch.from_numpy(encoding.scale)
-    if encoding.axis is not None:
-        scale = scale.reshape(getattr(layer, "groups", 1), -1, 1)
-    return grid(scale, encoding.bits)
+    if encoding.axis is None:
+        return grid(scale, encoding.bits)
+    shape = getattr(layer, "groups", 1), -1, 1
+    bits = torch.tensor(encoding.channel_bits).reshape(shape) if encoding.channel_bits else None
+    return grid(scale.reshape(shape), encoding.bits if bits is None else bits)
 
 
 def activation_module(nonnegative: bool, low: float, high: float, bits: int = 8) -> nn.Module:
@@ -163,7 +165,10 @@ def weight_encoding(layer: nn.Module, axis: int) -> Encoding:
     per_channel = weight.scale.numel() > 1 or weight.scale.ndim > 0
     scale = scale.reshape(-1) if per_channel else scale
     zeros = np.zeros(scale.shape, np.int64)
-    return Encoding(scale, zeros, axis if per_channel else None, int(weight.bit_width), signed=True)
+    bits = weight.bit_width.int().flatten().tolist()
+    each = tuple(bits) if len(bits) > 1 else ()
+    at = axis if per_channel else None
+    return Encoding(scale, zeros, at, max(bits), signed=True, channel_bits=each)
 
 
 def _array(value: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
