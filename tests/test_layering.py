@@ -19,7 +19,7 @@ ROWS = (
     ("store",),
     ("frontend", "network", "latency"),
     ("pruning", "quantize", "train", "search"),
-    ("export", "verify", "rewrites"),
+    ("export", "verify", "rewrites", "differentiable"),
     ("compiler", "library", "stages", "report"),
     ("cli", "doctor"),
 )
@@ -30,6 +30,7 @@ SIBLINGS = {
     ("compiler", "stages"),
     ("compiler", "report"),
     ("stages", "report"),
+    ("differentiable", "export"),  # bytes are those that the file takes
     ("train", "quantize"),  # quantisation-aware training trains what quantize built
     ("cli", "doctor"),
 }

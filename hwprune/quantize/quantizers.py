@@ -103,10 +103,15 @@ def frozen(quantizer: nn.Module) -> nn.Module:
     """A quantised layer or activation quantiser as it is now, several times as fast."""
     if isinstance(quantizer, qnn.QuantIdentity):
         return _Rounded(activation_encoding(quantizer))
-    plain = next(kind for kind, quantized in _LAYERS.items() if type(quantizer) is quantized)
-    layer = _rebuilt(quantizer, plain)
+    layer: Any = plain_layer(quantizer)
     layer.weight = nn.Parameter(quantizer.quant_weight().value)  # type: ignore[operator]
-    return layer
+    plain: nn.Module = layer
+    return plain
+
+
+def plain_layer(layer: nn.Module) -> nn.Module:
+    """The layer, quantised or not, as `torch.nn` has it; the parameters are shared."""
+    return _rebuilt(layer, kind(layer))
 
 
 def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from hwprune.train.batchnorm import Norm, normalized
 from hwprune.train.loop import Progress, fit
 from hwprune.train.recipe import Recipe
 
-_RATE = 0.02  # of its unit: what a parameter moves in one step of training
+RATE = 0.02  # of its unit: what a parameter moves in one step of training
 _SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before
 _LEAST = 1e-3  # unit of parameters that start at zero
 
@@ -54,19 +54,19 @@ def qat(
 
     with normalized(module, data, seed):
         begin(module)
-        recipe = Recipe(epochs, _RATE, half=False)
-        fit(module, to_module(teacher), data, recipe, seed, annealed, _adam)
+        recipe = Recipe(epochs, RATE, half=False)
+        fit(module, to_module(teacher), data, recipe, seed, annealed, rounding_adam)
         settle(module)
     return reread(quantized)
 
 
-def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+def rounding_adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
     """Adam with a rate for every parameter, in that parameter's unit."""
-    units = _units(module)
+    units = units_of(module)
     return torch.optim.Adam([{"params": [p], "lr": rate * unit} for p, unit in units.items()])
 
 
-def _units(module: nn.Module) -> dict[nn.Parameter, float]:
+def units_of(module: nn.Module) -> dict[nn.Parameter, float]:
     """Of whatever a layer rounds its weights' steps, of other parameters their mean magnitude."""
     units = {p: max(_size(p), _LEAST) for p in module.parameters() if p.requires_grad}
     for layer in module.modules():

@@ -1,0 +1,1 @@
+"""Searches by gradients: choices relaxed to shares, trained together with the weights."""
