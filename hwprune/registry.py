@@ -22,6 +22,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "tpe": "multipliers for the knapsack by Optuna's Parzen estimators",
         "gp": "multipliers for the knapsack by Optuna's Gaussian process",
         "exhaustive": "everything that fits, one by one: for tiny networks",
+        "joint": "widths, and bits of every output, by gradients while training, under --max-size",
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",

@@ -1,8 +1,8 @@
 """Layers whose every output chooses its own bits while it is trained, 0 among them.
 
-Joint pruning and channel-wise mixed precision (arXiv 2407.01054): an output c has a logit a_p,c for
-each p of {0, 2, 4, 8} bits, theta = softmax(a / t), and its weight is the sum of theta_p Q_p(w) with
-Q_0 = 0; in evaluation the likeliest p is taken alone. Here the sum is taken apart into what an
+Joint pruning and channel-wise mixed precision (arXiv 2407.01054): an output c has a logit a_p,c
+for each p of {0, 2, 4, 8} bits, theta = softmax(a / t), and its weight is the sum of theta_p Q_p(w)
+with Q_0 = 0; in evaluation the likeliest p is taken alone. Here the sum is taken apart into what an
 output has if it is there, and whether it is there, which all layers that make the channel decide
 together: for one layer the product of both is the paper's theta.
 """
@@ -56,9 +56,9 @@ class Presence(nn.Module):
 
     def margin(self) -> Tensor:
         """Of each channel, by how much it should stay: above 0 it does."""
-        found = [bits.value()[outputs.to(self.zero.device)].mean(1) for bits, outputs in self.makers]
-        stays = torch.stack(found).mean(0) if found else 1 / self.temperature
-        return stays - self.zero / self.temperature
+        zero = self.zero / self.temperature
+        found = [bits.value()[outputs.to(zero.device)].mean(1) for bits, outputs in self.makers]
+        return (torch.stack(found).mean(0) if found else 1 / self.temperature) - zero
 
     def kept(self) -> Tensor:
         """Of each channel 1 - theta_0: soft in training, else 0 or 1."""
@@ -97,7 +97,8 @@ class Gate(nn.Module):
         """Any shape in, the same out."""
         shape = [1] * x.ndim
         shape[self.axis] = len(self.index)
-        return x * self.row[0]()[self.index].prod(1).reshape(shape)
+        there: Tensor = self.row[0]()[self.index].prod(1)
+        return x * there.reshape(shape)
 
 
 class Mixed(nn.Module):

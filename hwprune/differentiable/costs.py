@@ -67,7 +67,7 @@ _MPIC = {2: 2.5, 4: 2.3, 8: 2.1}  # multiply-accumulates a cycle, activations of
 
 
 def mpic_cycles(uses: Sequence[Use]) -> Tensor:
-    """Cycles on MPIC (a RISC-V core with mixed-precision SIMD): a table of MACs per cycle by bits."""
+    """Cycles on MPIC, a RISC-V core with mixed-precision SIMD: MACs per cycle by bits."""
     each = [use.product.positions for use in uses]
     return _of_weights(uses, lambda bits: 1 / _MPIC[_step(bits, _MPIC)], each)
 

@@ -1,8 +1,8 @@
 """From logits to whole bits: the likeliest, rounded to legal widths, and within a bound.
 
-A price on bytes moves all choices at once: an output takes the bits whose logit less their price is
-the largest. At price 0 that is the argmax of the paper; the least price whose network fits a bound
-gives what the bound takes where it costs the least liking, and a price below 0 fills up what is left.
+A price on bytes moves all choices at once: an output takes the bits whose logit less their price
+is the largest. At price 0 that is the argmax of the paper; the least price whose network fits a
+bound takes bytes where they are liked least, and one below 0 fills up what the bound leaves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,9 +62,7 @@ class Inclinations:
     def decide(self, widths: Mapping[str, Sequence[int]], price: float = 0.0) -> Decision:
         """The likeliest at a price per byte; `widths` are the legal ones of a group, else any."""
         liking = {p.node: self._liking(p, price) for p in self.products}
-        bits = {
-            p.node: np.array(p.bits)[liking[p.node].argmax(0).numpy()] for p in self.products
-        }
+        bits = {p.node: np.array(p.bits)[liking[p.node].argmax(0).numpy()] for p in self.products}
         best = {node: found.amax(0) for node, found in liking.items()}
         kept = {
             g: _most(self._margin(g, best), widths.get(g, range(1, len(zero) + 1)))
@@ -100,28 +98,29 @@ def fitted(
     widths: Mapping[str, Sequence[int]],
     bytes_of: Callable[[Decision], float],
     most: float,
+    rest: float,
 ) -> Decision:
-    """The decision that fills `most` bytes as nearly as a price on bytes can.
+    """The decision that fills `most` bytes, of which `rest` are taken, as nearly as can be.
 
     Raises InfeasibleError where even the narrowest network of the fewest bits takes more.
     """
-    whole = bytes_of(inclinations.decide(widths))
+    whole, room = bytes_of(inclinations.decide(widths)), most - rest
 
     def at(decades: float) -> Decision:
         price = np.sign(decades) * (10.0 ** abs(decades) - 1) / whole
         return inclinations.decide(widths, float(price))
 
     low, high = -_DEAREST, _DEAREST
-    if (least := bytes_of(at(high))) > most:
+    if (least := bytes_of(at(high))) > room:
         raise InfeasibleError(
             f"{format_bytes(round(most))} cannot be met: with the fewest bits and channels "
-            f"the file takes {format_bytes(round(least))}"
+            f"the file takes {format_bytes(round(least + rest))}"
         )
-    if bytes_of(at(low)) <= most:
+    if bytes_of(at(low)) <= room:
         return at(low)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (low, middle) if bytes_of(at(middle)) <= most else (middle, high)
+        low, high = (low, middle) if bytes_of(at(middle)) <= room else (middle, high)
     return at(high)
 
 

@@ -72,11 +72,10 @@ class Files:
         first = self.choice.decide(widths)
         rest = self.size(first) - self.foreseen(first)
         for _ in range(_TRIES):
-            extra = rest
-            found = fitted(self.choice, widths, lambda d: extra + self.foreseen(d), most)
+            found = fitted(self.choice, widths, self.foreseen, most, rest)
             if (size := self.size(found)) <= most:
                 return found
-            rest += size - (rest + self.foreseen(found))
+            rest = size - self.foreseen(found)
         raise InfeasibleError(f"no file of {format_bytes(most)} was found, only of {size}")
 
     def _left(self, product: Product, decision: Decision) -> NDArray[np.int64]:

@@ -1,23 +1,23 @@
 """Widths and bits searched for together while the network is trained (arXiv 2407.01054).
 
 The trained network comes in, quantised to 8 bits; every output of every layer then chooses among
-{0, 2, 4, 8} bits under the pressure of what it costs; the likeliest choice within the bytes that are
-asked for is cut out, and trained on with its bits fixed.
+{0, 2, 4, 8} bits under the pressure of what it costs; the likeliest choice within the bytes that
+are asked for is cut out, and trained on with its bits fixed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
 
 import onnx_graphsurgeon as gs
 import torch
 
 from hwprune.backend import Capabilities
 from hwprune.differentiable.costs import COSTS, size_bytes
-from hwprune.differentiable.decisions import Inclinations, promoted
+from hwprune.differentiable.decisions import Decision, Inclinations, promoted
 from hwprune.differentiable.files import Files
 from hwprune.differentiable.mixed import Mixture
-from hwprune.differentiable.pressure import Aim, Optimizing, Pressure
+from hwprune.differentiable.pressure import Aim, Pressure, adam_for
 from hwprune.errors import UsageError
 from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling
@@ -28,7 +28,7 @@ from hwprune.plan import Plan
 from hwprune.precision import INT8
 from hwprune.quantize.placement import place
 from hwprune.quantize.ptq import Quantized, quantize, reread
-from hwprune.train.batchnorm import normalized
+from hwprune.train.batchnorm import normalized, refresh
 from hwprune.train.feed import steps_of_an_epoch
 from hwprune.train.loop import Progress, fit
 from hwprune.train.loss import distillation
@@ -37,6 +37,7 @@ from hwprune.train.recipe import Recipe
 
 BITS = (0, 2, 4, 8)
 _STEPS = 400  # of a search that nobody gave a length
+_STRENGTH = 0.1  # of all that there is to lose: what the whole network costs
 _SAMPLES = 512  # that ranges, and the loss at stake, are taken from
 
 
@@ -72,6 +73,15 @@ class JointOptions:
                 "their own",
                 "leave --search joint out",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The whole network as it was trained, what its choices incline to, and what was decided."""
+
+    trained: Quantized
+    choice: Inclinations
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ def search(
     """
     options.check(capabilities)
     able = sorted(place(graph, kernels, capabilities).nodes)
-    integers, stake = dict.fromkeys(able, INT8), loss_at_stake(graph, x)
+    integers, strength = dict.fromkeys(able, INT8), _STRENGTH * loss_at_stake(graph, x)
 
     def files(choice: Inclinations) -> Files:
         return Files(graph, coupling, capabilities, integers, choice)
@@ -164,15 +174,17 @@ def search(
     def aims(choice: Inclinations) -> list[Aim]:
         whole = choice.decide({})
         rest = files(choice).size(whole) - float(size_bytes(choice.uses(whole)))
-        pressed = [] if options.cost is None else [Aim(COSTS[options.cost], None, stake)]
-        return [Aim(size_bytes, most_bytes - rest, stake), *pressed]
+        pressed = [] if options.cost is None else [Aim(COSTS[options.cost], None, strength)]
+        return [Aim(size_bytes, most_bytes - rest, strength), *pressed]
+
+    def decide(choice: Inclinations) -> Decision:
+        found = files(choice).within(options.widths, most_bytes)
+        return found if options.cost is None else promoted(choice, found, COSTS[options.cost])
 
     quantized = quantize(graph, integers, capabilities, x)
-    trained, choice = choose(quantized, graph, coupling, data, options, aims, seed, progress)
-    decision = files(choice).within(options.widths, most_bytes)
-    if options.cost is not None:
-        decision = promoted(choice, decision, COSTS[options.cost])
-    return Found(files(choice).plan(decision), trained.graph, files(choice).size(decision))
+    chosen = choose(quantized, graph, coupling, data, options, aims, decide, seed, progress)
+    file = files(chosen.choice)
+    return Found(file.plan(chosen.decision), chosen.trained.graph, file.size(chosen.decision))
 
 
 def choose(
@@ -182,26 +194,38 @@ def choose(
     data: DataSet,
     options: JointOptions,
     aims: Callable[[Inclinations], Sequence[Aim]],
+    decide: Callable[[Inclinations], Decision],
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[Quantized, Inclinations]:
+) -> Chosen:
     """Trains a quantised network of full widths and its choices together, in place.
 
-    `aims` are made from what the choices are before the training. With one option there is nothing
-    to choose, and this is `hwprune.train.qat.qat`.
+    `aims` are made from what the choices are before the training, `decide` ends it: BatchNorm sees
+    what was decided before it is folded. With one option there is nothing to choose, and this is
+    `hwprune.train.qat.qat`.
     """
     module, epochs = quantized.module, options.epochs_for(data)
     least = {group: min(widths) for group, widths in options.widths.items()}
-    recipe = Recipe(epochs, RATE, half=False, keeps_best=len(options.bits) == 1)
+    recipe = Recipe(epochs, RATE, half=False)
+    if (
+        len(options.bits) > 1
+    ):  # what shrinks is best before it does; clipping would slow logits down
+        recipe = replace(recipe, keeps_best=False, clip=inf)
+    steps = epochs * steps_of_an_epoch(data)
     with normalized(module, data, seed):
         mixture = Mixture(module, quantized.graph, coupling, options.bits, least)
-        pressure = Pressure(mixture, aims(mixture.inclinations()), progress)
-        optimizer = Optimizing(mixture, max(1, epochs * steps_of_an_epoch(data)))
-        teaching = to_module(teacher)
-        fit(module, teaching, data, recipe, seed, pressure.told, optimizer, [pressure])
-        found = mixture.inclinations()
+        pressure = Pressure(mixture, aims(mixture.inclinations()), steps, progress)
+        fit(
+            module, to_module(teacher), data, recipe, seed, pressure.told, adam_for(mixture),
+            [pressure],
+        )  # fmt: skip
+        choice = mixture.inclinations()
+        decision = decide(choice)
+        if len(options.bits) > 1:
+            mixture.settle(decision)
+            refresh(module, data, seed)
         mixture.remove()
-    return reread(quantized), found
+    return Chosen(reread(quantized), choice, decision)
 
 
 def loss_at_stake(graph: gs.Graph, x: Inputs) -> float:

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+import numpy as np
 import onnx_graphsurgeon as gs
 import torch
 from torch import Tensor, fx, nn
 
 from hwprune.differentiable.channelwise import Bits, Gate, Mixed, Presence, Presences
 from hwprune.differentiable.costs import Use, uses_of
-from hwprune.differentiable.decisions import Inclinations
+from hwprune.differentiable.decisions import Decision, Inclinations
 from hwprune.differentiable.structure import Row, product_of, summed_input
 from hwprune.graph.channels import ChannelGroup, Coupling
 from hwprune.graph.cost import output_axis
@@ -18,6 +19,7 @@ from hwprune.quantize.kinds import WeightKind, kind_of
 from hwprune.quantize.quantizers import plain_layer, quantized_layer
 
 _PRESENCES, _GATE = "presences", "gate_"
+_SURE = 1e3  # a logit beside which others do not count
 
 
 class Mixture:
@@ -78,6 +80,17 @@ class Mixture:
         zeros = {g.name: self._presence(g).zero.detach().clone() for g in self.row.groups}
         makers = {g.name: self._makers(g) for g in self.row.groups}
         return Inclinations(self.row, tuple(self.products), logits, zeros, makers)
+
+    @torch.no_grad()
+    def settle(self, decision: Decision) -> None:
+        """From now on the shares are those of a decision, in training, too."""
+        self.cool(1.0)
+        for product in self.products:
+            chosen = np.equal.outer(product.bits, decision.bits[product.node])
+            self.mixed[product.node].bits.logits.copy_(_SURE * torch.from_numpy(chosen))
+        for group in self.row.groups:
+            kept = torch.from_numpy(decision.kept[group.name])
+            self._presence(group).zero.copy_(2 * _SURE * ~kept)
 
     def remove(self) -> None:
         """The twin is as it was, but for the weights that were trained."""

@@ -1,22 +1,26 @@
 """What a cost adds to the loss of a training, and how choices settle while it goes on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hwprune.differentiable.costs import Cost
 from hwprune.differentiable.mixed import Mixture
+from hwprune.quantize.quantizers import weight_step
 from hwprune.train.hooks import Hook
 from hwprune.train.loop import Progress
+from hwprune.train.optimizers import Optimizers
 from hwprune.train.qat import units_of
-from hwprune.quantize.quantizers import weight_step
 
 _LAST = math.exp(-0.045 * 100)  # temperature: what a hundred of the paper's epochs leave of 1
 _FIRST = 0.01  # of the strength; it is full after half of the training
-_TRAVEL = 4.0  # how far a logit can go in a training, whatever its length: they start within 1
+_TRAVEL = 4.0  # how far logits go in a training, whatever its length: they start within 1
+_MOMENTUM = 0.9
+_LARGEST = 0.1  # step of a logit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +45,88 @@ class Aim:
 
 
 class Pressure(Hook):
-    """Adds the aims' penalties to the loss; `told` is to be called with the progress."""
+    """Adds the aims' penalties to the loss, and moves the logits; `told` is to be called with the
+    progress.
 
-    def __init__(self, mixture: Mixture, aims: Sequence[Aim], progress: Progress | None) -> None:
+    Logits are moved by SGD with momentum, whose steps keep the proportions of gradients: Adam would
+    move all channels of a layer alike, as they cost alike. The rate is such that the penalties in
+    full, alone, would take a logit as far as `_TRAVEL` in the whole training, in the mean.
+    """
+
+    def __init__(
+        self, mixture: Mixture, aims: Sequence[Aim], steps: int, progress: Progress | None
+    ) -> None:
         self.mixture, self.aims, self.progress = mixture, aims, progress
-        self.share = 0.0
+        self.share, self.spent = 0.0, [1.0] * len(aims)
+        self.speeds = [torch.zeros_like(p) for p in mixture.logits]
         with torch.no_grad():
             self.first = [float(aim.cost(mixture.uses())) for aim in aims]
+        slope = self._slope()
+        self.rate = _TRAVEL / max(1, steps) / slope if slope > 0 else 0.0
 
     def told(self, done: int, total: int, text: str) -> None:
         """So much of the training is over."""
         self.share = done / max(1, total)
         self.mixture.cool(_LAST**self.share)
         if self.progress is not None:
-            self.progress(done, total, text)
+            costs = "".join(f", {spent:.2f} of the cost" for spent in self.spent)
+            self.progress(done, total, text + costs)
 
     def loss(self) -> Tensor | None:
         """lambda_e = lambda min(1, 1 / 100 + 99 / 100 e / (E / 2)) times each penalty."""
         if not self.aims:
             return None
         ramp, uses = min(1.0, _FIRST + (1 - _FIRST) * 2 * self.share), self.mixture.uses()
-        penalties = [
-            aim.penalty(aim.cost(uses), first)
-            for aim, first in zip(self.aims, self.first, strict=True)
-        ]
+        costs = [aim.cost(uses) for aim in self.aims]
+        pairs = list(zip(costs, self.first, strict=True))
+        self.spent = [float(cost.detach()) / first for cost, first in pairs]
+        penalties = [a.penalty(*pair) for a, pair in zip(self.aims, pairs, strict=True)]
         return ramp * torch.stack(penalties).sum()
 
+    def _slope(self) -> float:
+        """Root mean square of what the penalties in full make of a logit's gradient at first."""
+        self.mixture.module.train()
+        self.share = 1.0
+        found = self.loss()
+        self.share = 0.0
+        self.mixture.module.eval()
+        if found is None:
+            return 0.0
+        gradients = torch.autograd.grad(found, self.mixture.logits, allow_unused=True)
+        known = [g.flatten() for g in gradients if g is not None]
+        return float(torch.cat(known).square().mean().sqrt())
 
-class Optimizing:
-    """Makes Adam for weights, each in its unit, and for logits, at a rate of their own."""
+    @torch.no_grad()
+    def after_step(self, rate: float) -> None:
+        """The logits move, too."""
+        for i, logits in enumerate(self.mixture.logits):
+            if logits.grad is not None:
+                speed = _MOMENTUM * self.speeds[i].to(logits.device)
+                self.speeds[i] = speed + (1 - _MOMENTUM) * logits.grad
+                step = self.rate * self.speeds[i]
+                logits.sub_(step.clamp(-_LARGEST, _LARGEST))
 
-    def __init__(self, mixture: Mixture, steps: int) -> None:
-        self.mixture, self.rate = mixture, _TRAVEL / steps
+    def state(self) -> Mapping[str, Any]:
+        """The share of the training, and the momentum."""
+        return {"share": self.share, "speeds": self.speeds}
 
-    def __call__(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
-        """See `hwprune.train.optimizers.Optimizers`."""
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        self.share, self.speeds = state["share"], state["speeds"]
+
+
+def adam_for(mixture: Mixture) -> Optimizers:
+    """Adam for all but the logits, each parameter in its unit; of a weight that has several numbers
+    of bits that is the mean of their steps.
+    """
+
+    def make(module: nn.Module, rate: float) -> torch.optim.Optimizer:
         units = units_of(module)
-        for layer in self.mixture.mixed.values():
+        for layer in mixture.mixed.values():
             steps = [weight_step(option) or 0.0 for option in layer.options]
             units |= dict.fromkeys(layer.plain.parameters(), sum(steps) / len(steps))
-        logits = self.mixture.logits
-        own = {id(p) for p in logits}
-        groups = [{"params": [p], "lr": rate * u} for p, u in units.items() if id(p) not in own]
-        return torch.optim.Adam([*groups, {"params": logits, "lr": self.rate}])
+        chosen = {id(p) for p in mixture.logits}
+        rates = [{"params": [p], "lr": rate * u} for p, u in units.items() if id(p) not in chosen]
+        return torch.optim.Adam(rates)
+
+    return make

@@ -106,9 +106,7 @@ def levels_of(bits: int, signed: bool = True) -> Integers:
     return np.arange(-highest, highest + 1, dtype=np.int8)
 
 
-def covering(
-    values: Array, axis: int, bits: int, channel_bits: tuple[int, ...] = ()
-) -> Encoding:
+def covering(values: Array, axis: int, bits: int, channel_bits: tuple[int, ...] = ()) -> Encoding:
     """The signed encoding whose ranges end at the largest magnitude of each index along `axis`."""
     others = tuple(i for i in range(values.ndim) if i != axis)
     top = np.maximum(np.abs(values).max(axis=others), 1e-8)

@@ -17,7 +17,8 @@ _COARSE, _FINE = 20, 9  # parts of the largest magnitude that ranges end at; bet
 def least_error(rows: Tensor, highest: int | Tensor) -> Tensor:
     """The ends of the ranges that err least, rows x 1, where integers go from -highest to highest.
 
-    `highest` is one for all rows, or rows x 1. Of each row's largest magnitude, twentieths are tried, and then tenths of those around the best.
+    `highest` is one for all rows, or rows x 1. Of each row's largest magnitude, twentieths are
+    tried, and then tenths of those around the best.
     """
     top = rows.abs().amax(1, keepdim=True).clamp_min(1e-10)
     best, least = top, torch.full_like(top, torch.inf)
@@ -33,8 +34,8 @@ def _better(
     rows: Tensor, highest: int | Tensor, end: Tensor, best: Tensor, least: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Ends and their square errors: those so far, or where it errs less, `end`."""
-    scale = end / highest
-    error = (rows - (rows / scale).round_().clamp_(-highest, highest).mul_(scale)).square_()
+    scale, ends = end / highest, torch.as_tensor(highest, dtype=rows.dtype)
+    error = (rows - (rows / scale).round_().clamp_(-ends, ends).mul_(scale)).square_()
     errors = error.sum(1, keepdim=True)
     return torch.where(errors < least, end, best), torch.minimum(errors, least)
 

@@ -9,6 +9,8 @@ from hwprune.graph.safety import MAX_BYTES
 from hwprune.registry import known_method, unknown
 from hwprune.units import Budget
 
+JOINT = "joint"  # the search that trains: it knows bytes, and no table
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -101,6 +103,20 @@ class CompileOptions:
                 raise UsageError(f"--{name} is {value}", "give a whole number of at least 1")
         if self.epochs is not None and self.epochs < 0:
             raise UsageError(f"--epochs is {self.epochs}", "0 means no training")
+        if self.search == JOINT:
+            self._check_joint()
         known_method("saliency", self.saliency)
         known_method("sensitivity", self.sensitivity)
         _ = self.limits
+
+    def _check_joint(self) -> None:
+        if self.max_size is None:
+            raise UsageError(
+                f"--search {JOINT} looks for the best network of a size, and none is given",
+                "add --max-size 100kB; a --budget is then measured, not searched for",
+            )
+        if self.pareto is not None or self.storage is not None or self.study is not None:
+            raise UsageError(
+                f"--search {JOINT} is one training: it has no front and no trials to share",
+                "leave --pareto, --storage and --study out",
+            )

@@ -26,6 +26,7 @@ _NORMS: dict[type[nn.Module], type[Norm]] = {
 }
 _TINY = 1e-12
 _STATISTICS = 256  # samples that statistics are taken from
+_REFRESHED = 2048  # samples that they are taken from anew
 
 
 @dataclass(slots=True)
@@ -88,6 +89,23 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
         module.graph.erase_node(node)
         module.delete_submodule(str(node.target))
     module.recompile()
+
+
+@torch.no_grad()
+def refresh(module: fx.GraphModule, data: DataSet, seed: int) -> None:
+    """Statistics of BatchNorm as the network is now, for one that was changed since its training.
+
+    In place; the network is in evaluation mode afterwards.
+    """
+    few = data.take(_REFRESHED, seed)
+    x = tuple(map(torch.from_numpy, few.inputs(slice(0, len(few)))))
+    for norm in (m for m in module.modules() if isinstance(m, Norm)):
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of what is seen
+    module.train()
+    for portion in split(x, batch_size(tuple(x[0].shape[1:]))):
+        module(*portion)
+    module.eval()
 
 
 def _norm_path(path: str) -> str:

@@ -1,0 +1,68 @@
+"""`--search joint`: widths and bits by gradients, in place of the table's search and its loop.
+
+The bound it keeps by itself is the file's; the time of what it finds is judged, not searched for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hwprune.differentiable.joint import JointOptions, carried_out, search
+from hwprune.errors import UsageError
+from hwprune.export.lower import lower
+from hwprune.progress import Stage
+from hwprune.report.schema import Search
+from hwprune.search.decode import Decoder
+from hwprune.stages.building import Built
+from hwprune.stages.finishing import time_file
+from hwprune.stages.front import Settled
+from hwprune.stages.kernels import time_only
+from hwprune.stages.options import JOINT
+from hwprune.stages.outcome import Outcome
+from hwprune.stages.run import Run
+from hwprune.stages.trial_plans import quantised_everywhere
+from hwprune.train.qat import qat
+
+
+def settle_jointly(run: Run) -> Settled:
+    """Searches, trains on, and times the file once.
+
+    Raises:
+        UsageError: Without data there is nothing to train on.
+        InfeasibleError: No choice takes as few bytes as --max-size allows.
+    """
+    job, options = run.job, joint_options(run)
+    if not job.known:
+        raise UsageError(f"--search {JOINT} trains the network, and has no data", "give --data")
+    most, data, seed = job.options.max_size or 0, job.splits.train, job.options.seed
+    kernels = quantised_everywhere(run.profile.estimator.network).kernels
+    x = job.calibration()
+    with run.progress.stage("search", total=1) as stage:
+        found = search(
+            job.graph, job.coupling, job.capabilities, data, x, kernels, most, options, seed,
+            _told(stage),
+        )  # fmt: skip
+    with run.progress.stage("quantize"):
+        quantized = carried_out(found, job.coupling, job.capabilities, x)
+    with run.progress.stage("qat", total=1) as stage:
+        epochs = options.epochs_for(data)
+        quantized = qat(quantized, job.graph, data, seed, _told(stage), epochs)
+    model = lower(quantized.graph, found.plan.kernels, quantized.encodings, job.capabilities)
+    built = Built(found.plan, quantized.graph, quantized.module, model)
+    least = Decoder(time_only(run.profile)).fastest().latency_ns
+    outcome = Outcome(found.plan, run.profile.calibration, Search(JOINT, 0), least)
+    return outcome, built, time_file(run, built)
+
+
+def joint_options(run: Run) -> JointOptions:
+    """Widths are those that the table's search would be offered."""
+    widths: dict[str, set[int]] = {}
+    for offered in run.profile.space.widths.values():
+        for option in offered:
+            for group, width in option.items():
+                widths.setdefault(group, set()).add(width)
+    legal: Mapping[str, Sequence[int]] = {g: sorted(found) for g, found in widths.items()}
+    return JointOptions(run.job.options.training_epochs or None, widths=legal)
+
+
+def _told(stage: Stage) -> Callable[[int, int, str], None]:
+    """A (done, total, text) callback for a stage of total 1."""
+    return lambda done, total, text: stage.update(done / max(1, total), text)
