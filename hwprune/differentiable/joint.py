@@ -37,7 +37,7 @@ from hwprune.train.recipe import Recipe
 
 BITS = (0, 2, 4, 8)
 _STEPS = 400  # of a search that nobody gave a length
-_STRENGTH = 0.1  # of all that there is to lose: what the whole network costs
+_STRENGTH = 0.3  # of all that there is to lose: what the whole network costs
 _SAMPLES = 512  # that ranges, and the loss at stake, are taken from
 
 

@@ -55,7 +55,7 @@ class Mixture:
         for name, path in self.paths.items():
             module.set_submodule(path, self.mixed[name])
         self.gates = self._place_gates(graph)
-        module.recompile()
+        module.eval().recompile()
 
     @property
     def logits(self) -> list[nn.Parameter]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from hwprune.train.qat import units_of
 
 _LAST = math.exp(-0.045 * 100)  # temperature: what a hundred of the paper's epochs leave of 1
 _FIRST = 0.01  # of the strength; it is full after half of the training
-_TRAVEL = 4.0  # how far logits go in a training, whatever its length: they start within 1
+_TRAVEL = 8.0  # how far logits go in a training, whatever its length: they start within 1
 _MOMENTUM = 0.9
 _LARGEST = 0.1  # step of a logit
 
@@ -49,8 +49,8 @@ class Pressure(Hook):
     progress.
 
     Logits are moved by SGD with momentum, whose steps keep the proportions of gradients: Adam would
-    move all channels of a layer alike, as they cost alike. The rate is such that the penalties in
-    full, alone, would take a logit as far as `_TRAVEL` in the whole training, in the mean.
+    move all channels of a layer alike, as they cost alike. The rate is such that penalties of
+    strength 1, alone, would take a logit as far as `_TRAVEL` in the whole training, in the mean.
     """
 
     def __init__(
@@ -76,23 +76,25 @@ class Pressure(Hook):
         """lambda_e = lambda min(1, 1 / 100 + 99 / 100 e / (E / 2)) times each penalty."""
         if not self.aims:
             return None
-        ramp, uses = min(1.0, _FIRST + (1 - _FIRST) * 2 * self.share), self.mixture.uses()
-        costs = [aim.cost(uses) for aim in self.aims]
+        ramp = min(1.0, _FIRST + (1 - _FIRST) * 2 * self.share)
+        return ramp * self._penalties(self.aims)
+
+    def _penalties(self, aims: Sequence[Aim]) -> Tensor:
+        uses = self.mixture.uses()
+        costs = [aim.cost(uses) for aim in aims]
         pairs = list(zip(costs, self.first, strict=True))
         self.spent = [float(cost.detach()) / first for cost, first in pairs]
-        penalties = [a.penalty(*pair) for a, pair in zip(self.aims, pairs, strict=True)]
-        return ramp * torch.stack(penalties).sum()
+        penalties = [aim.penalty(*pair) for aim, pair in zip(aims, pairs, strict=True)]
+        return torch.stack(penalties).sum()
 
     def _slope(self) -> float:
-        """Root mean square of what the penalties in full make of a logit's gradient at first."""
-        self.mixture.module.train()
-        self.share = 1.0
-        found = self.loss()
-        self.share = 0.0
-        self.mixture.module.eval()
-        if found is None:
+        """Root mean square of a logit's gradient by penalties of strength 1, at first."""
+        if not self.aims:
             return 0.0
-        gradients = torch.autograd.grad(found, self.mixture.logits, allow_unused=True)
+        self.mixture.module.train()
+        whole = self._penalties([replace(aim, strength=1.0) for aim in self.aims])
+        self.mixture.module.eval()
+        gradients = torch.autograd.grad(whole, self.mixture.logits, allow_unused=True)
         known = [g.flatten() for g in gradients if g is not None]
         return float(torch.cat(known).square().mean().sqrt())
 
