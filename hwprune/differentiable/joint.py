@@ -172,6 +172,7 @@ def search(
         return Files(graph, coupling, capabilities, integers, choice)
 
     def aims(choice: Inclinations) -> list[Aim]:
+        files(choice).within(options.widths, most_bytes)  # before any training: can it be met?
         whole = choice.decide({})
         rest = files(choice).size(whole) - float(size_bytes(choice.uses(whole)))
         pressed = [] if options.cost is None else [Aim(COSTS[options.cost], None, strength)]

@@ -6,8 +6,9 @@ The bound it keeps by itself is the file's; the time of what it finds is judged,
 from collections.abc import Callable, Mapping, Sequence
 
 from hwprune.differentiable.joint import JointOptions, carried_out, search
-from hwprune.errors import UsageError
+from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.export.lower import lower
+from hwprune.network.operators import untranslated
 from hwprune.progress import Stage
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoder
@@ -27,11 +28,17 @@ def settle_jointly(run: Run) -> Settled:
 
     Raises:
         UsageError: Without data there is nothing to train on.
+        UnsupportedModelError: Some of the network cannot be trained.
         InfeasibleError: No choice takes as few bytes as --max-size allows.
     """
     job, options = run.job, joint_options(run)
     if not job.known:
         raise UsageError(f"--search {JOINT} trains the network, and has no data", "give --data")
+    if alone := untranslated(job.graph):
+        raise UnsupportedModelError(
+            f"{next(iter(alone.values()))}; without one the network cannot be trained",
+            f"leave --search {JOINT} out",
+        )
     most, data, seed = job.options.max_size or 0, job.splits.train, job.options.seed
     kernels = quantised_everywhere(run.profile.estimator.network).kernels
     x = job.calibration()
