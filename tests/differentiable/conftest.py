@@ -1,5 +1,7 @@
 """A small network with a residual stream, and random images that it is to answer as it did."""
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
@@ -7,10 +9,12 @@ import torch
 from torch import nn
 
 from hwprune.backend import Capabilities
+from hwprune.differentiable.mixed import Mixture
 from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.channels import Coupling
 from hwprune.graph.coupling import couple
+from hwprune.quantize.ptq import quantize
 
 INT8 = frozenset({"int8"})
 
@@ -60,3 +64,26 @@ def capabilities() -> Capabilities:
         residual_fused=frozenset(),
         passthrough=frozenset({"Flatten"}),
     )
+
+
+@pytest.fixture(scope="session")
+def kernels(original: gs.Graph) -> dict[str, str]:
+    """Everything on integers."""
+    return {node.name: "int8" for node in original.nodes}
+
+
+@pytest.fixture(scope="session")
+def mixture(
+    original: gs.Graph,
+    coupling: Coupling,
+    capabilities: Capabilities,
+    data: DataSet,
+    kernels: dict[str, str],
+) -> Callable[[], Mixture]:
+    """Makes one anew, of all options."""
+
+    def made() -> Mixture:
+        quantized = quantize(original, kernels, capabilities, data.x[:64])
+        return Mixture(quantized.module, quantized.graph, coupling, (0, 2, 4, 8))
+
+    return made

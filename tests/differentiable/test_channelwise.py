@@ -1,5 +1,7 @@
 """The relaxed choice: the paper's theta, gates that cut, and costs that see both ends."""
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
@@ -18,24 +20,8 @@ from hwprune.quantize.instrument import instrument
 from hwprune.quantize.kinds import activation_bits, weight_kinds
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.placement import place
-from hwprune.quantize.ptq import quantize
 
 INNER = "node_conv2d_1"
-
-
-def integers(graph: gs.Graph) -> dict[str, str]:
-    return {node.name: "int8" for node in graph.nodes}
-
-
-def mixture(
-    graph: gs.Graph,
-    coupling: Coupling,
-    capabilities: Capabilities,
-    data: DataSet,
-    bits: tuple[int, ...] = (0, 2, 4, 8),
-) -> Mixture:
-    quantized = quantize(graph, integers(graph), capabilities, data.x[:64])
-    return Mixture(quantized.module, quantized.graph, coupling, bits)
 
 
 def test_presence_times_share_is_the_softmax_over_all_bits() -> None:
@@ -66,11 +52,14 @@ def test_a_group_keeps_what_is_protected() -> None:
 
 
 def test_gated_is_slim(
-    original: gs.Graph, coupling: Coupling, capabilities: Capabilities, data: DataSet
+    original: gs.Graph,
+    coupling: Coupling,
+    capabilities: Capabilities,
+    data: DataSet,
+    kernels: dict[str, str],
 ) -> None:
     """With {0, 8} it is a channel pruner: what is switched off may be cut out."""
     x = torch.from_numpy(data.x[:32])
-    kernels = integers(original)
     placement = place(original, kernels, capabilities)
     tensors = activation_bits(original, placement)
     ranges = whole_ranges(to_module(original), (x,), tensors)
@@ -92,9 +81,9 @@ def test_gated_is_slim(
 
 
 def test_one_decision_for_all_who_make_a_channel(
-    original: gs.Graph, coupling: Coupling, capabilities: Capabilities, data: DataSet
+    original: gs.Graph, coupling: Coupling, mixture: Callable[[], Mixture]
 ) -> None:
-    found = mixture(original, coupling, capabilities, data)
+    found = mixture()
     stream = next(g for g in coupling.prunable if len(g.producers) == 2)
     makers = found.inclinations().makers[stream.name]
     assert {*stream.producers} < {*makers}  # the depthwise convolution's outputs, too
@@ -104,9 +93,9 @@ def test_one_decision_for_all_who_make_a_channel(
 
 
 def test_a_channel_that_goes_makes_its_readers_cheaper(
-    original: gs.Graph, coupling: Coupling, capabilities: Capabilities, data: DataSet
+    original: gs.Graph, coupling: Coupling, mixture: Callable[[], Mixture]
 ) -> None:
-    found = mixture(original, coupling, capabilities, data)
+    found = mixture()
     found.module.eval()
     whole = float(size_bits(found.uses()))
     shapes = [n.inputs[1].shape for n in original.nodes if n.op in ("Conv", "Gemm", "MatMul")]
@@ -122,10 +111,8 @@ def test_a_channel_that_goes_makes_its_readers_cheaper(
 
 
 @pytest.mark.parametrize("cost", sorted(COSTS))
-def test_fewer_bits_are_cheaper_in_every_model(
-    cost: str, original: gs.Graph, coupling: Coupling, capabilities: Capabilities, data: DataSet
-) -> None:
-    found = mixture(original, coupling, capabilities, data)
+def test_fewer_bits_are_cheaper_in_every_model(cost: str, mixture: Callable[[], Mixture]) -> None:
+    found = mixture()
     found.module.eval()
     costs = []
     for option in (2, 1, 0):

@@ -1,29 +1,29 @@
 """From logits to whole bits."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 import torch
-from test_channelwise import INNER, integers, mixture
 
 from hwprune.backend import Capabilities
 from hwprune.differentiable.costs import mpic_cycles, ne16_cycles
 from hwprune.differentiable.decisions import Inclinations, promoted
 from hwprune.differentiable.files import Files
+from hwprune.differentiable.mixed import Mixture
 from hwprune.errors import InfeasibleError
-from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling
 from hwprune.quantize.placement import place
 
+INNER = "node_conv2d_1"
+
 
 @pytest.fixture(scope="module")
-def choice(
-    original: gs.Graph, coupling: Coupling, capabilities: Capabilities, data: DataSet
-) -> Inclinations:
+def choice(mixture: Callable[[], Mixture]) -> Inclinations:
     """Logits by chance, with most channels there."""
-    found = mixture(original, coupling, capabilities, data).inclinations()
+    found = mixture().inclinations()
     generator = torch.Generator().manual_seed(1)
     for logits in (*found.logits.values(), *found.zeros.values()):
         logits.normal_(generator=generator)
@@ -34,9 +34,13 @@ def choice(
 
 @pytest.fixture(scope="module")
 def files(
-    choice: Inclinations, original: gs.Graph, coupling: Coupling, capabilities: Capabilities
+    choice: Inclinations,
+    original: gs.Graph,
+    coupling: Coupling,
+    capabilities: Capabilities,
+    kernels: dict[str, str],
 ) -> Files:
-    able = place(original, integers(original), capabilities).nodes
+    able = place(original, kernels, capabilities).nodes
     return Files(original, coupling, capabilities, dict.fromkeys(sorted(able), "int8"), choice)
 
 

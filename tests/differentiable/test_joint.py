@@ -8,7 +8,6 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 import torch
-from test_channelwise import integers
 
 from hwprune.backend import Capabilities
 from hwprune.backends.cpu import CpuBackend
@@ -44,7 +43,8 @@ def found(
 
 
 def quantized(graph: gs.Graph, capabilities: Capabilities, data: DataSet) -> Quantized:
-    return quantize(graph, integers(graph), capabilities, data.x[:128])
+    kernels = {node.name: "int8" for node in graph.nodes}
+    return quantize(graph, kernels, capabilities, data.x[:128])
 
 
 def pressed(
