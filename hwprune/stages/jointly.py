@@ -5,7 +5,8 @@ The bound it keeps by itself is the file's; the time of what it finds is judged,
 
 from collections.abc import Callable, Mapping, Sequence
 
-from hwprune.differentiable.joint import JointOptions, carried_out, search
+from hwprune.differentiable.choosing import JointOptions
+from hwprune.differentiable.joint import carried_out, search
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.export.lower import lower
 from hwprune.network.operators import untranslated

@@ -8,12 +8,13 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 import torch
+from hwprune.backends.cpu import CpuBackend
 
 from hwprune.backend import Capabilities
-from hwprune.backends.cpu import CpuBackend
+from hwprune.differentiable.choosing import JointOptions, choose
 from hwprune.differentiable.costs import COSTS, size_bytes
 from hwprune.differentiable.decisions import Decision, Inclinations
-from hwprune.differentiable.joint import Joint, JointOptions, choose, joint
+from hwprune.differentiable.joint import Joint, joint
 from hwprune.differentiable.pressure import Aim
 from hwprune.errors import UsageError
 from hwprune.export.lower import lower
