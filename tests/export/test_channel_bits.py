@@ -1,6 +1,7 @@
 """A weight whose outputs have different bits: the file decodes it for one int8 kernel."""
 
 from collections import Counter
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hwprune.backends.cpu import CpuBackend
 from onnx.reference import ReferenceEvaluator
 
 from hwprune.backend import Capabilities
+from hwprune.errors import UsageError
 from hwprune.export.lower import lower
 from hwprune.export.placeholder import placeholder_encodings
 from hwprune.export.storage import Storage, stored_parts_bytes
@@ -150,3 +152,23 @@ def test_foreseen_bytes_are_those_of_the_file(capabilities: Capabilities, seed: 
     full = {name: (8,) * len(each) for name, each in bits.items()}
     missed = (size(bits) - size(full)) - (foreseen(bits) - foreseen(full))
     assert abs(missed) <= 700 + 60 * 2 * len(bits)  # two tables, and a shape for every part
+
+
+@pytest.mark.parametrize(
+    ("bits", "per_channel", "what"),
+    [
+        ((8,) * 31 + (4,), True, "has 32 outputs, and bits for 33"),
+        ((8,) * 31 + (1,), True, "has 1 bits"),
+        ((8,) * 31 + (4,), False, "one scale each"),
+    ],
+)
+def test_bits_that_no_output_can_have(
+    bits: tuple[int, ...], per_channel: bool, what: str, capabilities: Capabilities,
+    images: torch.Tensor,
+) -> None:  # fmt: skip
+    graph = network()
+    kernels = {node.name: "int8" for node in graph.nodes}
+    stated = replace(capabilities, per_channel=per_channel)
+    given = {layers(graph)[0].name: (*bits, 8) if "33" in what else bits}
+    with pytest.raises(UsageError, match=what):
+        quantize(graph, kernels, stated, images, channel_bits=given)
