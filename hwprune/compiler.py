@@ -24,8 +24,9 @@ from hwprune.stages.finishing import check_file, make_report, nearest, time_file
 from hwprune.stages.fitting import time_plan
 from hwprune.stages.following import leading
 from hwprune.stages.front import Settled, fastest_keeping, front_ratios
+from hwprune.stages.jointly import settle_jointly
 from hwprune.stages.memo import Memo
-from hwprune.stages.options import CompileOptions
+from hwprune.stages.options import JOINT, CompileOptions
 from hwprune.stages.outcome import Outcome, decide, tighten
 from hwprune.stages.profiling import profile
 from hwprune.stages.recording import Recorder
@@ -84,7 +85,7 @@ def _compiled(options: CompileOptions, progress: Progress, memo: Memo) -> Report
             recorder.note(f"{out} holds the finished result of this very run")
             return Report.from_json(kept)
         run = _profiled(job, checkpoints, recorder)
-        if options.budget is None and options.max_drop is not None:
+        if options.budget is None and options.max_drop is not None and options.search != JOINT:
             point = fastest_keeping(run, _settled)
             report = _finished(point.run, point.settled, out, recorder)
         else:
@@ -146,6 +147,8 @@ def _settled(run: Run) -> Settled:
     Before a training, which costs minutes, the untrained network must have been seen to fit.
     Where nothing is lost, a network with more room is found sooner than doubt is resolved.
     """
+    if run.job.options.search == JOINT:
+        return settle_jointly(run)
     outcome = decide(run)
     for left in reversed(range(_REPEATS + 1)):
         if run.job.options.trains and left:

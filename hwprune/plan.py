@@ -30,7 +30,8 @@ class Plan:
 
     `keep` lists, per group that is narrowed, the kept channel indices in ascending order;
     `weight_bits` and `act_bits` are per node that does not run fp32: what it computes with, so that
-    `act_bits` are 8 for products that read fp32 and round it on the way.
+    `act_bits` are 8 for products that read fp32 and round it on the way. Of a node whose outputs
+    differ, `channel_bits` lists the bits of each that is kept, and `weight_bits` is the most.
     """
 
     keep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Plan:
     kernels: Mapping[str, str] = field(default_factory=dict)
     weight_bits: Mapping[str, int] = field(default_factory=dict)
     act_bits: Mapping[str, int] = field(default_factory=dict)
+    channel_bits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def configuration(self) -> Configuration:
@@ -54,12 +56,16 @@ class Plan:
             "kernels": dict(self.kernels),
             "weight_bits": dict(self.weight_bits),
             "act_bits": dict(self.act_bits),
+            "channel_bits": {n: list(b) for n, b in self.channel_bits.items()},
         }
         return json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """Reads `to_json` back. Raises StoreError for anything else."""
+        """Reads `to_json` back, also without what later versions added.
+
+        Raises StoreError for anything else.
+        """
         try:
             d = json.loads(text)
             if d["version"] != VERSION:
@@ -70,6 +76,7 @@ class Plan:
                 {str(n): str(k) for n, k in d["kernels"].items()},
                 {str(n): int(b) for n, b in d["weight_bits"].items()},
                 {str(n): int(b) for n, b in d["act_bits"].items()},
+                {str(n): tuple(map(int, b)) for n, b in d.get("channel_bits", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise StoreError(f"not a plan: {e}", "delete it; the next run writes it again") from e

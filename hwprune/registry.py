@@ -23,6 +23,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "gp": "multipliers for the knapsack by Optuna's Gaussian process",
         "exhaustive": "everything that fits, one by one: for tiny networks",
         "dsa": "keep ratios trained with the weights by gradients under the table (DSA)",
+        "joint": "widths, and bits of every output, by gradients while training, under --max-size",
     },
     "criterion": {
         "obs": "error left after least-squares repair of the consumers (default)",

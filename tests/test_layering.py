@@ -21,7 +21,7 @@ ROWS = (
     ("pruning", "quantize", "train", "search"),
     ("export", "verify", "rewrites", "schedules", "differentiable"),
     ("compiler", "library", "stages", "report"),
-    ("cli", "doctor"),
+    ("cli", "doctor", "__main__"),
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}
 TOP = len(ROWS)
@@ -30,9 +30,11 @@ SIBLINGS = {
     ("compiler", "stages"),
     ("compiler", "report"),
     ("stages", "report"),
+    ("differentiable", "export"),  # bytes are those that the file takes
     ("train", "quantize"),  # quantisation-aware training trains what quantize built
     ("pruning", "quantize"),  # low-bit criteria look at what quantisers make of weights
     ("cli", "doctor"),
+    ("__main__", "cli"),
 }
 SIBLINGS |= {(a, b) for a in ROWS[0] for b in ROWS[0] if a != b}
 HEAVY = re.compile(

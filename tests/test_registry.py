@@ -33,9 +33,10 @@ def test_known_methods_pass_and_others_are_refused() -> None:
 
 def test_searches_are_those_that_search_knows() -> None:
     from hwprune.search.catalogue import STRATEGIES
+    from hwprune.stages.options import JOINT
 
-    assert set(METHODS["search"]) == set(STRATEGIES) | TRAINED
-    assert not set(STRATEGIES) & TRAINED
+    assert set(METHODS["search"]) == {*STRATEGIES, *TRAINED, JOINT}
+    assert not set(STRATEGIES) & {*TRAINED, JOINT}
 
 
 def test_criteria_are_those_that_prune_knows() -> None:

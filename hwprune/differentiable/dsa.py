@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
-import torch
 from numpy.typing import NDArray
 
 from hwprune.differentiable.allocation import Allocation
@@ -24,7 +23,7 @@ from hwprune.graph.channels import Coupling, Widths
 from hwprune.graph.read import clone
 from hwprune.network.twin import to_module, write_back
 from hwprune.pruning.ranking import Ranking
-from hwprune.train.batchnorm import normalized
+from hwprune.train.batchnorm import normalized, reestimate
 from hwprune.train.device import training_device
 from hwprune.train.feed import Feed, held_out
 from hwprune.train.loop import Progress, fit
@@ -34,7 +33,6 @@ from hwprune.train.snapshots import Snapshots
 
 LEAST = 40  # samples that can be divided between weights and ratios
 _HELD_OUT = 4  # one in so many samples is for the ratios
-_STATISTICS = 16  # batches that BatchNorm sees of the network that is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def learn_ratios(
         fit(gated, guide, for_weights, recipe, seed, told, None, [allocator], snapshots)
         if ratios.settled is None:
             allocator.settle()  # the training was too short for it
-        _settle_statistics(gated, Feed(for_weights, seed, torch.device("cpu")))
+        reestimate(gated, for_weights, seed)
         orders = ratios.orders()
         gated.bake()
     trained = clone(graph)
@@ -155,12 +153,3 @@ def _divided(data: DataSet, seed: int) -> Sequence[DataSet]:
     order = balanced_order(data, seed)[held_out(len(data)) :]
     count = len(order) // _HELD_OUT
     return data.select(order[:count]), data.select(order[count:])
-
-
-@torch.no_grad()
-def _settle_statistics(gated: Gated, feed: Feed) -> None:
-    """BatchNorm's statistics of the network that is left, rather than of random parts of it."""
-    gated.train()
-    for batch, _ in zip(feed.batches(feed.order(), 0), range(_STATISTICS), strict=False):
-        gated(*batch.x)
-    gated.eval()

@@ -22,7 +22,7 @@ from hwprune.export.narrow import Steps, in_bytes
 from hwprune.export.storage import Storage
 from hwprune.graph.cost import output_axis
 from hwprune.graph.read import clone
-from hwprune.quantize.encodings import Array, Encoding, Encodings, levels_of
+from hwprune.quantize.encodings import Array, Encoding, Encodings, Integers, levels_of
 from hwprune.quantize.placement import Placement, bounds, data_inputs, place, products
 
 _OLDEST = 13  # opset: per-channel scales, and the operators that decode weights
@@ -94,11 +94,14 @@ class _Lowering:
         bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
         input_scale = self._encoding(node.inputs[0].name).scale
         channels = weight.shape[output_axis(node)]
-        encoding = self._weight_encoding(node, bias, input_scale)
-        factor = np.int8(self._stretch(encoding, bias, input_scale))
+        least = _least_steps(bias, input_scale, channels)
+        encoding = self._weight_encoding(weight.name, least)
+        factor = self._stretches(encoding, least)
         axis = {} if encoding.axis is None else {"axis": encoding.axis}
-        name, integers = f"{node.name}/weight", encoding.quantize(weight.values) * factor
-        stored = self.storage.add(f"{name}/integers", integers, encoding.levels * factor)
+        name, shape = f"{node.name}/weight", (-1, *[1] * (weight.values.ndim - 1))
+        stretch = np.moveaxis(factor.reshape(shape), 0, encoding.axis or 0)
+        integers = encoding.quantize(weight.values) * stretch
+        stored = self._stored(f"{name}/integers", integers, encoding, factor)
         steps, zeros = encoding.scale / factor, np.zeros(encoding.scale.shape, np.int8)
         node.inputs[1] = self._dequantized(name, stored, axis, steps, zeros)
         if bias is not None:
@@ -109,32 +112,43 @@ class _Lowering:
             stored = gs.Constant(f"{name}/integers", steps)
             node.inputs[2] = self._dequantized(name, stored, axis, scale)
 
-    def _weight_encoding(
-        self, node: gs.Node, bias: gs.Constant | None, input_scale: Array
-    ) -> Encoding:
+    def _stored(
+        self, name: str, integers: Integers, encoding: Encoding, factor: NDArray[np.int8]
+    ) -> gs.Tensor:
+        """The integers of a weight, each output in as few bits as it has."""
+        if not encoding.parts:
+            return self.storage.add(name, integers, encoding.levels * factor)
+        parts = [(index, part.levels * factor[index[0]]) for index, part in encoding.parts]
+        return self.storage.add_parts(name, integers, encoding.axis or 0, parts)
+
+    def _weight_encoding(self, weight: str, least: Array) -> Encoding:
         """The weight's encoding, coarser where the bias would not fit into an int32.
 
         That happens to channels that are dead but for their bias; their weights are then so small
         beside it (2^-15) that rounding them to zero changes nothing, nor does making them as large
         as the new scale where zero is none of their levels (1 bit).
         """
-        encoding = self.encodings.weights[node.inputs[1].name]
-        if bias is None:
-            return encoding
-        least = _least_steps(bias, input_scale)
+        encoding = self.encodings.weights[weight]
         scale = np.maximum(encoding.scale, least if encoding.scale.ndim else least.max())
         return replace(encoding, scale=scale.astype(np.float32))
 
-    def _stretch(self, encoding: Encoding, bias: gs.Constant | None, input_scale: Array) -> int:
+    def _stretches(self, encoding: Encoding, least: Array) -> NDArray[np.int8]:
+        """`_stretch` of the weight, or of each output: the same for all of one width."""
+        if not encoding.parts:
+            return np.array(self._stretch(encoding, least), np.int8)
+        factors = np.empty(encoding.scale.shape, np.int8)
+        for index, part in encoding.parts:
+            factors[index] = self._stretch(part, least[index])
+        return factors
+
+    def _stretch(self, encoding: Encoding, least: Array) -> int:
         """Times what the integers of few bits are as large as the target's kernels take them, the
         steps so much finer. Weights stay what they are; biases are rounded to steps of both scales,
         which few bits on either side make coarse.
         """
         factor = self.largest // int(np.abs(encoding.levels.astype(np.int64)).max())
-        if bias is not None:
-            room = encoding.scale / np.maximum(_least_steps(bias, input_scale), 1e-30)
-            factor = int(min(factor, room.min()))
-        return max(1, factor)
+        room = encoding.scale / np.maximum(least, 1e-30)
+        return max(1, int(min(factor, room.min())))
 
     def _drop_saturated(self, activation: gs.Node) -> None:
         """Removes a Relu or Clip whose bounds the quantiser behind it enforces anyway.
@@ -221,6 +235,8 @@ class _Lowering:
         self.graph.nodes.append(gs.Node(op, name, dict(attributes or {}), inputs, [output]))
 
 
-def _least_steps(bias: gs.Constant, input_scale: Array) -> Array:
-    """Of a weight, per channel, with which its bias fits into an int32."""
-    return np.asarray(np.abs(bias.values.reshape(-1)) / (input_scale * _BIAS_STEPS), np.float32)
+def _least_steps(bias: gs.Constant | None, input_scale: Array, channels: int) -> Array:
+    """Of a weight, per channel, with which its bias fits into an int32; zero without one."""
+    size = np.zeros(1) if bias is None else np.abs(bias.values.reshape(-1))
+    steps = np.asarray(size / (input_scale * _BIAS_STEPS), np.float32)
+    return np.broadcast_to(steps, (channels,))

@@ -19,12 +19,14 @@ def placeholder_encodings(
     kernels: Mapping[str, str],
     capabilities: Capabilities,
     weight_bits: Mapping[str, int] | None = None,
+    channel_bits: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Encodings:
     """Encodings of everything that `lower` needs: right in form, arbitrary in range.
 
-    `weight_bits` are per int8 node; those left out get all that the target multiplies.
+    `weight_bits` are per int8 node, `channel_bits` of each of its outputs in place of them; those
+    left out get all that the target multiplies.
     """
-    most, bits = capabilities.weight_bits, weight_bits or {}
+    most, bits, each = capabilities.weight_bits, weight_bits or {}, channel_bits or {}
     placement = place(graph, kernels, capabilities)
     positive = nonnegative(graph)
     clipped = _clipped(graph, placement)
@@ -35,11 +37,18 @@ def placeholder_encodings(
     }
     weights = {
         node.inputs[1].name: covering(
-            node.inputs[1].values, output_axis(node), min(bits.get(node.name, most), most)
+            node.inputs[1].values,
+            output_axis(node),
+            *_width([min(b, most) for b in each.get(node.name, [bits.get(node.name, most)])]),
         )
         for node in products(graph, placement)
     }
     return Encodings(activations, weights)
+
+
+def _width(bits: list[int]) -> tuple[int, tuple[int, ...]]:
+    """The most of them, and all where they differ."""
+    return max(bits), tuple(bits) if len(set(bits)) > 1 else ()
 
 
 def _clipped(graph: gs.Graph, placement: Placement) -> dict[str, Encoding]:

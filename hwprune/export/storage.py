@@ -9,7 +9,7 @@ fast as if all bytes stood in the file. No operator here is newer than opset 13:
 opset, older runtimes read it, and none has to know 4-bit types.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from hwprune.quantize.encodings import Integers
 
+Parts = Sequence[tuple[NDArray[np.int64], Integers]]  # indices along an axis, and their levels
+
 _DECODER_BYTES = 96  # of the operators that decode one layer, names of up to five letters
 _CUT_BYTES = 88  # of those that cut off what fills up the last byte
+_JOIN_BYTES = 120  # of those that put parts of a weight together, but for a byte for each output
 _SCALE_BYTES = 5  # of a channel: the weight's scale and zero point
 _BIAS_BYTES = 8  # of a channel: the bias and its scale
 
@@ -76,6 +79,28 @@ def stored_bytes(weights: int, levels: int, channels: int = 0, bias: bool = True
     return min(weights, _packed_bytes(weights, levels)) + parameters
 
 
+def stored_parts_bytes(each: int, outputs: Mapping[int, int], bias: bool = True) -> int:
+    """`stored_bytes` of a layer whose outputs differ in their levels.
+
+    Args:
+        each: Weights of one output.
+        outputs: How many have so many levels.
+        bias: Whether they have one.
+    """
+    count = sum(outputs.values())
+    whole = stored_bytes(each * count, max(outputs), count, bias)
+    if len(outputs) == 1:
+        return whole
+    parameters = count * (_SCALE_BYTES + bias * _BIAS_BYTES)
+    return min(each * count, _parts_bytes(each, outputs)) + parameters
+
+
+def _parts_bytes(each: int, outputs: Mapping[int, int]) -> int:
+    """Of the weights, and of what puts them together."""
+    parts = (stored_bytes(each * count, levels) for levels, count in outputs.items())
+    return sum(parts) + _JOIN_BYTES + sum(outputs.values())
+
+
 def _packed_bytes(weights: int, levels: int) -> int:
     word = word_of(levels)
     cut = _CUT_BYTES if weights % word.count else 0
@@ -117,6 +142,29 @@ class Storage:
             ends = [self._constant([0]), self._constant([weights.size])]
             found = self._apply("Slice", [flat, *ends])
         return self._apply("Reshape", [found, self._constant(weights.shape)])
+
+    def add_parts(self, name: str, weights: Integers, axis: int, parts: Parts) -> gs.Tensor:
+        """The int8 tensor `weights`, of which indices along `axis` share levels.
+
+        Each part is stored as `add` does, one behind the other, and brought back into order; or all
+        at once with everybody's levels, where that takes no more bytes.
+        """
+        joint = np.unique(np.concatenate([levels for _, levels in parts]))
+        counts = {len(levels): len(index) for index, levels in parts}
+        each = weights.size // weights.shape[axis]
+        if _parts_bytes(each, counts) >= min(weights.size, _packed_bytes(weights.size, len(joint))):
+            return self.add(name, weights, joint)
+        apart = [
+            self.add(f"{name}/{i}", np.take(weights, index, axis), levels)
+            for i, (index, levels) in enumerate(parts)
+        ]
+        order = np.argsort(np.concatenate([index for index, _ in parts]))
+        joined = self._apply("Concat", apart, axis=axis)
+        if np.all(np.diff(order) == 1):
+            return joined
+        small = gs.Constant(self._name(), order.astype(np.min_scalar_type(len(order) - 1)))
+        index = self._apply("Cast", [small], to=int(onnx.TensorProto.INT32))
+        return self._apply("Gather", [joined, index], axis=axis)
 
     def _table(self, levels: Integers) -> gs.Tensor:
         """A row for every word: the weights that it stands for."""

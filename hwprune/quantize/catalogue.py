@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from hwprune.errors import UsageError
-from hwprune.quantize.formulas import Binary, DoReFa, LeastError, Ternary
+from hwprune.quantize.formulas import Binary, ChannelBits, DoReFa, LeastError, Ternary
 from hwprune.quantize.kinds import WeightKind
 from hwprune.quantize.searched import Searched
 
@@ -82,6 +82,8 @@ def weight_quantizer(kind: WeightKind) -> Any:
     if row not in WEIGHTS:
         known = ", ".join(f"{name} per {granularity}" for name, granularity in sorted(WEIGHTS))
         raise UsageError(f"there is no weight quantiser {kind.name} per {kind.granularity}", known)
+    if kind.channels:
+        return WEIGHTS[row].let(bit_width=kind.channels, bit_width_impl=ChannelBits)
     return WEIGHTS[row].let(bit_width=kind.bits)
 
 

@@ -1,7 +1,7 @@
 """Scales and zero points: all that export needs to know about a quantiser."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,8 @@ class Encoding:
     `scale` and `zero_point` are 0-d for one per tensor, 1-d for one per index along `axis`.
     Signed encodings are symmetric with a narrow range: 8 bits are -127..127, 2 bits -1..1; a
     single bit is the sign, -1 or 1 (Courbariaux et al. 2016). A `codebook` (1-d, ascending, at
-    most 2^bits integers) stands in for the range.
+    most 2^bits integers) stands in for the range. `channel_bits` are those of each index along
+    `axis` where they differ; `bits` is then the most of them.
     """
 
     scale: Array
@@ -28,6 +29,17 @@ class Encoding:
     bits: int = 8
     signed: bool = False
     codebook: Integers | None = None
+    channel_bits: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> "list[tuple[NDArray[np.int64], Encoding]]":
+        """Indices along `axis` with the encoding of one width that they share, fewest bits first.
+
+        Of an encoding that has but one width: none.
+        """
+        each = np.array(self.channel_bits, np.int64)
+        indices = {int(bits): np.flatnonzero(each == bits) for bits in np.unique(each)}
+        return [(index, self._part(index, bits)) for bits, index in indices.items()]
 
     @property
     def levels(self) -> Integers:
@@ -49,6 +61,8 @@ class Encoding:
 
         Halfway between two integers of a range it is the even one, else the upper one.
         """
+        if self.channel_bits:
+            return self._by_parts(values)
         scale, zero_point = self._along(values.ndim)
         levels = self.levels
         if len(levels) <= self.highest - self.lowest:
@@ -61,6 +75,17 @@ class Encoding:
         """The values that `integers` stand for (same shape)."""
         scale, zero_point = self._along(integers.ndim)
         return np.asarray((integers.astype(np.int64) - zero_point) * scale, np.float32)
+
+    def _by_parts(self, values: Array) -> Integers:
+        found = np.empty(values.shape, self.levels.dtype)
+        for index, part in self.parts:
+            at = (slice(None),) * (self.axis or 0) + (index,)
+            found[at] = part.quantize(values[at])
+        return found
+
+    def _part(self, index: NDArray[np.int64], bits: int) -> "Encoding":
+        scale, zeros = self.scale[index], self.zero_point[index]
+        return replace(self, scale=scale, zero_point=zeros, bits=bits, channel_bits=())
 
     def _along(self, ndim: int) -> tuple[Array, NDArray[np.int64]]:
         """Scale and zero point, ready to broadcast against an `ndim`-d array."""
@@ -81,12 +106,14 @@ def levels_of(bits: int, signed: bool = True) -> Integers:
     return np.arange(-highest, highest + 1, dtype=np.int8)
 
 
-def covering(values: Array, axis: int, bits: int) -> Encoding:
+def covering(values: Array, axis: int, bits: int, channel_bits: tuple[int, ...] = ()) -> Encoding:
     """The signed encoding whose ranges end at the largest magnitude of each index along `axis`."""
     others = tuple(i for i in range(values.ndim) if i != axis)
     top = np.maximum(np.abs(values).max(axis=others), 1e-8)
-    scale = (top / levels_of(bits)[-1]).astype(np.float32)
-    return Encoding(scale, np.zeros(scale.shape, np.int64), axis, bits, signed=True)
+    ends = 2.0 ** (np.array(channel_bits or bits) - 1) - 1
+    scale = (top / ends if bits > 1 else top).astype(np.float32)
+    zeros = np.zeros(scale.shape, np.int64)
+    return Encoding(scale, zeros, axis, bits, signed=True, channel_bits=channel_bits)
 
 
 @dataclass(frozen=True, slots=True)

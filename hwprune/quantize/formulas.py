@@ -16,10 +16,11 @@ _THRESHOLD = 0.7  # of the mean magnitude
 _COARSE, _FINE = 20, 9  # parts of the largest magnitude that ranges end at; between two of them
 
 
-def least_error(rows: Tensor, highest: int) -> Tensor:
+def least_error(rows: Tensor, highest: int | Tensor) -> Tensor:
     """The ends of the ranges that err least, rows x 1, where integers go from -highest to highest.
 
-    Of each row's largest magnitude, twentieths are tried, and then tenths of those around the best.
+    `highest` is one for all rows, or rows x 1. Of each row's largest magnitude, twentieths are
+    tried, and then tenths of those around the best.
     """
     top = rows.abs().amax(1, keepdim=True).clamp_min(1e-10)
     best, least = top, torch.full_like(top, torch.inf)
@@ -32,11 +33,11 @@ def least_error(rows: Tensor, highest: int) -> Tensor:
 
 
 def _better(
-    rows: Tensor, highest: int, end: Tensor, best: Tensor, least: Tensor
+    rows: Tensor, highest: int | Tensor, end: Tensor, best: Tensor, least: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Ends and their square errors: those so far, or where it errs less, `end`."""
-    scale = end / highest
-    error = (rows - (rows / scale).round_().clamp_(-highest, highest).mul_(scale)).square_()
+    scale, ends = end / highest, torch.as_tensor(highest, dtype=rows.dtype)
+    error = (rows - (rows / scale).round_().clamp_(-ends, ends).mul_(scale)).square_()
     errors = error.sum(1, keepdim=True)
     return torch.where(errors < least, end, best), torch.minimum(errors, least)
 
@@ -44,18 +45,41 @@ def _better(
 class LeastError(nn.Module):
     """What brevitas asks of a statistic: the end of the range, for each row or for all values."""
 
-    def __init__(self, bit_width: int, stats_reduce_dim: int | None, keepdim: bool = False) -> None:
+    def __init__(
+        self,
+        bit_width: int | tuple[int, ...],
+        stats_reduce_dim: int | None,
+        keepdim: bool = False,
+    ) -> None:
         super().__init__()
-        self.highest = 2 ** (bit_width - 1) - 1
+        bits = torch.tensor(bit_width, dtype=torch.float)
+        self.highest = (2 ** (bits - 1) - 1).reshape(-1, 1)
         self.each, self.keepdim = stats_reduce_dim is not None, keepdim
 
     @torch.no_grad()
     def forward(self, weight: Tensor) -> Tensor:
         """Outputs x any, or values of any shape."""
+        highest = self.highest.to(weight.device)
         if not self.each:
-            return least_error(weight.reshape(1, -1), self.highest).reshape(())
-        found = least_error(weight, self.highest)
+            return least_error(weight.reshape(1, -1), highest).reshape(())
+        found = least_error(weight, highest)
         return found if self.keepdim else found.squeeze(1)
+
+
+class ChannelBits(nn.Module):
+    """What brevitas asks of a bit width: that of each output, ready to broadcast."""
+
+    def __init__(
+        self, bit_width: tuple[int, ...], scaling_per_output_channel_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.bits: Tensor
+        bits = torch.tensor(bit_width, dtype=torch.float)
+        self.register_buffer("bits", bits.reshape(scaling_per_output_channel_shape), False)
+
+    def forward(self) -> Tensor:
+        """Of length one along every axis of the weight but that of its outputs."""
+        return self.bits
 
 
 class Binary(nn.Module):

@@ -10,11 +10,11 @@ from hwprune.quantize.formulas import least_error
 Grid = Callable[[Tensor], Tensor]  # groups x outputs x any to the nearest values of the quantiser
 
 
-def grid(scale: Tensor, bits: int) -> Grid:
-    """The multiples of `scale` that so many signed bits have; it broadcasts against the weight."""
-    if bits == 1:
+def grid(scale: Tensor, bits: int | Tensor) -> Grid:
+    """The multiples of `scale` that so many signed bits have; both broadcast against the weight."""
+    if isinstance(bits, int) and bits == 1:
         return lambda values: where(values >= 0, scale, -scale)
-    highest = int(levels_of(bits)[-1])
+    highest = 2 ** (bits - 1) - 1
     return lambda values: (values / scale).round_().clamp_(-highest, highest).mul_(scale)
 
 

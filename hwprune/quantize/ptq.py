@@ -58,6 +58,7 @@ def quantize(
     act_bits: Mapping[str, int] | None = None,
     kind: str | None = None,
     latent: bool = False,
+    channel_bits: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Quantized:
     """Quantises the nodes that `kernels` runs in int8, and rounds those that round for themselves.
 
@@ -78,6 +79,7 @@ def quantize(
         kind: Of the weights of few bits (`WeightKind.name`), if not the one that errs least.
         latent: Weights stay as they are behind their quantised selves, for training or to be
             ranked: GPTQ would write those over them.
+        channel_bits: 2 to 8 for each output of a node, in place of its `weight_bits`.
 
     Raises:
         UsageError: Other bits.
@@ -88,7 +90,7 @@ def quantize(
     placement = place(graph, kernels, capabilities)
     check_samples(x)
     check_weights(graph, placement)
-    kinds = weight_kinds(graph, placement, capabilities, weight_bits, kind)
+    kinds = weight_kinds(graph, placement, capabilities, weight_bits, kind, channel_bits)
     tensors = activation_bits(graph, placement, act_bits)
     concerns = _concerns(graph, placement, x)
     few = affordable(graph, x, _WEIGHED, least=8, most=128)
@@ -102,7 +104,7 @@ def quantize(
     twin = to_module(graph)
     found = _Best(rounded(graph, whole_ranges(twin, x, tensors)), _quality(twin, x))
     found.offer(rounded(graph, best_ranges(twin, x, few, tensors)))
-    low = {name for name, kind in kinds.items() if kind.bits < 8}
+    low = {name for name, kind in kinds.items() if min((kind.bits, *kind.channels)) < 8}
     if low and not latent:
         found.offer(_rounded(found.module, x, low))
     found.offer(_corrected(found.module, x))

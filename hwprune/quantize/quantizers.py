@@ -120,10 +120,15 @@ def frozen(quantizer: nn.Module) -> nn.Module:
     """A quantised layer or activation quantiser as it is now, several times as fast."""
     if isinstance(quantizer, qnn.QuantIdentity):
         return _Rounded(activation_encoding(quantizer))
-    plain = next(kind for kind, quantized in _LAYERS.items() if type(quantizer) is quantized)
-    layer = _rebuilt(quantizer, plain)
+    layer: Any = plain_layer(quantizer)
     layer.weight = nn.Parameter(quantizer.quant_weight().value)  # type: ignore[operator]
-    return layer
+    plain: nn.Module = layer
+    return plain
+
+
+def plain_layer(layer: nn.Module) -> nn.Module:
+    """The layer, quantised or not, as `torch.nn` has it; the parameters are shared."""
+    return _rebuilt(layer, kind(layer))
 
 
 def _rebuilt(layer: nn.Module, kind: type[nn.Module], **options: Any) -> nn.Module:
@@ -141,9 +146,11 @@ def nearest(layer: nn.Module) -> Grid:
     """What rounds to the grid of a quantised layer: groups x outputs per group x any."""
     encoding = weight_encoding(layer, 0)
     scale = torch.from_numpy(encoding.scale)
-    if encoding.axis is not None:
-        scale = scale.reshape(getattr(layer, "groups", 1), -1, 1)
-    return grid(scale, encoding.bits)
+    if encoding.axis is None:
+        return grid(scale, encoding.bits)
+    shape = getattr(layer, "groups", 1), -1, 1
+    bits = torch.tensor(encoding.channel_bits).reshape(shape) if encoding.channel_bits else None
+    return grid(scale.reshape(shape), encoding.bits if bits is None else bits)
 
 
 def activation_module(nonnegative: bool, low: float, high: float, bits: int = 8) -> nn.Module:
@@ -180,7 +187,10 @@ def weight_encoding(layer: nn.Module, axis: int) -> Encoding:
     per_channel = weight.scale.numel() > 1 or weight.scale.ndim > 0
     scale = scale.reshape(-1) if per_channel else scale
     zeros = np.zeros(scale.shape, np.int64)
-    return Encoding(scale, zeros, axis if per_channel else None, int(weight.bit_width), signed=True)
+    bits = weight.bit_width.int().flatten().tolist()
+    each = tuple(bits) if len(bits) > 1 else ()
+    at = axis if per_channel else None
+    return Encoding(scale, zeros, at, max(bits), signed=True, channel_bits=each)
 
 
 def _array(value: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -227,7 +227,8 @@ def _untrained(job: Job, plan: Plan) -> bytes:
     kernels = quantised_kernels(plan.kernels, {n.name for n in graph.nodes})
     if not kernels:
         return bytes(to_proto(graph).SerializeToString())
-    encodings = placeholder_encodings(graph, kernels, job.capabilities, plan.weight_bits)
+    bits = plan.weight_bits, plan.channel_bits
+    encodings = placeholder_encodings(graph, kernels, job.capabilities, *bits)
     return bytes(lower(graph, kernels, encodings, job.capabilities).SerializeToString())
 
 

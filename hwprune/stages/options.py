@@ -9,6 +9,8 @@ from hwprune.graph.safety import MAX_BYTES
 from hwprune.registry import known_method, unknown
 from hwprune.units import Budget
 
+JOINT = "joint"  # the search that trains: it knows bytes, and no table
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -119,6 +121,25 @@ class CompileOptions:
                 f"schedule {self.schedule} trains, and effort {self.effort} does not",
                 "give --effort standard, --epochs 10 or --train-minutes 10",
             )
+        if self.search == JOINT:
+            self._check_joint()
         known_method("saliency", self.saliency)
         known_method("sensitivity", self.sensitivity)
         _ = self.limits
+
+    def _check_joint(self) -> None:
+        if self.max_size is None:
+            raise UsageError(
+                f"--search {JOINT} looks for the best network of a size, and none is given",
+                "add --max-size 100kB; a --budget is then measured, not searched for",
+            )
+        if self.schedule != "one-shot" or self.train_minutes is not None:
+            raise UsageError(
+                f"--search {JOINT} has a schedule of its own, in epochs",
+                "leave --schedule and --train-minutes out, and give --epochs",
+            )
+        if self.pareto is not None or self.storage is not None or self.study is not None:
+            raise UsageError(
+                f"--search {JOINT} is one training: it has no front and no trials to share",
+                "leave --pareto, --storage and --study out",
+            )

@@ -26,6 +26,7 @@ _NORMS: dict[type[nn.Module], type[Norm]] = {
 }
 _TINY = 1e-12
 _STATISTICS = 256  # samples that statistics are taken from
+_REFRESHED = 2048  # samples that they are taken from anew
 
 
 @dataclass(slots=True)
@@ -91,8 +92,8 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
 
 
 @torch.no_grad()
-def reestimate(module: nn.Module, data: DataSet, seed: int, count: int = 2048) -> None:
-    """Running statistics of every norm as the network is now, of `count` samples.
+def reestimate(module: nn.Module, data: DataSet, seed: int) -> None:
+    """Running statistics of every norm as the network is now.
 
     Whatever changes weights at once (a mask, a rounding) leaves statistics of what was behind.
     """
@@ -102,7 +103,7 @@ def reestimate(module: nn.Module, data: DataSet, seed: int, count: int = 2048) -
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
         norm.train()
-    few = data.take(count, seed)
+    few = data.take(_REFRESHED, seed)
     samples = tuple(map(torch.from_numpy, few.inputs(slice(0, len(few)))))
     for portion in split(samples, batch_size(tuple(samples[0].shape[1:]))):
         module(*portion)

@@ -16,7 +16,7 @@ from hwprune.train.loop import Progress, fit
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
-_RATE = 0.02  # of its unit: what a parameter moves in one step of training
+RATE = 0.02  # of its unit: what a parameter moves in one step of training
 _SCALE = 0.005  # of itself: the unit of scales, which move everything they stand before
 _LEAST = 1e-3  # unit of parameters that start at zero
 
@@ -59,19 +59,28 @@ def qat(
 
     with normalized(module, data, seed):
         begin(module)
-        own = replace(recipe, rate=_RATE, half=False, ema=0.0)
-        fit(module, to_module(teacher), data, own, seed, annealed, _adam, snapshots=snapshots)
+        own = replace(recipe, rate=RATE, half=False, ema=0.0)
+        fit(
+            module,
+            to_module(teacher),
+            data,
+            own,
+            seed,
+            annealed,
+            rounding_adam,
+            snapshots=snapshots,
+        )
         settle(module)
     return reread(quantized)
 
 
-def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+def rounding_adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
     """Adam with a rate for every parameter, in that parameter's unit."""
-    units = _units(module)
+    units = units_of(module)
     return torch.optim.Adam([{"params": [p], "lr": rate * unit} for p, unit in units.items()])
 
 
-def _units(module: nn.Module) -> dict[nn.Parameter, float]:
+def units_of(module: nn.Module) -> dict[nn.Parameter, float]:
     """Of whatever a layer rounds its weights' steps, of other parameters their mean magnitude."""
     units = {p: max(_size(p), _LEAST) for p in module.parameters() if p.requires_grad}
     for layer in module.modules():

@@ -158,7 +158,7 @@ def test_wrong_calls_are_refused(problem, budget, measured):
 
 def test_every_strategy_says_what_it_is():
     assert all(s.needs for s in STRATEGIES.values())
-    assert set(STRATEGIES) == set(METHODS["search"]) - TRAINED
+    assert set(STRATEGIES) == set(METHODS["search"]) - TRAINED - {"joint"}
 
 
 def test_a_damaged_storage_is_named(problem, budget, measured, tmp_path):

@@ -106,7 +106,7 @@ def test_rates_follow_the_steps_of_the_weights(original: gs.Graph, data: DataSet
     shares = []
     for bits in (2, 3):
         module = quantized(original, data, bits, "max").module
-        rates = {g["params"][0]: g["lr"] for g in training._adam(module, 0.02).param_groups}
+        rates = {g["params"][0]: g["lr"] for g in training.rounding_adam(module, 0.02).param_groups}
         layer: Any = next(m for m in module.modules() if hasattr(m, "weight_kind"))
         scale = weight_encoding(layer, 0).scale.mean()
         shares.append(rates[layer.weight] / scale)
@@ -116,7 +116,7 @@ def test_rates_follow_the_steps_of_the_weights(original: gs.Graph, data: DataSet
 def test_the_network_given_is_the_worst_that_comes_back(
     original: gs.Graph, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_RATE", 1e3)
+    monkeypatch.setattr(training, "RATE", 1e3)
     start = quantized(original, data)
     before = distance(copy.deepcopy(start.module), original, data.x)
     trained = qat(start, original, data.select(slice(300)), Recipe(1), 0)
