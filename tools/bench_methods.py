@@ -7,17 +7,20 @@
                                           [--seeds 2] [--jobs 2] [--minutes 60]
     python tools/bench_methods.py table   --work DIR [--protocol cpu|gpu]
 
-`prepare` profiles the network on this machine and finds two plans that meet the budget here, by the
-default search and by the same share of every group. `train` cuts and trains: one row for every
+`prepare` profiles the network on this machine and finds plans that meet the budget here: by the
+default search, which may take out whole branches, by the knapsack without that, and by the same
+share of every group. `train` cuts and trains: one row for every
 method and seed, each the same number of passes over the same images in the same order, the last of
 them with integers. It uses a GPU where there is one, and needs no timing, so that it may run on
 another machine; rows that are there are left alone, so that it goes on where it was stopped.
 `table` times all files in turns with the original, and judges them on the evaluation images,
 which nothing before has seen.
 
-Protocols: `cpu` takes 20,000 images, two passes and one with integers; `gpu` all images, 20 passes
-and 4 with integers. Schedules, criteria and baselines cut to the same widths, but for `uniform` and
-`torch-pruning` (cut by that library, to the widths of `uniform`), and methods that find their own.
+Protocols: `cpu` takes 18,000 images (20,000 with those held out for searches), two passes and one
+with integers; `gpu` all images, 12 passes and 3 with integers. Schedules and criteria cut to the
+widths of the knapsack; `bo` is the first plan as it is built by default, `torch-pruning` is cut by
+that library to the widths of `uniform`. `dsa` finds widths of its own under the same table and
+budget, `joint` widths and bits in as many bytes as the first plan takes with 8.
 """
 
 import argparse
@@ -39,9 +42,12 @@ import torch
 from torch import nn
 
 from hwprune.compiler import CompileOptions
+from hwprune.differentiable import joint
 from hwprune.differentiable.allocation import Allocation
+from hwprune.differentiable.choosing import JointOptions
 from hwprune.differentiable.dsa import learn_ratios
 from hwprune.export.lower import lower
+from hwprune.export.placeholder import placeholder_encodings
 from hwprune.frontend.module import graph_from_module
 from hwprune.graph.cost import macs, weighted_nodes
 from hwprune.graph.slim import slim
@@ -52,7 +58,7 @@ from hwprune.plan import Plan
 from hwprune.progress import progress_on
 from hwprune.pruning.criteria import rank_channels
 from hwprune.pruning.reconstruct import FINAL, Reference
-from hwprune.quantize.ptq import quantize
+from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.registry import get_backend
 from hwprune.report.jsonio import from_json, to_json
 from hwprune.schedules.catalogue import SCHEDULES, schedule_of
@@ -93,7 +99,7 @@ class Protocol:
     integers: float
 
 
-PROTOCOLS = {"cpu": Protocol(20_000, 2, 1), "gpu": Protocol(1_000_000, 20, 4)}
+PROTOCOLS = {"cpu": Protocol(18_000, 2, 1), "gpu": Protocol(1_000_000, 12, 3)}
 Cut = tuple[gs.Graph, Plan, Recipe]  # the slim network, its plan, and the training that is left
 Cutter = Callable[[Path, Job, Plan, Recipe], Cut]
 
@@ -113,7 +119,7 @@ class Row:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Two plans for the budget on this machine."""
+    """Three plans for the budget on this machine."""
     for search in ("bo", "uniform"):
         options = CompileOptions(
             budget=parse_budget(args.budget), model=args.model, weights=args.weights,
@@ -130,21 +136,29 @@ def prepare(args: argparse.Namespace) -> None:
         (args.work / f"{search}.json").write_text(outcome.plan.to_json())
         print(f"{search}: {outcome.plan.configuration.widths}")
         if search == "bo" and outcome.losses is not None and outcome.fit is not None:
-            text = json.dumps(allocated(run, outcome.losses, outcome.fit))
-            (args.work / "allocation.json").write_text(text)
+            by_width(run, outcome.losses, outcome.fit, args.work)
     named = ("model", "weights", "train_data", "eval_data", "scale")
     told = {name: getattr(args, name) for name in named}
     document = {"options": told, "rewrites": job.choice.document(), "budget": args.budget}
     (args.work / "task.json").write_text(json.dumps(document, default=str))
 
 
-def allocated(run: Run, losses: Losses, fit: Fit) -> dict[str, Any]:
-    """The search problem as it stood at the end, for methods that find widths by training."""
+def by_width(run: Run, losses: Losses, fit: Fit, work: Path) -> None:
+    """The knapsack's plan that keeps all branches, so that all methods have channels to remove, and
+    the problem that it answers, for methods that find widths by training.
+    """
     limit = planned_ns(run)
     problem = planned_problem(run, losses, fit.calibration, limit)
-    task = Task(problem, Decoder(problem), limit, 0)
+    whole = {v.name: 1 for v in problem.variables if v.name.startswith("branch:")}
+    decoder = Decoder(problem)
+    fixed = decoder.decode(limit, fixed=whole).assignment
+    plan = losses.plan(run.job, run.profile.configuration(fixed))
+    (work / "widths.json").write_text(plan.to_json())
+    print(f"widths: {plan.configuration.widths}")
+    task = task_to_json(Task(problem, decoder, limit, 0), "dsa", 0.0)
     space = json.loads(to_json(run.profile.space))
-    return {"task": task_to_json(task, "dsa", 0.0), "space": space, "fixed": dict(fit.assignment)}
+    document = {"task": task, "space": space, "fixed": dict(fixed)}
+    (work / "allocation.json").write_text(json.dumps(document))
 
 
 def job_of(work: Path, seed: int, args: Mapping[str, Any]) -> Job:
@@ -236,15 +250,17 @@ def by_torch_pruning(_work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
 
 
 METHODS: dict[str, tuple[str, Cutter]] = {
-    "random": ("bo", at_once("random", repairs=False)),
-    "l1": ("bo", at_once("magnitude", repairs=False)),
-    "l1-repaired": ("bo", at_once("magnitude", repairs=True)),
+    "random": ("widths", at_once("random", repairs=False)),
+    "l1": ("widths", at_once("magnitude", repairs=False)),
+    "l1-repaired": ("widths", at_once("magnitude", repairs=True)),
     "uniform": ("uniform", at_once("obs", repairs=True)),
     "torch-pruning": ("uniform", by_torch_pruning),
-    "one-shot": ("bo", at_once("obs", repairs=True)),
-    **{name: ("bo", scheduled(name)) for name in SCHEDULES},
-    "dsa": ("bo", by_dsa),
+    "bo": ("bo", at_once("obs", repairs=True)),
+    "one-shot": ("widths", at_once("obs", repairs=True)),
+    **{name: ("widths", scheduled(name)) for name in SCHEDULES},
+    "dsa": ("widths", by_dsa),
 }
+NAMES = [*METHODS, "joint"]
 
 
 def one(work: Path, name: str, seed: int, protocol: str, told: Mapping[str, Any]) -> Row:
@@ -254,22 +270,59 @@ def one(work: Path, name: str, seed: int, protocol: str, told: Mapping[str, Any]
     job = job_of(work, seed, paths)
     train = job.splits.train.take(wanted.images, 0)  # the same images for every seed
     job = replace(job, splits=replace(job.splits, train=train))
-    allocation, cut = METHODS[name]
-    plan = Plan.from_json((work / f"{allocation}.json").read_text())
     start = time.perf_counter()
-    graph, plan, left = cut(work, job, plan, Recipe(wanted.epochs))
-    before = accuracy(job, graph)
-    graph = recover(graph, job.graph, train, left, seed)
-    kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
-    quantized = quantize(graph, kernels, job.capabilities, job.calibration(), plan.weight_bits)
+    if name == "joint":
+        found = jointly(work, job, wanted)
+        graph, quantized = slim(found.graph, job.coupling, found.plan.keep), found.quantized
+        before, plan = accuracy(job, graph), found.plan
+    else:
+        allocation, cut = METHODS[name]
+        plan = Plan.from_json((work / f"{allocation}.json").read_text())
+        graph, plan, left = cut(work, job, plan, Recipe(wanted.epochs))
+        before = accuracy(job, graph)
+        graph = recover(graph, job.graph, train, left, seed)
+        kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
+        quantized = quantize(graph, kernels, job.capabilities, job.calibration(), plan.weight_bits)
     quantized = qat(quantized, job.graph, train, Recipe(wanted.integers), seed)
     spent = time.perf_counter() - start
+    kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
     model = lower(quantized.graph, kernels, quantized.encodings, job.capabilities)
     path = row_path(work, protocol, name, seed).with_suffix(".onnx")
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(model.SerializeToString())
     device = training_device().type
     return Row(name, seed, protocol, device, before, spent, macs(graph), path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Jointly:
+    """What a search for widths and bits leaves to be trained on."""
+
+    plan: Plan
+    graph: gs.Graph
+    quantized: Quantized
+
+
+def jointly(work: Path, job: Job, wanted: Protocol) -> Jointly:
+    """Widths and bits by gradients, in as many bytes as the default search's plan takes."""
+    plan = Plan.from_json((work / "bo.json").read_text())
+    cut = slim(job.graph, job.coupling, plan.keep, plan.dropped)
+    kernels = quantised_kernels(plan.kernels, {node.name for node in cut.nodes})
+    ranges = placeholder_encodings(cut, kernels, job.capabilities, plan.weight_bits)
+    most = len(lower(cut, kernels, ranges, job.capabilities).SerializeToString())
+    space = json.loads((work / "allocation.json").read_text())["space"]
+    widths: dict[str, list[int]] = {}
+    for options in from_json(SearchSpace, json.dumps(space)).widths.values():
+        for group in options[0]:
+            widths[group] = sorted({option[group] for option in options})
+    asked, x = JointOptions(round(wanted.epochs), widths=widths), job.calibration()
+    able = {n: k for n, k in plan.kernels.items() if k != "fp32"}
+    found = joint.search(
+        job.graph, job.coupling, job.capabilities, job.splits.train, x, able, most, asked,
+        job.options.seed,
+    )  # fmt: skip
+    quantized = joint.carried_out(found, job.coupling, job.capabilities, x)
+    return Jointly(found.plan, found.graph, quantized)
 
 
 @torch.no_grad()
@@ -329,7 +382,7 @@ def row_path(work: Path, protocol: str, name: str, seed: int) -> Path:
 
 def rows_of(args: argparse.Namespace) -> Iterator[Row]:
     """Those that are there, in the order of the methods."""
-    for name, seed in product(METHODS, range(args.seeds)):
+    for name, seed in product(NAMES, range(args.seeds)):
         path = row_path(args.work, args.protocol, name, seed)
         if path.exists():
             yield Row(**json.loads(path.read_text()))
@@ -350,7 +403,7 @@ def table(args: argparse.Namespace) -> None:
     print(f"original: {right[original]:.2f} %, {macs(job.graph) / 1e6:.1f} M MACs, {size:.0f} kB")
     print("| method | seeds | top-1 before | after | spread | time | M MACs | kB | seconds |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for method in METHODS:
+    for method in NAMES:
         own = [(r, f) for r, f in zip(rows, files, strict=True) if r.method == method]
         if own:
             found, paths = zip(*own, strict=True)
@@ -405,7 +458,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float)
     parser.add_argument("--budget", default="0.5x")
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="cpu")
-    parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2)
