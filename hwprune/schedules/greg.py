@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hwprune.schedules.schedule import Hard, Task, check_fits, firm, least
+from hwprune.train.channels import norms_of, shrink_all
 
 _PICKING = 0.3  # share of the steps in which GReg-2 lets all penalties grow
 _GROWING = 0.7  # share of the others in which penalties grow, before they are held
@@ -71,9 +73,7 @@ class GReg1(Hard):
         due = self.counted % self.every == 0
         if due:
             self._grow()
-        for name, channels in self.channels.items():
-            whom = self.chosen[name].float() if self._has_chosen(name) else torch.ones(())
-            channels.shrink(torch.exp(-rate * self.penalty * whom).expand(channels.width))
+        shrink_all(self.channels, {n: self._factors(n, rate) for n in self.channels})
         if due and all(map(self._has_chosen, self.channels)):
             self._compare()
 
@@ -106,13 +106,19 @@ class GReg1(Hard):
         self.chosen = {name: chosen.bool() for name, chosen in state["chosen"].items()}
         self.apart = dict(state["apart"])
 
+    def _factors(self, name: str, rate: float) -> Tensor:
+        """What a step leaves of each channel: the penalty is on the chosen, at first on all."""
+        width = self.channels[name].width
+        whom = self.chosen[name].float() if self._has_chosen(name) else torch.ones(width)
+        return torch.exp(-rate * self.penalty * whom)
+
     def _has_chosen(self, name: str) -> bool:
         return len(self.chosen[name]) > 0
 
     def _choose(self) -> None:
         """The channels to go, by mean magnitude now; from here on the penalty is theirs alone."""
-        for name, channels in self.channels.items():
-            self.chosen[name] = least(channels.norms(1), self.task.removals[name])
+        for name, norms in norms_of(self.channels).items():
+            self.chosen[name] = least(norms, self.task.removals[name])
         self.penalty = 0.0
 
     def _grow(self) -> None:
@@ -125,8 +131,8 @@ class GReg1(Hard):
 
     def _compare(self) -> None:
         """How many times as much the channels that stay weigh: a running mean."""
-        for name, channels in self.channels.items():
-            norms, chosen = channels.norms(1), self.chosen[name]
+        for name, norms in norms_of(self.channels).items():
+            chosen = self.chosen[name]
             ratio = float(norms[~chosen].mean() / norms[chosen].mean().clamp_min(1e-30))
             self.apart[name] += (1 - _MEAN) * (ratio - self.apart[name])
 

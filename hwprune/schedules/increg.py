@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hwprune.schedules.schedule import Hard, Task, check_fits, firm
-from hwprune.train.channels import Channels
+from hwprune.train.channels import norms_of, shrink_all
 
 _U = 0.25  # the paper's: where the growth turns over, as a share of that of the least
 
@@ -58,14 +58,16 @@ class IncReg(Hard):
     def after_step(self, rate: float) -> None:
         """Ranks, growth, shrinking and what reaches the ceiling."""
         self.counted += 1
-        for name, channels in self.channels.items():
+        shrunk = {}
+        for name, norms in norms_of(self.channels).items():
             if self._left(name):
-                self._grow(name, channels)
+                self._grow(name, norms)
             factors = torch.exp(-rate * self.factors[name])
             self.gone[name] |= self._over(name)
-            channels.shrink(torch.where(self.gone[name], 0.0, factors))
+            shrunk[name] = torch.where(self.gone[name], 0.0, factors)
             if not self._left(name):
                 self.factors[name].zero_()  # what stays is penalised no longer
+        shrink_all(self.channels, shrunk)
 
     @property
     def done(self) -> bool:
@@ -86,9 +88,9 @@ class IncReg(Hard):
     def _widths(self) -> list[tuple[str, int]]:
         return [(name, self.task.full[name]) for name in self.task.removals]
 
-    def _grow(self, name: str, channels: Channels) -> None:
+    def _grow(self, name: str, norms: Tensor) -> None:
         gone = self.gone[name]
-        now = _rank(torch.where(gone, -1.0, channels.norms(1).double()))
+        now = _rank(torch.where(gone, -1.0, norms.double()))
         self.ranks[name] += (now - self.ranks[name]) / self.counted
         order = _rank(torch.where(gone, -1.0, self.ranks[name])) - int(gone.sum())
         growth = increment(order, self._left(name)) * self.ceiling / self.ratio

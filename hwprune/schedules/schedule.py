@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hwprune.errors import UsageError
-from hwprune.train.channels import Channels
+from hwprune.train.channels import Channels, shrink_all
 from hwprune.train.hooks import Hook
 
 _SHRUNK = 8.0  # a growing penalty leaves exp(-8) of a channel that nobody holds on to,
@@ -84,9 +84,7 @@ class Hard(Schedule):
 
     def after_step(self, rate: float) -> None:
         """What went stays away."""
-        for name, gone in self.gone.items():
-            if bool(gone.any()):
-                self.channels[name].shrink((~gone).float())
+        shrink_all(self.channels, {n: ~gone for n, gone in self.gone.items() if bool(gone.any())})
 
     def kept(self) -> dict[str, tuple[int, ...]]:
         """See `Schedule`; what has not gone yet goes now, least norm first."""

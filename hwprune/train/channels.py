@@ -18,29 +18,37 @@ from hwprune.network.twin import initializers
 from hwprune.train.batchnorm import Norm, factors, norm_behind
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """The entries of one parameter that belong to a group's channels.
 
     `positions` (width x repeat) are indices along `axis`.
     """
 
-    parameter: nn.Parameter
-    axis: int
-    positions: Tensor
+    def __init__(self, parameter: nn.Parameter, axis: int, positions: Tensor) -> None:
+        self.parameter, self.axis, self.positions = parameter, axis, positions
+        self.width = len(positions)
+        self._channel = torch.full((parameter.shape[axis],), self.width)  # of each entry
+        self._channel[positions] = torch.arange(self.width).view(-1, 1)
 
     def spread(self, values: Tensor, rest: float = 1.0) -> Tensor:
         """A value for each channel, ready to broadcast; `rest` for entries of other channels."""
-        line = torch.full((self.parameter.shape[self.axis],), rest)
-        line[self.positions.ravel()] = values.float().repeat_interleave(self.positions.shape[1])
-        line = line.to(self.parameter.device, self.parameter.dtype)
-        return line.view([-1 if a == self.axis else 1 for a in range(self.parameter.ndim)])
+        known = torch.cat([values.to(self.parameter), self.parameter.new_full((1,), rest)])
+        return known[self._channels()].view(
+            [-1 if a == self.axis else 1 for a in range(self.parameter.ndim)]
+        )
 
     def sums(self, values: Tensor) -> Tensor:
         """Of `values`, shaped like the parameter, over the entries of each channel."""
         moved = values.movedim(self.axis, 0)
         lines = moved.reshape(len(moved), -1).sum(1)
-        return lines.cpu()[self.positions].sum(1)
+        found = lines.new_zeros(self.width + 1).index_add_(0, self._channels(), lines)
+        return found[: self.width]
+
+    def _channels(self) -> Tensor:
+        """Of each entry along the axis, where the parameter is; the width for entries of others."""
+        if self._channel.device != self.parameter.device:
+            self._channel = self._channel.to(self.parameter.device)
+        return self._channel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,9 +77,13 @@ class Channels:
     ) -> None:
         self.width, self.filters, self.scales, self.parts = width, filters, scales, parts
 
-    @torch.no_grad()
     def norms(self, power: int = 1) -> Tensor:
         """L1 or L2 norm of each channel's filters, over all layers that make it."""
+        return self.norms_in_place(power).cpu()
+
+    @torch.no_grad()
+    def norms_in_place(self, power: int) -> Tensor:
+        """The same, left on the device that the network is on."""
         if not self.filters:  # nothing but its readers tells what it weighs
             found = [part.sums(part.parameter.abs().pow(power)) for part in self.parts]
         else:
@@ -91,6 +103,26 @@ class Channels:
     def _multiply(self, parts: Iterable[Part], factors: Tensor) -> None:
         for part in parts:
             part.parameter.mul_(part.spread(factors))
+
+
+def norms_of(channels: Mapping[str, Channels], power: int = 1) -> dict[str, Tensor]:
+    """Of several groups, brought from their device at once: every way there waits for the GPU."""
+    if not channels:
+        return {}
+    line = torch.cat([c.norms_in_place(power) for c in channels.values()]).cpu()
+    parts = torch.split(line, [c.width for c in channels.values()])
+    return dict(zip(channels, parts, strict=True))
+
+
+def shrink_all(channels: Mapping[str, Channels], factors: Mapping[str, Tensor]) -> None:
+    """`Channels.shrink` for several groups, brought to their device at once."""
+    if not factors:
+        return
+    first = next(iter(channels.values())).parts[0].parameter
+    line = torch.cat([f.float() for f in factors.values()]).to(first.device, non_blocking=True)
+    parts = torch.split(line, [len(f) for f in factors.values()])
+    for name, own in zip(factors, parts, strict=True):
+        channels[name].shrink(own)
 
 
 def channels_of(
