@@ -65,6 +65,56 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "thorough": "distillation until it no longer helps, then quantisation-aware training",
     },
 }
+_TRAINING = "training, with or without labels"
+ADVICE: Mapping[str, Mapping[str, tuple[str, str]]] = {  # what a method needs, and is good for
+    "search": {
+        "bo": ("20 or more evaluations", "the best network that is known to be had"),
+        "knapsack": ("one evaluation", "an answer in seconds"),
+        "uniform": ("one evaluation", "comparisons"),
+        "random": ("evaluations", "comparisons"),
+        "random-weights": ("evaluations", "comparisons: often as good as bo on small networks"),
+        "netadapt": ("several evaluations for every layer", "comparisons"),
+        "evolution": ("hundreds of evaluations", "many processes that evaluate side by side"),
+        "guerra": ("13 evaluations for every layer", "reproducing the paper"),
+        "tpe": ("hundreds of evaluations", "many processes that evaluate side by side"),
+        "gp": ("evaluations that take longer than its own fit", "comparisons"),
+        "exhaustive": ("a tiny space", "the true optimum of a toy"),
+        "dsa": (_TRAINING, "widths of a network trained from scratch"),
+        "joint": (
+            f"{_TRAINING}; --max-size",
+            "the best file of a few kilobytes",
+        ),
+    },
+    "criterion": {
+        "obs": ("inputs without labels", "everything that is repaired by least squares"),
+        "fisher": ("inputs without labels", "networks that are not repaired"),
+        "taylor": ("inputs without labels", "comparisons with HALP"),
+        "hessian": ("inputs without labels", "comparisons with HAP"),
+        "orthoreg": ("inputs without labels", "networks whose filters were trained apart"),
+        "angle": ("nothing", "networks of 1 or 2 bits, trained as such"),
+        "angle-own": ("nothing", "the same, where the next layer is not quantised"),
+        "distance": ("nothing", "networks of 1 or 2 bits, trained as such"),
+        "distance-own": ("nothing", "the same, where the next layer is not quantised"),
+        "itpruner": ("inputs without labels", "comparisons"),
+        "magnitude": ("nothing", "networks without any data"),
+        "random": ("nothing", "comparisons: retraining alone explains so much"),
+    },
+    "schedule": {
+        "one-shot": ("inputs without labels", "short trainings: the best there by far"),
+        "iterative": (_TRAINING, "comparisons"),
+        "increg": (
+            _TRAINING,
+            "removals without a jump; long trainings",
+        ),
+        "greg1": (_TRAINING, "removals without a jump"),
+        "greg2": (_TRAINING, "channels whose magnitude misleads"),
+        "sfp": (_TRAINING, "comparisons"),
+        "asfp": (_TRAINING, "trainings of a few epochs by schedule"),
+        "srfp": (_TRAINING, "comparisons; it converges slowly"),
+        "asrfp": (_TRAINING, "comparisons; it converges slowly"),
+        "orthoreg": (_TRAINING, "many channels that go at once"),
+    },
+}
 TRAINED = frozenset({"dsa"})  # searches that train the network
 CHOSEN: Mapping[str, Mapping[str, str]] = {  # by hwprune itself
     "weight quantiser": {

@@ -4,6 +4,7 @@ import pytest
 
 from hwprune.errors import BackendError, UsageError
 from hwprune.registry import (
+    ADVICE,
     CHOSEN,
     METHODS,
     TRAINED,
@@ -37,6 +38,12 @@ def test_searches_are_those_that_search_knows() -> None:
 
     assert set(METHODS["search"]) == {*STRATEGIES, *TRAINED, JOINT}
     assert not set(STRATEGIES) & {*TRAINED, JOINT}
+
+
+@pytest.mark.parametrize("kind", ADVICE)
+def test_every_method_says_what_it_needs_and_is_good_for(kind: str) -> None:
+    assert list(ADVICE[kind]) == list(METHODS[kind])
+    assert all(needs and good_for for needs, good_for in ADVICE[kind].values())
 
 
 def test_criteria_are_those_that_prune_knows() -> None:

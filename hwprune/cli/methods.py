@@ -1,11 +1,12 @@
 """`hwprune methods`: the names that options take, and those that hwprune chooses among."""
 
 import json
+from collections.abc import Iterator, Mapping
 
 import click
 
 from hwprune.cli import options as o
-from hwprune.registry import CHOSEN, METHODS
+from hwprune.registry import ADVICE, CHOSEN, METHODS
 from hwprune.report.text import align
 
 
@@ -14,13 +15,28 @@ from hwprune.report.text import align
 def command(as_json: bool) -> None:
     """List the methods that --search, --criterion, --effort and the like take by name.
 
-    Behind them the methods that hwprune itself chooses among, tensor by tensor.
+    With what each needs and what it is good for. Behind them the methods that hwprune itself
+    chooses among, tensor by tensor.
     """
     if as_json:
-        click.echo(json.dumps({**METHODS, **CHOSEN}, indent=1))
+        advice = {
+            kind: {
+                name: dict(zip(("needs", "good_for"), told, strict=True))
+                for name, told in of.items()
+            }
+            for kind, of in ADVICE.items()
+        }
+        click.echo(json.dumps({**METHODS, **CHOSEN, "advice": advice}, indent=1))
         return
-    options = {f"--{kind}": methods for kind, methods in METHODS.items()}
-    for heading, methods in {**options, **CHOSEN}.items():
-        click.echo(heading)
-        rows = [(f"  {name}", what) for name, what in methods.items()]
-        click.echo("\n".join(align(rows, right=False)))
+    for kind, methods in {**METHODS, **CHOSEN}.items():
+        click.echo(f"--{kind}" if kind in METHODS else kind)
+        click.echo("\n".join(align(_rows(kind, methods), right=False)))
+
+
+def _rows(kind: str, methods: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """A line for each, and one more for what it needs and is good for."""
+    for name, what in methods.items():
+        yield f"  {name}", what
+        if name in ADVICE.get(kind, {}):
+            needs, good_for = ADVICE[kind][name]
+            yield "", f"needs {needs}; for {good_for}"

@@ -46,14 +46,15 @@ class IncReg(Hard):
         """See `Schedule`: the steps follow from the growth, were the ranks never to change."""
         super().plan(task)
         each = max((steps_for(k) for k in task.removals.values()), default=0.0)
-        self.ratio = self._ratio or max(1.0, task.steps / max(each, 1e-9) * 0.9)
+        self.ratio = self._ratio or 0.9 * max(1, task.steps) / max(each, 1e-9)
         self.ceiling = self._ceiling or firm(task.rate, self.ratio)
         self.factors = {n: torch.zeros(w, dtype=torch.float64) for n, w in self._widths()}
         self.ranks = {n: torch.zeros(w, dtype=torch.float64) for n, w in self._widths()}
         self.counted = 0
+        needed = min(math.ceil(each * self.ratio), task.steps if self._ratio is None else 1 << 62)
         longest = math.floor(task.steps / max(each, 1e-9))
         hint = f"give more epochs, or a ratio of at most {longest}"
-        return check_fits("increg", math.ceil(each * self.ratio), task, hint)
+        return check_fits("increg", needed, task, hint)
 
     def after_step(self, rate: float) -> None:
         """Ranks, growth, shrinking and what reaches the ceiling."""

@@ -1,6 +1,6 @@
 """What a search strategy is: from the evaluations so far to the next assignment to evaluate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,11 +89,3 @@ class Proposer(Protocol):
     def propose(self, history: Sequence[Evaluated]) -> Proposal | None:
         """The next assignment, or None if there is nothing left to try."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """An entry of the catalogue; what it does is told in the registry."""
-
-    needs: str
-    create: Callable[[Task], Proposer]

@@ -93,7 +93,7 @@ def search(
         raise UsageError(f"{evaluations} evaluations are too few: at least one is needed")
     deadline = inf if seconds is None else time.monotonic() + seconds
     task = Task(problem, Decoder(problem), budget_ns, seed, tuple(warm), evaluations)
-    proposer = STRATEGIES[strategy].create(task)
+    proposer = STRATEGIES[strategy](task)
     study = _study(open_storage(storage), task, strategy, enough, shared or Shared())
     trials = Trials(study, task)
     if study.user_attrs.get("closed") == evaluations and trials.has_answer:
@@ -138,7 +138,7 @@ def join(
         for study in _open_studies(backing, name):
             seen = True
             task, strategy, enough = task_from_json(study.user_attrs["task"])
-            proposer, trials = STRATEGIES[strategy].create(task), Trials(study, task)
+            proposer, trials = STRATEGIES[strategy](task), Trials(study, task)
             evaluate = evaluator(study.user_attrs["context"])
             while _step(trials, proposer, evaluate, inf, enough, progress):
                 made += 1

@@ -107,10 +107,10 @@ class _Training:
             if snapshots is not None and self._is_due(written):
                 snapshots.keep(self._state(optimizer))
                 written = time.monotonic()
-            if any(hook.done for hook in self.hooks):
-                break
         if self.step % self.feed.steps:
             self._judge()
+        if snapshots is not None and place()[0] == 0:
+            snapshots.keep(self._state(optimizer))
         return self._end()
 
     @property
@@ -164,6 +164,8 @@ class _Training:
                     return
 
     def _is_over(self) -> bool:
+        if any(hook.done for hook in self.hooks):
+            return True
         return self.share >= 1 if self.recipe.minutes else self.step >= self.total
 
     def _step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> float:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from hwprune.errors import InfeasibleError, StoreError, UsageError
-from hwprune.registry import METHODS, TRAINED
 from hwprune.search.baselines import uniform
 from hwprune.search.catalogue import STRATEGIES
 from hwprune.search.decode import Decoder
@@ -154,11 +153,6 @@ def test_wrong_calls_are_refused(problem, budget, measured):
         search(problem, budget, measured, "bo", 0)
     with pytest.raises(InfeasibleError):
         search(problem, 1.0, measured, "bo", 3)
-
-
-def test_every_strategy_says_what_it_is():
-    assert all(s.needs for s in STRATEGIES.values())
-    assert set(STRATEGIES) == set(METHODS["search"]) - TRAINED - {"joint"}
 
 
 def test_a_damaged_storage_is_named(problem, budget, measured, tmp_path):
