@@ -42,8 +42,9 @@ def schedule_of(text: str) -> Schedule | None:
     share = given.pop("share", Schedule.share)
     if not 0 < share < 1:
         raise UsageError(f"schedule {name}: its share is {share:g}", "give one between 0 and 1")
+    integers = bool(given.pop("integers", 0))
     schedule = SCHEDULES[name](**_fitting(name, given))
-    schedule.share = share
+    schedule.share, schedule.integers = share, integers
     return schedule
 
 
@@ -63,7 +64,7 @@ def _fitting(name: str, given: Mapping[str, float]) -> dict[str, float | int]:
     parameters = inspect.signature(SCHEDULES[name]).parameters
     for key, value in given.items():
         if key not in parameters:
-            known = ", ".join(sorted({*parameters, "share"}))
+            known = ", ".join(sorted({*parameters, "share", "integers"}))
             raise UsageError(f"schedule {name} has no setting {key!r}", f"known: {known}")
         if value < 0 or (value == 0 and key != "alpha"):
             raise UsageError(f"schedule {name}: {key} is {value:g}", "give a positive number")

@@ -39,10 +39,12 @@ class Schedule(Hook):
 
     Attributes:
         share: Of the training that it takes; recovery without any constraint gets the rest.
+        integers: Whether channels go while the network computes with integers already.
         criterion: That chooses the channels to go after the training, where `kept` does not.
     """
 
     share = 0.5
+    integers = False
     criterion: str | None = None
     task: Task
     channels: Mapping[str, Channels]

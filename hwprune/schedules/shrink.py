@@ -16,12 +16,14 @@ from hwprune.network.twin import to_module, write_back
 from hwprune.plan import Plan
 from hwprune.pruning.criteria import rank_channels
 from hwprune.pruning.reconstruct import FINAL, Reference
+from hwprune.quantize.ptq import Quantized
 from hwprune.schedules.schedule import Schedule, Task
 from hwprune.train.batchnorm import normalized, reestimate
 from hwprune.train.channels import Channels, channels_of
 from hwprune.train.feed import batch_of, steps_of_an_epoch
 from hwprune.train.loop import Progress, fit
 from hwprune.train.optimizers import steady_rate
+from hwprune.train.qat import RATE, rounding_adam
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
 
@@ -78,6 +80,7 @@ def shrink(
     calibration: Data,
     progress: Progress | None = None,
     snapshots: Snapshots | None = None,
+    integers: Quantized | None = None,
 ) -> Shrunk:
     """Trains a network to do without as many channels of each group as the plan takes away.
 
@@ -95,17 +98,23 @@ def shrink(
         calibration: Samples for that criterion and repair.
         progress: Called with steps done, steps in all, and what is going on.
         snapshots: Where the training is kept, to go on with after the process was killed.
+        integers: The original without the plan's branches, quantised: what is trained then, so that
+            channels go by what they are worth to the integers. It is used up.
 
     Raises UsageError, before it trains, for a schedule that is longer than its training, and for
     groups that would lose all channels.
     """
     removals = {g: _removed(coupling, g, len(kept)) for g, kept in plan.keep.items()}
-    module = to_module(slim(graph, coupling, {}, plan.dropped))
-    own = recipe_of(recipe, schedule.share)
+    own, optimizer = recipe_of(recipe, schedule.share), None
+    if integers is None:
+        module = to_module(slim(graph, coupling, {}, plan.dropped))
+    else:
+        module, optimizer = integers.module, rounding_adam
+        own = replace(own, rate=RATE, half=False)
     with normalized(module, data, seed):
         found = channels_of(module, graph, [coupling.group(g) for g in removals])
         schedule.bind(found, removals)
-        fit(module, to_module(graph), data, own, seed, progress, None, [schedule], snapshots)
+        fit(module, to_module(graph), data, own, seed, progress, optimizer, [schedule], snapshots)
         kept = {} if schedule.criterion else schedule.kept()
         _silence(found, kept)
         reestimate(module, data, seed)

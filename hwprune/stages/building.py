@@ -115,8 +115,17 @@ def _trained_away(
             job.calibration(),
             _fraction(stage),
             training.snapshots("shrink", plan),
+            _on_integers(job, plan) if training.schedule.integers else None,
         )
     return shrunk.graph, shrunk.plan
+
+
+def _on_integers(job: Job, plan: Plan) -> Quantized:
+    """The original without the plan's branches, quantised as the plan says."""
+    whole = slim(job.graph, job.coupling, {}, plan.dropped)
+    kernels = quantised_kernels(plan.kernels, {node.name for node in whole.nodes})
+    samples, bits = job.calibration(), plan.weight_bits
+    return quantize(whole, kernels, job.capabilities, samples, bits, latent=True)
 
 
 def _recovered(

@@ -19,6 +19,7 @@ from hwprune.network.run import Inputs
 from hwprune.pruning.criteria import rank_quantized
 from hwprune.quantize.narrowed import narrowed
 from hwprune.quantize.ptq import Quantized, quantize
+from hwprune.train.orthogonality import SoftOrthogonality
 from hwprune.train.qat import qat
 from hwprune.train.recipe import Recipe
 
@@ -47,6 +48,7 @@ def prune_few_bits(
     seed: int = 0,
     epochs: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
+    orthogonality: float = 0.0,
 ) -> Quantized:
     """Quantises and trains a network, cuts it by what it has become, and trains it again.
 
@@ -59,12 +61,13 @@ def prune_few_bits(
         seed: Of everything random.
         epochs: Passes over the data before the cut, and after it.
         progress: See `hwprune.train.qat.qat`.
+        orthogonality: Of the loss that keeps filters apart until the cut; the paper's is 1e-5.
 
     Raises:
         UsageError: No such criterion, group or width, or bits that there are not.
         DataError, ModelError: As quantising does.
     """
-    whole = train_few_bits(original, data, form, seed, epochs[0], progress)
+    whole = train_few_bits(original, data, form, seed, epochs[0], progress, orthogonality)
     narrow = cut_few_bits(whole, data, form, widths, criterion, seed)
     return qat(narrow, original, data, Recipe(epochs[1]), seed, progress)
 
@@ -76,6 +79,7 @@ def train_few_bits(
     seed: int = 0,
     epochs: int = 1,
     progress: Progress | None = None,
+    orthogonality: float = 0.0,
 ) -> Quantized:
     """The first of the three steps of `prune_few_bits`: nothing is cut."""
     start = quantize(
@@ -88,7 +92,8 @@ def train_few_bits(
         form.kind,
         latent=True,
     )
-    return qat(start, original, data, Recipe(epochs), seed, progress)
+    hooks = [SoftOrthogonality(start.module, orthogonality)] if orthogonality else []
+    return qat(start, original, data, Recipe(epochs), seed, progress, hooks=hooks)
 
 
 def cut_few_bits(

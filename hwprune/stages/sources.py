@@ -89,7 +89,7 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     if _trains(options) and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",
-            f"leave --epochs, --train-minutes and --search {'|'.join(TRAINED)} out: everything else works",
+            f"leave --epochs, --train-minutes and --search {'|'.join(TRAINED)} out: the rest works",
         )
     splits, known = load_splits(options, model)
     if known:  # else nobody would rely on what samples give

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from hwprune.train.hooks import Hook
 
 
 def soft_orthogonality(
@@ -32,3 +34,16 @@ def _excess(rows: Tensor, by_fan: bool) -> Tensor:
     identity = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
     norm: Tensor = torch.linalg.matrix_norm(gram - identity)
     return norm
+
+
+class SoftOrthogonality(Hook):
+    """Adds it to the loss, over the latent weights of all quantised layers of a network."""
+
+    def __init__(self, module: nn.Module, beta: float = 1e-5) -> None:
+        layers = (m for m in module.modules() if hasattr(m, "weight_kind"))
+        self.weights: list[Tensor] = [m.get_parameter("weight") for m in layers]
+        self.beta = beta
+
+    def loss(self) -> Tensor:
+        """See `Hook`."""
+        return soft_orthogonality(self.weights, self.beta)

@@ -1,5 +1,6 @@
 """Quantisation-aware training: the quantised network learns from the original."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx_graphsurgeon as gs
@@ -12,6 +13,7 @@ from hwprune.quantize.ptq import Quantized, reread
 from hwprune.quantize.quantizers import LEARNED_SCALE, weight_step
 from hwprune.quantize.searched import anneal, begin, settle
 from hwprune.train.batchnorm import Norm, normalized
+from hwprune.train.hooks import Hook
 from hwprune.train.loop import Progress, fit
 from hwprune.train.recipe import Recipe
 from hwprune.train.snapshots import Snapshots
@@ -29,6 +31,7 @@ def qat(
     seed: int,
     progress: Progress | None = None,
     snapshots: Snapshots | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Quantized:
     """Trains a quantised network, in place, to give the teacher's outputs.
 
@@ -45,6 +48,7 @@ def qat(
         seed: Same seed, same result on the same machine and thread number.
         progress: Called with steps done, steps in all, and what is going on.
         snapshots: Where the training is kept, to go on with after the process was killed.
+        hooks: What happens around the steps.
 
     Returns:
         The network with trained weights and scales; on held-out samples its loss is at most that
@@ -68,7 +72,8 @@ def qat(
             seed,
             annealed,
             rounding_adam,
-            snapshots=snapshots,
+            hooks,
+            snapshots,
         )
         settle(module)
     return reread(quantized)

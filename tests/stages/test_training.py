@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ort
 Options = Callable[..., hwprune.CompileOptions]
 
 
-@pytest.mark.parametrize("schedule", ["increg", "asfp:share=0.7"])
+@pytest.mark.parametrize("schedule", ["increg", "asfp:share=0.7", "greg1:integers=1"])
 def test_a_compile_under_a_schedule(ask: Options, tmp_path: Path, schedule: str) -> None:
     """The plan's widths, and the schedule's channels."""
     options = ask(tmp_path / "out", "0.15x", schedule=schedule, epochs=2)

@@ -1,10 +1,21 @@
 """Soft orthogonality against its formula."""
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 import torch
 
-from hwprune.train.orthogonality import soft_orthogonality
+from hwprune.backend import Capabilities
+from hwprune.frontend.dataset import DataSet
+from hwprune.quantize.ptq import quantize
+from hwprune.train.orthogonality import SoftOrthogonality, soft_orthogonality
+from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
+
+FEW = Capabilities(
+    {"Conv": frozenset({"int8"})}, {"int8": frozenset({"Relu"})}, residual_fused=frozenset(),
+    passthrough=frozenset(),
+)  # fmt: skip
 
 
 def test_it_is_the_formula_and_its_gradient() -> None:
@@ -45,3 +56,20 @@ def test_descending_it_makes_filters_orthogonal() -> None:
         optimizer.step()
     gram = (weight @ weight.T).detach()
     np.testing.assert_allclose(gram, np.eye(6), atol=0.1)
+
+
+def test_as_a_hook_it_keeps_latent_weights_apart(original: gs.Graph, data: DataSet) -> None:
+    """With a strength that a test can see; the paper's is a hundred thousandth."""
+    degrees = []
+    for beta in (0.0, 0.3):
+        kernels = {n.name: "int8" for n in original.nodes if n.op == "Conv"}
+        bits = dict.fromkeys(kernels, 2)
+        x = torch.from_numpy(data.x[:256])
+        found = quantize(original, kernels, FEW, x, bits, latent=True)
+        hook = SoftOrthogonality(found.module, beta)
+        assert len(hook.weights) == 3
+        qat(found, original, data.select(slice(400)), Recipe(2, keeps_best=False), 0, hooks=[hook])
+        rows = [torch.nn.functional.normalize(w.detach().flatten(1)) for w in hook.weights]
+        shared = [(r @ r.T).fill_diagonal_(0.0).square().mean() for r in rows]
+        degrees.append(float(torch.stack(shared).mean()))
+    assert degrees[1] < 0.7 * degrees[0]
