@@ -9,7 +9,7 @@ from torch import Tensor
 class Hook:
     """Does nothing; methods that act on a training override what they need.
 
-    Within one step: `loss`, the gradients, `before_step`, the optimiser, `after_step`.
+    Within one step: `loss`, the gradients, the optimiser, `after_step`.
     """
 
     def start(self, steps: int, epoch: int, rate: float) -> None:
@@ -22,11 +22,8 @@ class Hook:
         """What is added to the loss of this step."""
         return None
 
-    def before_step(self, rate: float) -> None:
-        """The gradients are there; `rate` is what a steady one moves weights by in this step."""
-
     def after_step(self, rate: float) -> None:
-        """The weights have moved."""
+        """The weights have moved: under a steady gradient, by `rate` times it."""
 
     def after_epoch(self) -> None:
         """All samples were seen once more."""

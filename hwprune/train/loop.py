@@ -180,12 +180,9 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         if not bool(norm.isfinite()):
             return math.nan
-        rate = effective_rate(optimizer)
-        for hook in self.hooks:
-            hook.before_step(rate)
         optimizer.step()
         for hook in self.hooks:
-            hook.after_step(rate)
+            hook.after_step(effective_rate(optimizer))
         if self.mean is not None:
             self.mean.update_parameters(self.student)
         self.step += 1

@@ -41,10 +41,8 @@ class Counting(Hook):
         self.steps = self.epochs = 0
         self.fails, self.ends = fails, ends
 
-    def before_step(self, rate: float) -> None:
-        assert rate > 0
-
     def after_step(self, rate: float) -> None:
+        assert rate > 0
         self.steps += 1
         if self.steps == self.fails:
             raise Killed
