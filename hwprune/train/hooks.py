@@ -25,9 +25,6 @@ class Hook:
     def after_step(self, rate: float) -> None:
         """The weights have moved: under a steady gradient, by `rate` times it."""
 
-    def after_epoch(self) -> None:
-        """All samples were seen once more."""
-
     @property
     def done(self) -> bool:
         """Whether the training may end here."""

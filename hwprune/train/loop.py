@@ -191,8 +191,6 @@ class _Training:
     def _after_step(self) -> None:
         if self.step % self.feed.steps == 0:
             alike(self.student)
-            for hook in self.hooks:
-                hook.after_epoch()
             self._judge()
 
     def _judge(self) -> None:
