@@ -124,7 +124,7 @@ def test_a_layer_cannot_be_emptied(digits: Trained) -> None:
     ("text", "said"),
     [
         ("incregg", "increg"),
-        ("increg:ratios=3", "ceiling, ratio, share"),
+        ("increg:ratios=3", "ceiling, integers, ratio, share"),
         ("increg:ratio=-1", "positive"),
         ("increg:ratio", "increg:share=0.5"),
         ("sfp:share=1.5", "between 0 and 1"),
