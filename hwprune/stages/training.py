@@ -62,8 +62,8 @@ def check_training(options: CompileOptions, coupling: Coupling, data: DataSet) -
         return
     training.recipe.check(data.labelled)
     if training.schedule is not None and training.recipe.minutes is None:
-        one_each = {group.name: 1 for group in coupling.prunable}
-        foreseen(training.schedule, one_each, coupling, data, training.recipe)
+        half = {group.name: group.width // 2 for group in coupling.prunable}  # nobody knows yet
+        foreseen(training.schedule, half, coupling, data, training.recipe)
 
 
 def scaled(recipe: Recipe, share: float) -> Recipe:
