@@ -50,17 +50,18 @@ class GReg1(Hard):
         self.ceiling = self._ceiling or firm(task.rate, growing)
         self.delta = self._delta or self.ceiling * self.every / growing
         self.picked_at = self._pick or 2 * _PICKED / (task.rate * max(1.0, picking))
-        self.slow = self.picked_at * self.every / max(1.0, picking)
-        if self._delta:
-            self.slow = self._delta / 10  # the paper's: a tenth of what it pushes by
+        fitting = self.picked_at * self.every / max(1.0, picking)
+        self.slow = self._delta / 10 if self._delta else fitting  # the paper's: a tenth of delta
         self.penalty, self.counted = 0.0, 0
         self.chosen = dict.fromkeys(task.removals, torch.zeros(0, dtype=torch.bool))
         self.apart = dict.fromkeys(task.removals, 0.0)
         needed = self.every * math.ceil(self.ceiling / self.delta)
         if self.picks:
             needed += self.every * math.ceil(self.picked_at / self.slow)
+        if self._delta is None:
+            needed = min(needed, task.steps)  # it was made to fit, but for rounding
         hint = "give more epochs, a larger delta or a lower ceiling"
-        return check_fits(self.name, min(needed, needed if self._delta else task.steps), task, hint)
+        return check_fits(self.name, needed, task, hint)
 
     def begin(self) -> None:
         """See `Schedule`."""
