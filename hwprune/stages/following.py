@@ -18,7 +18,7 @@ from hwprune.stages.rewriting import rewritten_job
 from hwprune.stages.sources import Job, load_job
 from hwprune.train.distributed import begin, receive, send, together
 
-_OVER = ""
+_OVER = "over"
 
 
 @contextmanager
