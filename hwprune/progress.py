@@ -27,6 +27,11 @@ class Stage(Protocol):
         """`done` of the stage's total is finished; `text` is what is being done now."""
 
 
+def in_fractions(stage: Stage) -> Callable[[int, int, str], None]:
+    """A (done, total, text) callback for a stage of total 1."""
+    return lambda done, total, text: stage.update(done / max(1, total), text)
+
+
 class Progress(Protocol):
     """Where stages report to."""
 

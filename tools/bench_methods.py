@@ -78,7 +78,6 @@ from hwprune.stages.run import Run
 from hwprune.stages.searching import planned_problem
 from hwprune.stages.sources import Job, load_job
 from hwprune.stages.timing import summarise
-from hwprune.stages.training import scaled
 from hwprune.train.device import training_device
 from hwprune.train.qat import qat
 from hwprune.train.recipe import Recipe
@@ -202,7 +201,7 @@ def scheduled(name: str) -> Cutter:
         found = shrink(
             job.graph, job.coupling, plan, schedule, data, recipe, seed, job.calibration()
         )
-        return found.graph, found.plan, scaled(recipe, 1 - schedule.share)
+        return found.graph, found.plan, recipe.part(1 - schedule.share)
 
     return cut
 
@@ -213,7 +212,7 @@ def by_dsa(work: Path, job: Job, plan: Plan, recipe: Recipe) -> Cut:
     task, _, _ = task_from_json(document["task"])
     space = from_json(SearchSpace, json.dumps(document["space"]))
     allocation = Allocation(space, task.problem, task.budget_ns, document["fixed"])
-    x, seed, half = job.calibration(512), job.options.seed, scaled(recipe, 0.5)
+    x, seed, half = job.calibration(512), job.options.seed, recipe.part(0.5)
     rankings = rank_channels(job.graph, job.coupling, x, "obs", seed)
     found = learn_ratios(
         job.graph, job.coupling, allocation, job.splits.train, half, seed, None, rankings

@@ -72,15 +72,23 @@ def settings(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def runtime_option(function: F) -> F:
-    """`--runtime arena=off,spinning=off`, repeatable."""
-    option = click.option(
-        "--runtime",
+def _settings_option(flag: str, help_text: str) -> Callable[[F], F]:
+    """An option that takes settings separated by commas, repeatable."""
+    return click.option(
+        flag,
         multiple=True,
         type=settings,
         metavar="NAME=VALUE",
         callback=lambda ctx, param, groups: as_mapping(ctx, param, sum(groups, ())),
-        help="How the runtime is set up, where it changes time. cpu: arena=on|off, "
+        help=help_text,
+    )
+
+
+def runtime_option(function: F) -> F:
+    """`--runtime arena=off,spinning=off`, repeatable."""
+    option = _settings_option(
+        "--runtime",
+        "How the runtime is set up, where it changes time. cpu: arena=on|off, "
         "spinning=on|off, graph=all|extended|basic|disable; separated by commas, or repeated.",
     )
     return option(function)
@@ -88,13 +96,9 @@ def runtime_option(function: F) -> F:
 
 def recipe_option(function: F) -> F:
     """`--recipe optimizer=adamw,ema=0.999`, repeatable."""
-    option = click.option(
+    option = _settings_option(
         "--recipe",
-        multiple=True,
-        type=settings,
-        metavar="NAME=VALUE",
-        callback=lambda ctx, param, groups: as_mapping(ctx, param, sum(groups, ())),
-        help="How to train: optimizer=sgd|adamw, curve=cosine|step|constant, rate, warmup, "
+        "How to train: optimizer=sgd|adamw, curve=cosine|step|constant, rate, warmup, "
         "weight-decay, temperature, label-weight, label-smoothing, feature-weight, mixup, ema, "
         "clip, half=on|off; separated by commas, or repeated.",
     )

@@ -88,10 +88,8 @@ def choose(
     """
     module, epochs = quantized.module, options.epochs_for(data)
     least = {group: min(widths) for group, widths in options.widths.items()}
-    recipe = Recipe(epochs, RATE, half=False)
-    if (
-        len(options.bits) > 1
-    ):  # what shrinks is best before it does; clipping would slow logits down
+    recipe, chooses = Recipe(epochs, RATE, half=False), len(options.bits) > 1
+    if chooses:  # what shrinks is best before it does; clipping would slow logits down
         recipe = replace(recipe, keeps_best=False, clip=inf)
     steps = epochs * steps_of_an_epoch(data)
     with normalized(module, data, seed):
@@ -103,7 +101,7 @@ def choose(
         )  # fmt: skip
         choice = mixture.inclinations()
         decision = decide(choice)
-        if len(options.bits) > 1:
+        if chooses:
             mixture.settle(decision)
             reestimate(module, data, seed)
         mixture.remove()

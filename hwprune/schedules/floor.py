@@ -7,7 +7,7 @@ steps after a failure stay between a quarter and a half of what is left between 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
@@ -101,7 +101,7 @@ def prune_to_floor(
         }
         schedule = IncReg()
         shrunk = shrink(best, coupling, Plan(keep), schedule, data, recipe, seed, calibration)
-        rest = replace(recipe, epochs=recipe.epochs * (1 - schedule.share))
+        rest = recipe.part(1 - schedule.share)
         found[ratio] = recover(shrunk.graph, original, data, rest, seed)
         return accuracy(found[ratio])
 

@@ -40,16 +40,8 @@ class Shrunk:
 
 def recipe_of(recipe: Recipe, share: float) -> Recipe:
     """The recipe for the part of a training in which channels go: at one rate, and to the end."""
-    minutes = None if recipe.minutes is None else recipe.minutes * share
-    return replace(
-        recipe,
-        epochs=recipe.epochs * share,
-        minutes=minutes,
-        rate=_RATE,
-        curve="constant",
-        keeps_best=False,
-        ema=0.0,
-    )
+    part = recipe.part(share)
+    return replace(part, rate=_RATE, curve="constant", keeps_best=False, ema=0.0)
 
 
 def foreseen(

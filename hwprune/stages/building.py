@@ -1,6 +1,5 @@
 """From a plan to the written bytes: slim, repair, recover, quantise, lower."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hwprune.graph.slim import slim
 from hwprune.network.run import divergence, outputs
 from hwprune.network.twin import to_module
 from hwprune.plan import Plan
-from hwprune.progress import Progress, Stage
+from hwprune.progress import Progress, in_fractions
 from hwprune.pruning.reconstruct import FINAL, Reference, Sampling
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.schedules.shrink import shrink
@@ -113,7 +112,7 @@ def _trained_away(
             training.recipe,
             job.options.seed,
             job.calibration(),
-            _fraction(stage),
+            in_fractions(stage),
             training.snapshots("shrink", plan),
             _on_integers(job, plan) if training.schedule.integers else None,
         )
@@ -138,7 +137,7 @@ def _recovered(
             job.splits.train,
             training.recovery,
             job.options.seed,
-            _fraction(stage),
+            in_fractions(stage),
             training.snapshots("recover", plan),
         )
 
@@ -153,15 +152,10 @@ def _trained_on(
             job.splits.train,
             training.recipe,
             job.options.seed,
-            _fraction(stage),
+            in_fractions(stage),
             training.snapshots("qat", plan),
         )
 
 
 def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:
     return lower(quantized.graph, kernels, quantized.encodings, job.capabilities)
-
-
-def _fraction(stage: Stage) -> Callable[[int, int, str], None]:
-    """A (done, total, text) callback for a stage of total 1."""
-    return lambda done, total, text: stage.update(done / max(1, total), text)

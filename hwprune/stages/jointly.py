@@ -3,14 +3,14 @@
 The bound it keeps by itself is the file's; the time of what it finds is judged, not searched for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hwprune.differentiable.choosing import JointOptions
 from hwprune.differentiable.joint import carried_out, search
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.export.lower import lower
 from hwprune.network.operators import untranslated
-from hwprune.progress import Stage
+from hwprune.progress import in_fractions
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoder
 from hwprune.stages.building import Built
@@ -47,13 +47,13 @@ def settle_jointly(run: Run) -> Settled:
     with run.progress.stage("search", total=1) as stage:
         found = search(
             job.graph, job.coupling, job.capabilities, data, x, kernels, most, options, seed,
-            _told(stage),
+            in_fractions(stage),
         )  # fmt: skip
     with run.progress.stage("quantize"):
         quantized = carried_out(found, job.coupling, job.capabilities, x)
     with run.progress.stage("qat", total=1) as stage:
         recipe = Recipe(options.epochs_for(data))
-        quantized = qat(quantized, job.graph, data, recipe, seed, _told(stage))
+        quantized = qat(quantized, job.graph, data, recipe, seed, in_fractions(stage))
     model = lower(quantized.graph, found.plan.kernels, quantized.encodings, job.capabilities)
     built = Built(found.plan, quantized.graph, quantized.module, model)
     least = Decoder(time_only(run.profile)).fastest().latency_ns
@@ -70,8 +70,3 @@ def joint_options(run: Run) -> JointOptions:
                 widths.setdefault(group, set()).add(width)
     legal: Mapping[str, Sequence[int]] = {g: sorted(found) for g, found in widths.items()}
     return JointOptions(run.job.options.training_epochs or None, widths=legal)
-
-
-def _told(stage: Stage) -> Callable[[int, int, str], None]:
-    """A (done, total, text) callback for a stage of total 1."""
-    return lambda done, total, text: stage.update(done / max(1, total), text)

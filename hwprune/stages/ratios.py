@@ -7,6 +7,7 @@ from hwprune.differentiable.allocation import Allocation
 from hwprune.differentiable.dsa import learn_ratios
 from hwprune.frontend.dataset import DataSet
 from hwprune.latency.calibrate import Calibration
+from hwprune.progress import in_fractions
 from hwprune.search.decode import Decoder
 from hwprune.stages.losses import Losses
 from hwprune.stages.options import CompileOptions
@@ -45,7 +46,7 @@ def with_trained_ratios(
             job.options.seed,
             None,
             losses.rankings,
-            lambda done, total, text: stage.update(done / max(1, total), text),
+            in_fractions(stage),
             Snapshots(run.work / "ratios.state", inputs),
         )
     aim = allocation.aim(job.coupling, learned.ratios)

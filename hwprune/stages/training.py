@@ -34,7 +34,7 @@ class Training:
     @property
     def recovery(self) -> Recipe:
         """What the schedule leaves of the recipe."""
-        return scaled(self.recipe, 1 - self.schedule.share) if self.schedule else self.recipe
+        return self.recipe.part(1 - self.schedule.share) if self.schedule else self.recipe
 
     def snapshots(self, stage: str, plan: Plan) -> Snapshots | None:
         """Where a stage's training is kept."""
@@ -64,12 +64,6 @@ def check_training(options: CompileOptions, coupling: Coupling, data: DataSet) -
     if training.schedule is not None and training.recipe.minutes is None:
         half = {group.name: group.width // 2 for group in coupling.prunable}  # nobody knows yet
         foreseen(training.schedule, half, coupling, data, training.recipe)
-
-
-def scaled(recipe: Recipe, share: float) -> Recipe:
-    """The recipe for a share of its time."""
-    minutes = None if recipe.minutes is None else share * recipe.minutes
-    return replace(recipe, epochs=share * recipe.epochs, minutes=minutes)
 
 
 def recipe_settings() -> Mapping[str, type]:

@@ -1,6 +1,6 @@
 """How a network is trained: one value for everything a training decides beforehand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwprune.errors import UsageError
 
@@ -50,6 +50,11 @@ class Recipe:
     clip: float = 5.0
     half: bool = True
     keeps_best: bool = True
+
+    def part(self, share: float) -> "Recipe":
+        """The same for a share of the time."""
+        minutes = None if self.minutes is None else share * self.minutes
+        return replace(self, epochs=share * self.epochs, minutes=minutes)
 
     def check(self, labelled: bool) -> None:
         """Raises UsageError for what no training could do; `labelled`: whether data have labels."""
