@@ -18,7 +18,7 @@ ROWS = (
     ("graph",),
     ("store",),
     ("frontend", "network", "latency"),
-    ("pruning", "quantize", "train", "search"),
+    ("pruning", "quantize", "train", "search", "codec"),
     ("export", "verify", "rewrites", "schedules", "differentiable"),
     ("compiler", "library", "stages", "report"),
     ("cli", "doctor", "__main__"),

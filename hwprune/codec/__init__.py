@@ -1,0 +1,1 @@
+"""The smallest file: weights as rate-distortion and entropy coding leave them (.hwp)."""

@@ -1,0 +1,171 @@
+"""Writes arrays of small integers: the counterpart of `hwprune.codec.decoder.arrays`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprune.codec.classes import Loudness, loudness
+from hwprune.codec.container import fold_document
+from hwprune.codec.decoder.arrays import AXES, Layout, lane_counts
+from hwprune.codec.decoder.tables import ORIGIN
+from hwprune.codec.tables import Described, describe
+
+Integers = NDArray[Any]
+_BITS = 14  # of probabilities
+_LEAST_LANE, _MOST_LANE, _LANES = 4096, 8192, 4096  # symbols a lane; lanes that a decoder likes
+_RESOLUTIONS = (1, 2, 3)  # classes an octave that are tried
+_SHARE = 0.004  # of all elements: fewer do not get a table of their own at either end
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """An array rows x columns x places.
+
+    Arrays of one family share their tables. `classed`: values far from zero are rarer, so that
+    classes of rows, columns and places can tell how far.
+    """
+
+    values: Integers
+    family: str
+    classed: bool = True
+
+
+def encode_arrays(arrays: Sequence[Symbols]) -> bytes:
+    """The content of a section that holds the arrays in order."""
+    layouts: dict[int, Layout] = {}
+    tables: list[Described] = []
+    for family in dict.fromkeys(array.family for array in arrays):
+        members = [i for i, array in enumerate(arrays) if array.family == family]
+        chosen = _chosen([arrays[i] for i in members], len(tables))
+        layouts |= dict(zip(members, chosen.layouts, strict=True))
+        tables += chosen.tables
+    ordered = [layouts[i] for i in range(len(arrays))]
+    streams = _gathered([array.values for array in arrays], ordered, 0, len(tables))
+    return _section(ordered, tables, streams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The layouts of a family's arrays, its tables, and about how many bits all of it takes."""
+
+    layouts: Sequence[Layout]
+    tables: Sequence[Described]
+    bits: float
+
+
+def _chosen(arrays: Sequence[Symbols], first: int) -> _Choice:
+    """With as many classes as pay."""
+    values = [array.values for array in arrays]
+    alike = _choice(values, [_alike(v.shape, first) for v in values], first, 1)
+    if not arrays[0].classed:
+        return alike
+    found = [loudness(v) for v in values]
+    tried = [_classed(values, found, first, steps) for steps in _RESOLUTIONS]
+    return min([alike, *tried], key=lambda choice: choice.bits)
+
+
+def _alike(shape: tuple[int, ...], first: int) -> Layout:
+    rows, columns, places = (np.zeros(n, np.int64) for n in shape)
+    return Layout((rows, columns, places), first, 1, 0)
+
+
+def _classed(
+    values: Sequence[Integers], found: Sequence[Loudness], first: int, steps: int
+) -> _Choice:
+    sizes: dict[int, int] = {}
+    for one in found:
+        for total, count in one.sums(steps):
+            sizes[total] = sizes.get(total, 0) + count
+    totals = sorted(sizes)
+    ranks = np.cumsum([sizes[t] for t in totals]) / sum(sizes.values())
+    low = totals[int(np.searchsorted(ranks, _SHARE))]
+    high = max(low, totals[min(int(np.searchsorted(ranks, 1 - _SHARE)), len(totals) - 1)])
+    layouts = [one.layout(steps, first, low, high) for one in found]
+    return _choice(values, layouts, first, high - low + 1)
+
+
+def _choice(
+    values: Sequence[Integers], layouts: Sequence[Layout], first: int, count: int
+) -> _Choice:
+    streams = _gathered(values, layouts, first, count)
+    tables, bits = [], 0.0
+    for stream in streams:
+        lowest = int(stream.min()) if stream.size else 0
+        counts = np.bincount(stream - lowest) if stream.size else np.ones(1, np.int64)
+        tables.append(describe(lowest, counts, _BITS))
+        bits += tables[-1].bits(lowest, counts)
+    return _Choice(layouts, tables, bits + sum(_class_bits(layout) for layout in layouts))
+
+
+def _class_bits(layout: Layout) -> float:
+    """About what the classes of an array take."""
+    found = 0.0
+    for classes in layout.classes:
+        counts = np.bincount(classes)
+        shares = counts[counts > 0] / len(classes)
+        found -= len(classes) * float((shares * np.log2(shares)).sum())
+    return found
+
+
+def _gathered(
+    values: Sequence[Integers], layouts: Sequence[Layout], first: int, count: int
+) -> list[Integers]:
+    """Per table its values, block by block."""
+    found: list[list[Integers]] = [[] for _ in range(count)]
+    for array, layout in zip(values, layouts, strict=True):
+        ordered = layout.sorted(array)
+        for table, box in layout.blocks():
+            found[table - first].append(ordered[box].reshape(-1))
+    return [np.concatenate(parts) if parts else np.zeros(0, np.int32) for parts in found]
+
+
+def _section(
+    layouts: Sequence[Layout], tables: Sequence[Described], streams: Sequence[Integers]
+) -> bytes:
+    each = min(max(sum(map(len, streams)) // _LANES, _LEAST_LANE), _MOST_LANE)
+    words: list[NDArray[np.uint32]] = []
+    escapes: list[int] = []
+    for table, stream in zip(tables, streams, strict=True):
+        symbols, away = table.symbols(stream)
+        escapes += away.tolist()
+        words += _lanes(table, symbols, each)
+    meta = {
+        "bits": _BITS,
+        "lane": each,
+        "tables": [table.entry for table in tables],
+        "arrays": [_entry(layout) for layout in layouts],
+        "words": [len(lane) for lane in words],
+        **({"escapes": escapes} if escapes else {}),
+    }
+    head = fold_document(meta)
+    body = np.concatenate(words).astype("<u4").tobytes() if words else b""
+    return len(head).to_bytes(4, "little") + head + body
+
+
+def _lanes(table: Described, symbols: Integers, each: int) -> list[NDArray[np.uint32]]:
+    if table.table.certain or not len(symbols):
+        return []
+    shares = table.table.frequency / table.table.frequency.sum()
+    model = constriction.stream.model.Categorical(shares, perfect=True)
+    found, start = [], 0
+    for count in lane_counts(len(symbols), each):
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(symbols[start : start + count], model)
+        found.append(coder.get_compressed())
+        start += count
+    return found
+
+
+def _entry(layout: Layout) -> dict[str, Any]:
+    """A layout as it is written down; axes of one class are left out."""
+    found: dict[str, Any] = {"shape": list(layout.shape), "first": layout.first}
+    for axis, classes in zip(AXES, layout.classes, strict=True):
+        if classes.any():
+            found[axis] = "".join(chr(ORIGIN + int(c)) for c in classes)
+    if layout.tables > 1:
+        found |= {"tables": layout.tables, "offset": layout.offset}
+    return found

@@ -1,0 +1,129 @@
+"""How the bytes of a tensor are told from what the file holds: one function for each form."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .container import DecodeError
+from .parts import Parts
+
+Entry = Mapping[str, Any]
+Form = Callable[[Entry, Parts, int], bytes]
+
+
+def plain(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Small tensors: first the lowest byte of every element, then the next one of every element."""
+    count, item = _checked(int(entry["bytes"]), most), int(entry["item"])
+    if item < 1 or count % item:
+        raise DecodeError(f"a tensor of {count} bytes has elements of {item}")
+    return np.frombuffer(parts.pooled(count), np.uint8).reshape(item, -1).T.tobytes()
+
+
+def planes(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Exact: each byte of the elements as an array ("a", from `centre` on) or as it is ("v")."""
+    marks, count, centre = entry["planes"], int(entry["count"]), int(entry.get("centre", 0))
+    _checked(count * len(marks), most)
+    found = np.empty((count, len(marks)), np.uint8)
+    for i, mark in enumerate(marks):
+        if mark == "a":
+            found[:, i] = (_sized(parts.array(), count) + centre).astype(np.uint8)
+        else:
+            found[:, i] = np.frombuffer(parts.verbatim(count), np.uint8)
+    return found.tobytes()
+
+
+def packed(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Exact: elements of 4 or 2 bits that share bytes, the first one its lowest bits."""
+    bits, count = int(entry["bits"]), int(entry["count"])
+    _checked(count * bits // 8, most)
+    if bits not in (2, 4):
+        raise DecodeError(f"a tensor declares elements of {bits} bits")
+    values = _sized(parts.array(), count).reshape(-1, 8 // bits) & ((1 << bits) - 1)
+    joined: NDArray[np.int64] = (values << np.arange(0, 8, bits)).sum(1)
+    return bytes(joined.astype(np.uint8))
+
+
+def palette(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Exact: elements of few values, by their rank above that of the `centre`."""
+    count, item = int(entry["colours"]), int(entry["item"])
+    ranks = parts.array().reshape(-1)
+    _checked(max(ranks.size, count) * item, most)
+    colours = np.frombuffer(parts.pooled(count * item), np.dtype((np.void, item)))
+    return bytes(colours[_ranked(ranks, int(entry["centre"]), count)])
+
+
+def sparse(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Exact: where something is, and `planes` of what is there."""
+    there, item = parts.array().reshape(-1) != 0, len(entry["planes"])
+    _checked(there.size * item, most)
+    if np.count_nonzero(there) != int(entry["count"]):
+        raise DecodeError("a sparse tensor has more or fewer elements than places")
+    found = np.zeros((there.size, item), np.uint8)
+    found[there] = np.frombuffer(planes(entry, parts, most), np.uint8).reshape(-1, item)
+    return found.tobytes()
+
+
+def steps(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Floats on a grid: sign(k) (|k| step - shift), with a shift for |k| = 1 and one for others."""
+    kind, k = np.dtype(_FLOATS[entry["dtype"]]), parts.array()
+    _checked(k.size * kind.itemsize, most)
+    return _points(entry, k).astype(kind).tobytes()
+
+
+def coarser(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Integers on a coarser grid: points as in `steps`, over the scale of their channel."""
+    kind, k = np.dtype(_INTEGERS[entry["dtype"]]), parts.array()
+    _checked(k.size, most)
+    scale = np.frombuffer(parts.tensor(int(entry["scale"])), "<f4").astype(np.float64)
+    shape = [1, 1, 1]
+    shape[int(entry["axis"])] = scale.size
+    with np.errstate(all="ignore"):
+        found = np.rint(_points(entry, k).astype(np.float64) / scale.reshape(shape))
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    found = np.clip(np.nan_to_num(found) + int(entry["zero"]), low, high)
+    return found.astype(kind).tobytes()
+
+
+def _points(entry: Entry, k: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Where whole numbers of steps lie, in single precision, one operation after the other."""
+    step, first, others = (np.float32(v) for v in (entry["step"], *entry["shifts"]))
+    magnitudes = np.arange(int(np.abs(k).max(initial=0)) + 1).astype(np.float32) * step
+    magnitudes[1:2] -= first
+    magnitudes[2:] -= others
+    table = np.concatenate([magnitudes, -magnitudes[:0:-1]])  # a negative k counts from the end
+    found: NDArray[np.float32] = table[k]
+    return found
+
+
+def _ranked(ranks: NDArray[np.int32], centre: int, count: int) -> NDArray[np.int64]:
+    found = ranks.astype(np.int64) + centre
+    if found.size and not 0 <= found.min() <= found.max() < count:
+        raise DecodeError("a tensor has a value that is not in its palette")
+    return found
+
+
+def _checked(count: int, most: int) -> int:
+    if not 0 <= count <= most:
+        raise DecodeError(f"a tensor of {count} bytes is larger than what is left of the model")
+    return count
+
+
+def _sized(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    if array.size != count:
+        raise DecodeError(f"a tensor of {count} elements has {array.size} weights")
+    return array.reshape(-1)
+
+
+_FLOATS = {"float32": "<f4", "float16": "<f2", "float64": "<f8"}
+_INTEGERS = {"int8": "<i1", "uint8": "<u1"}
+FORMS: dict[str, Form] = {
+    "plain": plain,
+    "planes": planes,
+    "packed": packed,
+    "palette": palette,
+    "sparse": sparse,
+    "steps": steps,
+    "coarser": coarser,
+}

@@ -1,0 +1,132 @@
+"""Puts an ONNX file together again: what stood between its tensors, and its tensors."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .arrays import decode_arrays
+from .container import DecodeError, document, sections, unfold
+from .forms import FORMS
+from .parts import Parts
+
+MAX_BYTES = 4 << 30
+_RATIO, _SPARE = 20_000, 1 << 20  # a file may unfold into so many times its bytes, and so many more
+_ODD = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a .hwp file holds.
+
+    `complete` is False where the file ended early and what there is of it is a coarser model;
+    `share` is how much of what refines the weights was there.
+    """
+
+    model: bytes
+    codec: str
+    complete: bool
+    share: float
+
+
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Decoded:
+    """The ONNX file that was packed.
+
+    Args:
+        data: A .hwp file, or the beginning of one whose codec can be cut.
+        max_bytes: What the model may have.
+
+    Raises:
+        DecodeError: It is damaged, too large, or ends where no model can be had from it.
+    """
+    try:
+        return _decode(data, max_bytes)
+    except DecodeError:
+        raise
+    except _ODD as error:
+        raise DecodeError(f"a description is damaged: {type(error).__name__} {error}") from error
+
+
+def _decode(data: bytes, max_bytes: int) -> Decoded:
+    header, parts, ended = None, Parts(), False
+    for section in sections(data):
+        if ended:
+            raise DecodeError("something stands behind the end of the file")
+        if header is None:
+            header = _header(section.kind, section.content, len(data), max_bytes)
+            continue
+        ended = section.kind == b"E"
+        if not ended:
+            _reader(section.kind)(parts, section.content, int(header["bytes"]))
+    if header is None:
+        raise DecodeError("the file ends before it has said what it holds")
+    if not ended and not parts.progressive:
+        raise DecodeError("the file ends too early: it was cut off, or its transfer was")
+    model = _join(header, parts)
+    if ended and hashlib.sha256(model).hexdigest() != header["sha256"]:
+        raise DecodeError("what was decoded is not what was packed: its digest differs")
+    return Decoded(model, str(header["codec"]), ended, parts.share)
+
+
+def _header(kind: bytes, content: memoryview, size: int, max_bytes: int) -> dict[str, Any]:
+    if kind != b"H":
+        raise DecodeError("the file does not begin with its header")
+    header = document(content)
+    declared, most = int(header["bytes"]), min(max_bytes, _RATIO * size + _SPARE)
+    if not 0 <= declared <= most:
+        raise DecodeError(f"the file declares a model of {declared} bytes, the limit is {most}")
+    return header
+
+
+def _join(header: Mapping[str, Any], parts: Parts) -> bytes:
+    """Literals and tensors in turns."""
+    literals, most = [int(n) for n in header["literals"]], int(header["bytes"])
+    tensors = _tensors(header["tensors"], parts, most)
+    if len(literals) != len(tensors) + 1:
+        raise DecodeError("the file has tensors that have no place")
+    between = [parts.literal(n) for n in literals]
+    pairs = zip(between, [*tensors, b""], strict=True)
+    model = b"".join(part for pair in pairs for part in pair)
+    if len(model) != most:
+        raise DecodeError(f"the model has {len(model)} bytes, {most} were declared")
+    return model
+
+
+def _tensors(entries: Sequence[Mapping[str, Any]], parts: Parts, most: int) -> list[bytes]:
+    """The bytes of all tensors; those that need another one's scale are told last."""
+    order, left = sorted(range(len(entries)), key=lambda i: "scale" in entries[i]), most
+    for i in order:
+        found = FORMS[entries[i]["form"]](entries[i], parts, left)
+        parts.tensors[i] = found
+        left -= len(found)
+    return [parts.tensors[i] for i in range(len(entries))]
+
+
+def _reader(kind: bytes) -> Callable[[Parts, memoryview, int], None]:
+    if kind not in _READERS:
+        raise DecodeError(f"the file has a section of unknown kind {kind!r}")
+    return _READERS[kind]
+
+
+def _literals(parts: Parts, content: memoryview, most: int) -> None:
+    parts.add_literals(unfold(content, most))
+
+
+def _pool(parts: Parts, content: memoryview, most: int) -> None:
+    parts.add_pool(unfold(content, most))
+
+
+def _verbatim(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_verbatim(bytes(content))
+
+
+def _arrays(parts: Parts, content: memoryview, most: int) -> None:
+    parts.add_arrays(decode_arrays(content, most))
+
+
+_READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {
+    b"L": _literals,
+    b"P": _pool,
+    b"V": _verbatim,
+    b"A": _arrays,
+}

@@ -1,0 +1,78 @@
+"""What the sections of a file hold, handed out in the order in which it is asked for."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .container import DecodeError
+
+
+class Parts:
+    """Literals between tensors, bytes and arrays for them.
+
+    `progressive` says that the tensors can be told from what there is, however little; `share` how
+    much of what was packed that is.
+    """
+
+    def __init__(self) -> None:
+        self.progressive, self.share = False, 1.0
+        self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
+        self._arrays: deque[NDArray[np.int32]] = deque()
+        self.tensors: dict[int, bytes] = {}
+
+    def add_literals(self, data: bytes) -> None:
+        """More of what stands between the tensors."""
+        self._literals.add(data)
+
+    def add_pool(self, data: bytes) -> None:
+        """More bytes of small tensors."""
+        self._pool.add(data)
+
+    def add_verbatim(self, data: bytes) -> None:
+        """More bytes that are not coded."""
+        self._verbatim.add(data)
+
+    def add_arrays(self, arrays: list[NDArray[np.int32]]) -> None:
+        """More arrays of integers."""
+        self._arrays.extend(arrays)
+
+    def literal(self, count: int) -> bytes:
+        """The next bytes of the model that are of no tensor."""
+        return self._literals.take(count)
+
+    def pooled(self, count: int) -> bytes:
+        """The next bytes of small tensors."""
+        return self._pool.take(count)
+
+    def verbatim(self, count: int) -> bytes:
+        """The next bytes that are not coded."""
+        return self._verbatim.take(count)
+
+    def tensor(self, index: int) -> bytes:
+        """The bytes of a tensor that depends on no other."""
+        if index not in self.tensors:
+            raise DecodeError("a tensor depends on one that is not there")
+        return self.tensors[index]
+
+    def array(self) -> NDArray[np.int32]:
+        """The next array of integers, rows x columns x places."""
+        if not self._arrays:
+            raise DecodeError("a tensor has no weights in this file")
+        return self._arrays.popleft()
+
+
+class _Bytes:
+    """A stream of bytes."""
+
+    def __init__(self) -> None:
+        self._data, self._at = b"", 0
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+
+    def take(self, count: int) -> bytes:
+        start, self._at = self._at, self._at + count
+        if count < 0 or self._at > len(self._data):
+            raise DecodeError("the file holds fewer bytes than its tensors need")
+        return self._data[start : self._at]

@@ -1,0 +1,113 @@
+"""Lossless coding of any tensor: a form that suits what is in it."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hwprune.codec.arrays import Symbols
+from hwprune.codec.coded import Coded, view
+from hwprune.codec.skeleton import Hole
+
+_SMALL = 1 << 11  # bytes: fewer are compressed together with others'
+_COLOURS = 1024  # distinct values that a palette may have
+_SPARSE = 0.3  # of the elements: so many zeros stand apart
+_WORTH = 7.6  # bits of a byte: a plane above is no shorter coded
+_PACKED = {  # element types that share bytes: bits, and whether they have a sign
+    getattr(onnx.TensorProto, name): form
+    for name, form in {"INT4": (4, 1), "UINT4": (4, 0), "INT2": (2, 1), "UINT2": (2, 0)}.items()
+    if hasattr(onnx.TensorProto, name)
+}
+
+
+def exact(hole: Hole, model: bytes) -> Coded:
+    """A tensor of a serialised model, to the last bit."""
+    data, dtype = model[hole.start : hole.stop], hole.dtype
+    if hole.size < _SMALL:
+        return _plain(data, dtype.itemsize if dtype is not None else 1)
+    if hole.kind in _PACKED:
+        return _packed(data, hole)
+    if dtype is None:
+        return _planes(np.frombuffer(data, np.uint8), "bytes")
+    values = np.frombuffer(data, dtype).reshape(view(hole.shape))
+    if dtype.itemsize == 1:
+        return _bytes(values)
+    raw = values.view(f"<u{dtype.itemsize}")
+    colours, index = np.unique(raw, return_inverse=True)
+    if len(colours) <= min(_COLOURS, raw.size // 8):
+        return _palette(values, colours, index.reshape(raw.shape))
+    if np.count_nonzero(raw) < (1 - _SPARSE) * raw.size:
+        return _sparse(raw, str(dtype))
+    return _planes(raw, str(dtype))
+
+
+def _plain(data: bytes, item: int) -> Coded:
+    shuffled = np.frombuffer(data, np.uint8).reshape(-1, item).T.tobytes()
+    return Coded({"form": "plain", "bytes": len(data), "item": item}, pooled=shuffled)
+
+
+def _bytes(values: NDArray[Any]) -> Coded:
+    """Integers of one byte: the farther from their middle, the rarer."""
+    signed = values.astype(np.int32)
+    centre = int(np.median(signed)) if values.dtype.kind == "u" else 0
+    entry = {"form": "planes", "planes": "a", "count": values.size, "centre": centre}
+    classed = values.shape[0] > 1
+    family = "integers" if classed else f"bytes/{values.size}"
+    return Coded(entry, (Symbols(signed - centre, family, classed),))
+
+
+def _packed(data: bytes, hole: Hole) -> Coded:
+    """Elements of 4 or 2 bits, one by one."""
+    bits, signed = _PACKED[hole.kind]
+    parts = np.frombuffer(data, np.uint8)[:, None] >> np.arange(0, 8, bits)
+    values = (parts & ((1 << bits) - 1)).reshape(-1).astype(np.int32)
+    if signed:
+        values -= (values >> (bits - 1)) << bits
+    count = int(np.prod(hole.shape))
+    shape = view(hole.shape) if count == values.size else (1, 1, values.size)
+    entry = {"form": "packed", "bits": bits, "count": values.size}
+    return Coded(entry, (Symbols(values.reshape(shape), f"bits/{bits}", shape[0] > 1),))
+
+
+def _palette(values: NDArray[Any], colours: NDArray[Any], index: NDArray[np.intp]) -> Coded:
+    """Few values, told by their rank; the most frequent one is zero."""
+    order = np.argsort(colours.view(values.dtype), kind="stable")
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    centre = int(ranks[np.argmax(np.bincount(index.reshape(-1)))])
+    entry = {
+        "form": "palette",
+        "colours": len(colours),
+        "item": values.dtype.itemsize,
+        "centre": centre,
+    }
+    array = Symbols((ranks[index] - centre).astype(np.int32), "ranks", values.shape[0] > 1)
+    return Coded(entry, (array,), pooled=colours[order].tobytes())
+
+
+def _sparse(raw: NDArray[Any], family: str) -> Coded:
+    """Where something is, and what is there."""
+    there = raw != 0
+    mask = Symbols(there.astype(np.int32), "there", raw.shape[0] > 1)
+    rest = _planes(raw[there], f"{family}/sparse")
+    entry = {"form": "sparse", **{k: v for k, v in rest.entry.items() if k != "form"}}
+    return Coded(entry, (mask, *rest.arrays), verbatim=rest.verbatim)
+
+
+def _planes(raw: NDArray[Any], family: str) -> Coded:
+    """Byte by byte of every element: those of exponents have an order, those of mantissas none."""
+    split = np.ascontiguousarray(raw).view(np.uint8).reshape(raw.size, -1)
+    marks, arrays, verbatim = "", [], []
+    for i, plane in enumerate(split.T):
+        counts = np.bincount(plane)
+        shares = counts[counts > 0] / raw.size
+        coded = -(shares * np.log2(shares)).sum() < _WORTH
+        marks += "a" if coded else "v"
+        if coded:
+            shape = view(raw.shape)
+            arrays.append(Symbols(plane.reshape(shape).astype(np.int32), f"{family}/{i}", False))
+        else:
+            verbatim.append(plane.tobytes())
+    entry = {"form": "planes", "planes": marks, "count": raw.size}
+    return Coded(entry, tuple(arrays), verbatim=b"".join(verbatim))

@@ -1,0 +1,67 @@
+"""Puts coded tensors and what stands between them into a .hwp file."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from hwprune.codec.arrays import Symbols, encode_arrays
+from hwprune.codec.coded import Coded
+from hwprune.codec.container import Section, fold, fold_document, write_sections
+from hwprune.codec.exact import exact
+from hwprune.codec.skeleton import holes, literals
+
+_PORTION = 1 << 23  # elements that a section holds, if more than one array does
+
+
+def pack_exact(model: bytes) -> bytes:
+    """A .hwp file that holds a serialised model to the last bit."""
+    found = holes(model)
+    return packed(model, [exact(hole, model) for hole in found], "exact", model)
+
+
+def packed(
+    model: bytes,
+    tensors: Sequence[Coded],
+    codec: str,
+    decoded: bytes,
+    extra: Iterable[Section] = (),
+) -> bytes:
+    """A .hwp file.
+
+    Args:
+        model: Serialised, as it was given.
+        tensors: What became of each of its `holes`.
+        codec: Its name.
+        decoded: The model that a decoder will put together: `model`, if nothing is lost.
+        extra: Further sections, behind all others.
+    """
+    found = holes(model)
+    between = literals(model, found)
+    header = {
+        "codec": codec,
+        "bytes": len(decoded),
+        "sha256": hashlib.sha256(decoded).hexdigest(),
+        "literals": [len(part) for part in between],
+        "tensors": [dict(tensor.entry) for tensor in tensors],
+    }
+    ordered = sorted(tensors, key=lambda tensor: tensor.last)  # as the decoder tells them
+    sections = [
+        (b"H", fold_document(header)),
+        (b"L", fold(b"".join(between))),
+        (b"P", fold(b"".join(tensor.pooled for tensor in ordered))),
+        (b"V", b"".join(tensor.verbatim for tensor in ordered)),
+    ]
+    arrays = [array for tensor in ordered for array in tensor.arrays]
+    coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
+    return write_sections([*(s for s in sections if s[1]), *coded, *extra])
+
+
+def _portions(arrays: Sequence[Symbols]) -> Iterator[list[Symbols]]:
+    """So many arrays that a decoder needs little memory at a time, and still has many lanes."""
+    portion: list[Symbols] = []
+    for array in arrays:
+        portion.append(array)
+        if sum(one.values.size for one in portion) >= _PORTION:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
