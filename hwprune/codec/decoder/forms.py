@@ -11,6 +11,7 @@ from .parts import Parts
 
 Entry = Mapping[str, Any]
 Form = Callable[[Entry, Parts, int], bytes]
+Values = NDArray[np.floating[Any]]
 
 
 def plain(entry: Entry, parts: Parts, most: int) -> bytes:
@@ -66,24 +67,30 @@ def sparse(entry: Entry, parts: Parts, most: int) -> bytes:
 
 
 def steps(entry: Entry, parts: Parts, most: int) -> bytes:
-    """Floats on a grid: sign(k) (|k| step - shift), with a shift for |k| = 1 and one for others."""
-    kind, k = np.dtype(_FLOATS[entry["dtype"]]), parts.array()
-    _checked(k.size * kind.itemsize, most)
-    return _points(entry, k).astype(kind).tobytes()
+    """On a grid: sign(k) (|k| step - shift), with a shift for |k| = 1 and one for others."""
+    k = parts.array()
+    return stored(entry, _points(entry, k), parts, most)
 
 
-def coarser(entry: Entry, parts: Parts, most: int) -> bytes:
-    """Integers on a coarser grid: points as in `steps`, over the scale of their channel."""
-    kind, k = np.dtype(_INTEGERS[entry["dtype"]]), parts.array()
-    _checked(k.size, most)
+def stored(entry: Entry, values: Values, parts: Parts, most: int) -> bytes:
+    """Weights (rows x columns x places) as the model holds them.
+
+    Floats as they are. Integers as what is nearest to weight / scale + zero point, with the scale
+    of each index of `axis`, which is another tensor of the model.
+    """
+    kind = np.dtype(_KINDS[entry["dtype"]])
+    _checked(values.size * kind.itemsize, most)
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            return values.astype(kind).tobytes()
     scale = np.frombuffer(parts.tensor(int(entry["scale"])), "<f4").astype(np.float64)
     shape = [1, 1, 1]
     shape[int(entry["axis"])] = scale.size
     with np.errstate(all="ignore"):
-        found = np.rint(_points(entry, k).astype(np.float64) / scale.reshape(shape))
-    low, high = np.iinfo(kind).min, np.iinfo(kind).max
-    found = np.clip(np.nan_to_num(found) + int(entry["zero"]), low, high)
-    return found.astype(kind).tobytes()
+        found = np.nan_to_num(np.rint(values.astype(np.float64) / scale.reshape(shape)))
+    limits = np.iinfo(kind)
+    clipped: Values = np.clip(found + int(entry["zero"]), limits.min, limits.max)
+    return clipped.astype(kind).tobytes()
 
 
 def _points(entry: Entry, k: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -116,8 +123,7 @@ def _sized(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     return array.reshape(-1)
 
 
-_FLOATS = {"float32": "<f4", "float16": "<f2", "float64": "<f8"}
-_INTEGERS = {"int8": "<i1", "uint8": "<u1"}
+_KINDS = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "int8": "<i1", "uint8": "<u1"}
 FORMS: dict[str, Form] = {
     "plain": plain,
     "planes": planes,
@@ -125,5 +131,4 @@ FORMS: dict[str, Form] = {
     "palette": palette,
     "sparse": sparse,
     "steps": steps,
-    "coarser": coarser,
 }
