@@ -14,8 +14,8 @@ from hwprune.codec.skeleton import Hole
 
 Values = NDArray[np.float32]
 _LEAST = 256  # elements: smaller tensors are not worth a loss
-_FLOATS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
-_INTEGERS = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
+_FLOATS: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
+_INTEGERS: dict[int, str] = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
 _WEIGHT_INPUTS = {  # operator -> its input that is a weight
     "Conv": 1,
     "ConvTranspose": 1,
