@@ -59,6 +59,10 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "asrfp": "srfp with ever more filters (ASRFP)",
         "orthoreg": "filters are trained apart before some go (OrthoReg)",
     },
+    "codec": {
+        "exact": "entropy coding to the last bit (default of hwprune pack without a bound)",
+        "deadzone": "uniform steps with a dead zone, rounded for the output (default with a bound)",
+    },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",
         "standard": "a few epochs of distillation",
@@ -113,6 +117,10 @@ ADVICE: Mapping[str, Mapping[str, tuple[str, str]]] = {  # what a method needs, 
         "srfp": (_TRAINING, "comparisons; it converges slowly"),
         "asrfp": (_TRAINING, "comparisons; it converges slowly"),
         "orthoreg": (_TRAINING, "many channels that go at once"),
+    },
+    "codec": {
+        "exact": ("nothing", "what must not change: sent smaller than by zip or xz"),
+        "deadzone": ("nothing; better with inputs", "the smallest file of a quality"),
     },
 }
 TRAINED = frozenset({"dsa"})  # searches that train the network

@@ -32,6 +32,7 @@ SIBLINGS = {
     ("stages", "report"),
     ("differentiable", "export"),  # bytes are those that the file takes
     ("train", "quantize"),  # quantisation-aware training trains what quantize built
+    ("codec", "quantize"),  # weights are rounded for the output by GPTQ
     ("pruning", "quantize"),  # low-bit criteria look at what quantisers make of weights
     ("cli", "doctor"),
     ("__main__", "cli"),

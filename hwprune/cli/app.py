@@ -13,6 +13,8 @@ _VERBS = {
     "search": "Take part in a compile's search, beside it or on another machine.",
     "profile": "Measure the latency table and show where a network's time goes.",
     "inspect": "Show what can be pruned in a network, and what cannot and why.",
+    "pack": "Write an ONNX file as small as it can be: entropy-coded, exactly or within a bound.",
+    "unpack": "Turn a packed file back into the ONNX file that it holds.",
     "verify": "Measure a finished artefact again.",
     "report": "Show the report of a finished run.",
     "explain": "Say what was rewritten and cut, which kernel each layer got, and why.",

@@ -47,12 +47,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="N networks along the front of time against quality, in folders of their own.",
 )
 @click.option("--weights", type=_FILE, help=".safetensors, or a state dict of tensors.")
-@click.option("--data", help="Folder of class folders, .npz, package.module:factory, or digits.")
-@click.option("--train-data", help="Data for calibration and training alone.")
-@click.option("--eval-data", help="Data for the final figures alone.")
-@click.option("--mean", type=o.numbers, metavar="NUMBERS", help="Per channel: 0.49,0.48,0.45.")
-@click.option("--std", type=o.numbers, metavar="NUMBERS", help="Per channel.")
-@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="What 1.0 is in pixels.")
+@o.data_options
 @o.shape_option
 @o.model_size_option
 @click.option("--batch", type=click.IntRange(min=1), default=1)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -105,13 +106,13 @@ def recipe_option(function: F) -> F:
     return option(function)
 
 
-def method_option(kind: str, default: str) -> Callable[[F], F]:
+def method_option(kind: str, default: str | None) -> Callable[[F], F]:
     """`--search bo`: an option that takes a method of that kind by name."""
     return click.option(
         f"--{kind}",
         metavar="NAME",
         default=default,
-        callback=lambda _ctx, _param, name: known_method(kind, name),
+        callback=lambda _ctx, _param, name: None if name is None else known_method(kind, name),
         help="See hwprune methods.",
     )
 
@@ -169,6 +170,37 @@ def model_size_option(function: F) -> F:
         help="Larger model files are refused unread.",
     )
     return option(function)
+
+
+def data_options(function: F) -> F:
+    """`--data`, `--train-data`, `--eval-data`, and how images are normalised."""
+    for option in reversed(
+        (
+            click.option(
+                "--data", help="Folder of class folders, .npz, package.module:factory, or digits."
+            ),
+            click.option("--train-data", help="Data for calibration and training alone."),
+            click.option("--eval-data", help="Data for the final figures alone."),
+            click.option(
+                "--mean", type=numbers, metavar="NUMBERS", help="Per channel: 0.49,0.48,0.45."
+            ),
+            click.option("--std", type=numbers, metavar="NUMBERS", help="Per channel."),
+            click.option(
+                "--scale",
+                type=click.FloatRange(min=0, min_open=True),
+                help="What 1.0 is in pixels.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def new_file(path: Path, force: bool) -> Path:
+    """Where a file may be written. Raises UsageError where there is one already."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already", "give another -o, or --force to replace it")
+    return path
 
 
 def progress() -> Progress:

@@ -1,21 +1,23 @@
 """Puts coded tensors and what stands between them into a .hwp file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.coded import Coded
 from hwprune.codec.container import Section, fold, fold_document, write_sections
 from hwprune.codec.exact import exact
-from hwprune.codec.skeleton import holes, literals
+from hwprune.codec.rate import Packed
+from hwprune.codec.skeleton import Hole, elements, holes, literals
 
 _PORTION = 1 << 23  # elements that a section holds, if more than one array does
 
 
-def pack_exact(model: bytes) -> bytes:
-    """A .hwp file that holds a serialised model to the last bit."""
+def pack_exact(model: bytes) -> Packed:
+    """A serialised model, to the last bit."""
     found = holes(model)
-    return packed(model, [exact(hole, model) for hole in found], "exact", model)
+    file = packed(model, [exact(hole, model) for hole in found], "exact", model)
+    return Packed(file, model, elements(found))
 
 
 def packed(
@@ -53,6 +55,15 @@ def packed(
     arrays = [array for tensor in ordered for array in tensor.arrays]
     coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
     return write_sections([*(s for s in sections if s[1]), *coded, *extra])
+
+
+def filled(model: bytes, found: Sequence[Hole], tensors: Mapping[int, bytes]) -> bytes:
+    """The model with other bytes in some of its holes, by their index."""
+    between = literals(model, found)
+    parts = [between[0]]
+    for i, hole in enumerate(found):
+        parts += [tensors.get(i, model[hole.start : hole.stop]), between[i + 1]]
+    return b"".join(parts)
 
 
 def _portions(arrays: Sequence[Symbols]) -> Iterator[list[Symbols]]:

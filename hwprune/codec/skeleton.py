@@ -5,7 +5,7 @@ together without knowing ONNX. Only the wire format of protobuf is read here, as
 does not tell offsets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -64,7 +64,12 @@ def holes(model: bytes) -> list[Hole]:
     return sorted(found, key=lambda hole: hole.start)
 
 
-def literals(model: bytes, found: list[Hole]) -> list[bytes]:
+def elements(found: Sequence[Hole]) -> int:
+    """How many numbers they hold."""
+    return sum(prod(hole.shape) for hole in found)
+
+
+def literals(model: bytes, found: Sequence[Hole]) -> list[bytes]:
     """What stands before, between and behind them."""
     starts = [0, *(hole.stop for hole in found)]
     stops = [*(hole.start for hole in found), len(model)]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from hwprune.codec.coded import view
+from hwprune.codec.decoder.forms import Steps, as_stored
 from hwprune.codec.skeleton import Hole
 
 Values = NDArray[np.float32]
@@ -46,17 +47,31 @@ class Grid:
 class Weight:
     """A tensor that is multiplied with data.
 
-    `values` are real, rows x columns x places; `data` is the tensor that `reader` multiplies them
-    with. `grid` is None for floats.
+    `shape` is that of the tensor, `index` that of its hole; `values` are real, rows x columns x
+    places; `data` is the tensor that `reader` multiplies them with. `grid` is None for floats.
     """
 
     index: int
     name: str
     dtype: str
+    shape: tuple[int, ...]
     values: Values
     reader: onnx.NodeProto
     data: str
     grid: Grid | None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Of its reader."""
+        found = {a.name: onnx.helper.get_attribute_value(a) for a in self.reader.attribute}
+        return {"kernel_shape": self.shape[2:], **found}
+
+    def stored(self, values: Values) -> NDArray[Any]:
+        """Values (of the shape of its own) as the model holds them."""
+        grid, steps = self.grid, None
+        if grid is not None:
+            steps = Steps(grid.steps, grid.axis, grid.zero)
+        return as_stored(values, self.dtype, steps).reshape(self.shape)
 
     def entry(self, form: str) -> dict[str, Any]:
         """How a decoder is told to store its real values."""
@@ -126,7 +141,7 @@ def _weight(
     reader = _reader(readers.get(name, []))
     if reader is None or not np.isfinite(values).all():
         return None
-    return Weight(index, hole.name, kind, values, reader, reader.input[0], grid)
+    return Weight(index, hole.name, kind, hole.shape, values, reader, reader.input[0], grid)
 
 
 def _fits(steps: NDArray[Any], values: Values, axis: int) -> bool:

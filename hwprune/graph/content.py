@@ -10,7 +10,7 @@ from hwprune.errors import UnsafeModelError
 from hwprune.graph.proto import guarded, nodes, tensors
 from hwprune.graph.weights import MAX_ELEMENTS, Weights
 
-_PROTOBUF_LIMIT = (2 << 30) - 1
+PROTOBUF_LIMIT = (2 << 30) - 1
 _HIDING = frozenset({"Add", "Sub", "Where", "Pad", "Clip", "Max", "Min", "ScatterND"})
 _MOVING = frozenset(
     {"Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Expand", "Gather", "Identity"}
@@ -20,13 +20,18 @@ _MOVING = frozenset(
 
 def check_content(model: onnx.ModelProto, weights: Weights) -> None:
     """The checker of onnx, and finite weights. Raises ModelError or UnsafeModelError."""
-    if model.ByteSize() <= _PROTOBUF_LIMIT:
+    if model.ByteSize() <= PROTOBUF_LIMIT:
         with guarded("checking the model"):
             onnx.checker.check_model(model, full_check=True)
+    check_numbers(model, weights)
+
+
+def check_numbers(model: onnx.ModelProto, weights: Weights | None = None) -> None:
+    """Finite weights, unless they mask something. Raises UnsafeModelError."""
     masks = _masks(model)
     for name, tensor in tensors(model):
         _check_finite(name, _values(tensor), name in masks)
-    for name, values in weights.items():
+    for name, values in (weights or {}).items():
         _check_finite(name, values, name in masks)
 
 

@@ -13,12 +13,13 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from hwprune.errors import ModelError, UnsafeModelError, UnsupportedModelError
-from hwprune.graph.content import check_content
+from hwprune.graph.content import PROTOBUF_LIMIT, check_content, check_numbers
 from hwprune.graph.external import LARGER, embed, read_external
 from hwprune.graph.proto import (
     control_flow,
     first_line,
     graphs,
+    guarded,
     nodes,
     subgraphs,
     tensors,
@@ -49,6 +50,26 @@ def load_checked(path: Path, max_bytes: int = MAX_BYTES) -> tuple[onnx.ModelProt
     model, weights = set_aside(model, apart, _read_external(model, apart, path, max_bytes))
     check_content(model, weights)
     return model, weights
+
+
+def load_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Any ONNX file as it is, its external data taken into it; nothing is asked of its operators.
+
+    Raises:
+        ModelError: The file is missing or damaged, or has more than 2 GiB with its external data.
+        UnsafeModelError: It breaks a safety rule (size, paths, numbers that are not finite).
+    """
+    _check_file(path, max_bytes)
+    with guarded(f"reading {path}"):
+        model = _parse(path)
+        outside = _external(model)
+        _read_external(model, set(), path, max_bytes)
+        check_numbers(model)
+        if not outside:
+            return path.read_bytes()
+        if model.ByteSize() > PROTOBUF_LIMIT:
+            raise ModelError(f"{path} has more than 2 GiB with its external data")
+        return bytes(model.SerializeToString())
 
 
 def check_rules(model: onnx.ModelProto) -> None:

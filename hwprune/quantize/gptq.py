@@ -4,11 +4,16 @@ Frantar et al. 2022 (GPTQ, section 3) minimises |(W - Q) X|^2, whose Hessian is 
 grid of a quantiser whose scales are fixed.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from hwprune.quantize.grids import Grid
 
+# Rounds one column of all outputs (groups x outputs x 1), given its index and, for each group, how
+# much an error in it costs once the columns behind have made up for what they can: 1 / its square.
+Rounding = Callable[[Tensor, int, Tensor], Tensor]
 _DAMPING = 0.01  # of the mean diagonal of H, added to it
 _BLOCK = 64  # columns; what they leave to those behind the block is carried over at its end
 
@@ -24,23 +29,42 @@ def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
     Returns:
         Q, of the shape of `weight`. The columns of most power were rounded first.
     """
+    return gptq_by_column(weight, moment, lambda values, _index, _spread: grid(values))
+
+
+def gptq_by_column(weight: Tensor, moment: Tensor, rounding: Rounding) -> Tensor:
+    """As `gptq`, by a rounding that depends on the column."""
     order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
     factor = _inverse_factor(moment[:, order][:, :, order].double()).to(weight.dtype)
     rest, found = weight[:, :, order].clone(), torch.empty_like(weight)
     for start in range(0, weight.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
-        rounded, errors = _round_block(rest[:, :, block].clone(), factor[:, block, block], grid)
+        columns = order[block].tolist()
+        rounded, errors = _round_block(
+            rest[:, :, block].clone(), factor[:, block, block], columns, rounding
+        )
         found[:, :, order[block]] = rounded
         rest[:, :, start + _BLOCK :] -= errors @ factor[:, block, start + _BLOCK :]
     return found
 
 
-def _round_block(rest: Tensor, factor: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+def spreads(moment: Tensor) -> Tensor:
+    """What `gptq_by_column` tells of each column, groups x columns, in their own order."""
+    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
+    factor = _inverse_factor(moment[:, order][:, :, order].double())
+    found = torch.empty_like(factor[:, 0])
+    found[:, order] = factor.diagonal(dim1=1, dim2=2)
+    return found
+
+
+def _round_block(
+    rest: Tensor, factor: Tensor, columns: list[int], rounding: Rounding
+) -> tuple[Tensor, Tensor]:
     """The rounded columns, and their errors over the diagonal of the factor."""
     rounded, errors = torch.empty_like(rest), torch.empty_like(rest)
-    for i in range(rest.shape[2]):
+    for i, column in enumerate(columns):
         here = slice(i, i + 1)
-        rounded[:, :, here] = grid(rest[:, :, here])
+        rounded[:, :, here] = rounding(rest[:, :, here], column, factor[:, here, here])
         errors[:, :, here] = (rest[:, :, here] - rounded[:, :, here]) / factor[:, here, here]
         rest[:, :, i:] -= errors[:, :, here] * factor[:, here, i:]
     return rounded, errors

@@ -37,6 +37,24 @@ EFFORTS = {
 
 
 @dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Which data to read, and how images are normalised."""
+
+    data: str | None = None
+    train_data: str | None = None
+    eval_data: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    seed: int = 0
+
+    @property
+    def given(self) -> bool:
+        """Whether any are named."""
+        return any((self.data, self.train_data, self.eval_data))
+
+
+@dataclass(frozen=True, slots=True)
 class CompileOptions:
     """Options of `hwprune compile`; see `hwprune compile --help` for each."""
 
@@ -83,6 +101,12 @@ class CompileOptions:
         if self.effort not in EFFORTS:
             raise unknown("effort", self.effort, EFFORTS)
         return EFFORTS[self.effort]
+
+    @property
+    def data_options(self) -> DataOptions:
+        """The data alone."""
+        named = (self.data, self.train_data, self.eval_data)
+        return DataOptions(*named, self.mean, self.std, self.scale, self.seed)
 
     @property
     def training_epochs(self) -> int:

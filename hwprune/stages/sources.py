@@ -1,5 +1,6 @@
 """The import stage: model, data and target as everything after them uses them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from hwprune.backend import Backend, Capabilities
 from hwprune.differentiable.dsa import check_trainable
 from hwprune.errors import UnsupportedModelError, UsageError
-from hwprune.frontend.arrays import inputs_of_graph, made_up
+from hwprune.frontend.arrays import Input, inputs_of_graph, made_up
 from hwprune.frontend.data import Splits, load_inputs, split
 from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.loaded import LoadedModel
@@ -24,7 +25,7 @@ from hwprune.network.twin import to_module
 from hwprune.registry import TRAINED, get_backend, known_target
 from hwprune.stages.choice import Choice
 from hwprune.stages.memo import Memo
-from hwprune.stages.options import CompileOptions
+from hwprune.stages.options import CompileOptions, DataOptions
 from hwprune.stages.subject import Subject
 from hwprune.stages.training import check_training
 
@@ -112,9 +113,23 @@ def _trains(options: CompileOptions) -> bool:
 
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:
     """Training, search and evaluation data, and whether they are real."""
-    spec = options.data or (model.data if not (options.train_data or options.eval_data) else None)
     inputs, labels = inputs_of_graph(model.graph), classes(model.graph)
-    normalization = _normalization(options, model)
+    return read_splits(options.data_options, inputs, labels, model.normalization, model.data)
+
+
+def read_splits(
+    options: DataOptions,
+    inputs: Sequence[Input],
+    labels: int | None,
+    known: Normalization | None = None,
+    bundled: str | None = None,
+) -> tuple[Splits, bool]:
+    """As `load_splits`, for a network of which only inputs and classes are known.
+
+    `known` is how its images are normalised, `bundled` the data that go with it.
+    """
+    spec = options.data or (bundled if not (options.train_data or options.eval_data) else None)
+    normalization = _normalization(options, known)
 
     def load(name: str | None) -> DataSet | None:
         return None if name is None else load_inputs(name, inputs, normalization, labels)
@@ -136,9 +151,9 @@ def out_dir(options: CompileOptions, name: str) -> Path:
     return options.out or Path("hwprune-out") / f"{name}-{known_target(options.target).label}"
 
 
-def _normalization(options: CompileOptions, model: LoadedModel) -> Normalization | None:
+def _normalization(options: DataOptions, known: Normalization | None) -> Normalization | None:
     if options.mean is None and options.std is None and options.scale is None:
-        return model.normalization
+        return known
     base = Normalization()
     if options.std is not None and np.any(np.asarray(options.std) <= 0):
         raise UsageError(f"--std is {options.std}", "every standard deviation must be positive")

@@ -1,6 +1,7 @@
 """How the bytes of a tensor are told from what the file holds: one function for each form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,35 +69,48 @@ def sparse(entry: Entry, parts: Parts, most: int) -> bytes:
 
 def steps(entry: Entry, parts: Parts, most: int) -> bytes:
     """On a grid: sign(k) (|k| step - shift), with a shift for |k| = 1 and one for others."""
-    k = parts.array()
-    return stored(entry, _points(entry, k), parts, most)
+    values = points(parts.array(), entry["step"], entry["shifts"])
+    return stored(entry, values, parts, most)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How integers stand for weights: scale (q - zero), with a scale for each index of an axis."""
+
+    scale: NDArray[np.float32]
+    axis: int
+    zero: int
 
 
 def stored(entry: Entry, values: Values, parts: Parts, most: int) -> bytes:
-    """Weights (rows x columns x places) as the model holds them.
+    """Weights (rows x columns x places) as the model holds them."""
+    _checked(values.size * np.dtype(_KINDS[entry["dtype"]]).itemsize, most)
+    steps = None
+    if "scale" in entry:
+        scale = np.frombuffer(parts.tensor(int(entry["scale"])), "<f4")
+        steps = Steps(scale, int(entry["axis"]), int(entry["zero"]))
+    return as_stored(values, entry["dtype"], steps).tobytes()
 
-    Floats as they are. Integers as what is nearest to weight / scale + zero point, with the scale
-    of each index of `axis`, which is another tensor of the model.
-    """
-    kind = np.dtype(_KINDS[entry["dtype"]])
-    _checked(values.size * kind.itemsize, most)
-    if kind.kind == "f":
-        with np.errstate(over="ignore"):
-            return values.astype(kind).tobytes()
-    scale = np.frombuffer(parts.tensor(int(entry["scale"])), "<f4").astype(np.float64)
-    shape = [1, 1, 1]
-    shape[int(entry["axis"])] = scale.size
+
+def as_stored(values: Values, dtype: str, steps: Steps | None) -> NDArray[Any]:
+    """Floats as they are; integers as what is nearest to weight / scale + zero point."""
+    kind = np.dtype(_KINDS[dtype])
     with np.errstate(all="ignore"):
-        found = np.nan_to_num(np.rint(values.astype(np.float64) / scale.reshape(shape)))
+        if steps is None:
+            return values.astype(kind)
+        shape = [1, 1, 1]
+        shape[steps.axis] = steps.scale.size
+        scale = steps.scale.astype(np.float64).reshape(shape)
+        found = np.nan_to_num(np.rint(values.astype(np.float64) / scale)) + steps.zero
     limits = np.iinfo(kind)
-    clipped: Values = np.clip(found + int(entry["zero"]), limits.min, limits.max)
-    return clipped.astype(kind).tobytes()
+    clipped: NDArray[Any] = np.clip(found, limits.min, limits.max)
+    return clipped.astype(kind)
 
 
-def _points(entry: Entry, k: NDArray[np.int32]) -> NDArray[np.float32]:
+def points(k: NDArray[np.int32], step: float, shifts: Sequence[float]) -> NDArray[np.float32]:
     """Where whole numbers of steps lie, in single precision, one operation after the other."""
-    step, first, others = (np.float32(v) for v in (entry["step"], *entry["shifts"]))
-    magnitudes = np.arange(int(np.abs(k).max(initial=0)) + 1).astype(np.float32) * step
+    first, others = (np.float32(shift) for shift in shifts)
+    magnitudes = np.arange(int(np.abs(k).max(initial=0)) + 1).astype(np.float32) * np.float32(step)
     magnitudes[1:2] -= first
     magnitudes[2:] -= others
     table = np.concatenate([magnitudes, -magnitudes[:0:-1]])  # a negative k counts from the end

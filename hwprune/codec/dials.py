@@ -1,0 +1,60 @@
+"""The codecs that lose something, each as a dial from fine to coarse."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hwprune.codec.coded import Coded
+from hwprune.codec.deadzone import Quantized, quantize
+from hwprune.codec.exact import exact
+from hwprune.codec.moments import Moment
+from hwprune.codec.packing import filled, packed
+from hwprune.codec.rate import Packed
+from hwprune.codec.skeleton import Hole, elements, holes
+from hwprune.codec.weights import Weight
+
+_FINEST, _COARSEST = -7.0, 4.0  # log2 of the common factor of all steps
+
+
+@dataclass(frozen=True)
+class DeadZone:
+    """Uniform steps with a dead zone.
+
+    Attributes:
+        model: Serialised.
+        weights: What is coded.
+        steps: For each weight, at factor 1.
+        moments: Of what weights are multiplied with, where they are known.
+    """
+
+    model: bytes
+    weights: Sequence[Weight]
+    steps: Mapping[int, float]
+    moments: Mapping[int, Moment] = field(default_factory=dict)
+
+    def at(self, coarseness: float) -> Packed:
+        """The file whose steps are multiplied by 2^-7 (0) to 2^4 (1)."""
+        factor = 2 ** (_FINEST + coarseness * (_COARSEST - _FINEST))
+        found = [
+            quantize(w, factor * self.steps[w.index], self.moments.get(w.index))
+            for w in self.weights
+        ]
+        return self._packed(found)
+
+    def _packed(self, found: Sequence[Quantized]) -> Packed:
+        coded: list[Coded] = list(self._exact)
+        for one in found:
+            coded[one.weight.index] = one.coded
+        stored = {q.weight.index: q.weight.stored(q.values).tobytes() for q in found}
+        decoded = filled(self.model, self._holes, stored)
+        file = packed(self.model, coded, "deadzone", decoded)
+        return Packed(file, decoded, elements(self._holes))
+
+    @cached_property
+    def _holes(self) -> list[Hole]:
+        return holes(self.model)
+
+    @cached_property
+    def _exact(self) -> list[Coded]:
+        """All other tensors."""
+        return [exact(hole, self.model) for hole in self._holes]

@@ -1,0 +1,114 @@
+"""The model that is packed, the samples it is judged by, and what coding may lose on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from hwprune.errors import UsageError
+from hwprune.frontend.arrays import Input
+from hwprune.frontend.dataset import DataSet
+from hwprune.frontend.split import Splits
+from hwprune.network.run import is_classifier
+from hwprune.report.schema import Quality
+from hwprune.stages.pack_options import PackOptions
+from hwprune.stages.quality import report_quality
+from hwprune.stages.sources import read_splits
+from hwprune.verify.outputs import file_outputs
+
+Outputs = list[torch.Tensor]
+_SEARCH = 4096  # samples at most on which a file is judged while one is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model, serialised and parsed, with data; `known` is False where they are synthetic."""
+
+    data: bytes
+    model: onnx.ModelProto
+    splits: Splits
+    known: bool
+    options: PackOptions
+
+    def samples(self, count: int) -> tuple[NDArray[Any], ...]:
+        """Inputs that weights are rounded for; labels are never looked at."""
+        chosen = self.splits.train.take(count, self.options.seed)
+        return chosen.inputs(slice(0, len(chosen)))
+
+    def quality(self, model: bytes) -> Quality:
+        """Of another file, on the evaluation data."""
+        before, after = (self._outputs(m, self.splits.eval) for m in (self.data, model))
+        return report_quality(before, after, self.splits.eval.y, self.known)
+
+    def _outputs(self, model: bytes, data: DataSet) -> Outputs:
+        return file_outputs(model, data.inputs(slice(0, len(data))), self.options.threads)
+
+
+def subject(data: bytes, options: PackOptions) -> Subject:
+    """Reads the data that go with a model. Raises UsageError, DataError."""
+    model = onnx.load_from_string(data)
+    inputs, outputs = _inputs(model, options), model.graph.output
+    shape = _shape(outputs[0])
+    labels = shape[1] if len(outputs) == 1 and len(shape) == 2 else None
+    splits, known = read_splits(options.data, inputs, labels)
+    return Subject(data, model, splits, known, options)
+
+
+class Judge:
+    """What files lose on the search data, in points of top-1 or of agreement."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Raises UsageError where there is no such figure."""
+        held_out = subject.splits.search
+        self._data = held_out.take(_SEARCH, subject.options.seed + 1)
+        self._subject = subject
+        self._before = subject._outputs(subject.data, self._data)
+        if not is_classifier(self._before):
+            raise UsageError(
+                "--max-drop is in points of top-1, and this network is no classifier",
+                "give --rate or --max-size instead",
+            )
+
+    def lost_points(self, model: bytes) -> float:
+        """One standard error is added: other data should not turn out worse."""
+        after = self._subject._outputs(model, self._data)[0].argmax(1).numpy()
+        before = self._before[0].argmax(1).numpy()
+        if self._data.y is None:
+            lost = (before != after).astype(float)
+        else:
+            lost = (before == self._data.y).astype(float) - (after == self._data.y)
+        return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
+
+
+def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:
+    """The inputs that no initializer fills. Raises UsageError where a shape is open."""
+    filled = {t.name for t in model.graph.initializer}
+    own = [value for value in model.graph.input if value.name not in filled]
+    if unknown := options.shapes.keys() - {value.name for value in own}:
+        raise UsageError(
+            f"--shape names {min(unknown)!r}, which is no input",
+            f"the inputs are {', '.join(value.name for value in own)}",
+        )
+    return [_input(value, options.shapes.get(value.name)) for value in own]
+
+
+def _input(value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> Input:
+    shape = given or _shape(value)
+    shape = (shape[0] or 1, *shape[1:]) if shape else shape
+    if not shape or 0 in shape:
+        raise UsageError(
+            f"the shape of input {value.name!r} is open",
+            f"give it with --shape {value.name}=1,3,224,224",
+        )
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return Input(value.name, shape, np.dtype(dtype))
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Open axes are 0."""
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
