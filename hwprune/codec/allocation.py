@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.codec.deadzone import quantize
-from hwprune.codec.moments import Moment
 from hwprune.codec.probe import Probe
 from hwprune.codec.weights import Weight
+from hwprune.quantize.gptq import Inverse
 
 Array = NDArray[Any]
 _TRIAL = 0.5  # of a weight's standard deviation: the step at which its effect is measured
@@ -25,7 +25,7 @@ _LEAST = 1e-9  # of the mean effect: a weight without any effect counts as much
 def relative_steps(
     weights: Sequence[Weight],
     probe: Probe | None,
-    moments: Mapping[int, Moment],
+    known: Mapping[int, Inverse],
     tick: Callable[[], None] = lambda: None,
 ) -> dict[int, float]:
     """A step for each weight (by its index); their common factor decides the rate.
@@ -36,7 +36,7 @@ def relative_steps(
     Args:
         weights: What is coded.
         probe: Runs the model.
-        moments: Of what weights are multiplied with, where they are known.
+        known: Of what weights are multiplied with, where it is known.
         tick: Called after each weight.
     """
     trial = {w.index: max(_TRIAL * float(w.values.std()), 1e-12) for w in weights}
@@ -45,7 +45,7 @@ def relative_steps(
     truth = probe.outputs()
     effects = {}
     for w in weights:
-        found = quantize(w, trial[w.index], moments.get(w.index))
+        found = quantize(w, trial[w.index], known.get(w.index))
         moved = probe.outputs({w.name: w.stored(found.values)})
         effects[w.index] = distortion(truth, moved) / (found.step**2 * w.values.size)
         tick()

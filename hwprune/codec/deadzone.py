@@ -19,9 +19,9 @@ from hwprune.codec.arrays import Symbols
 from hwprune.codec.classes import loudness
 from hwprune.codec.coded import Coded
 from hwprune.codec.decoder.forms import points
-from hwprune.codec.moments import Moment, from_matrix, matrix
+from hwprune.codec.moments import from_matrix, matrix
 from hwprune.codec.weights import Values, Weight
-from hwprune.quantize.gptq import gptq_by_column, spreads
+from hwprune.quantize.gptq import Inverse, gptq_by_column
 
 Numbers = NDArray[np.int32]
 _PRICE = np.log(2) / 6  # of a bit, in steps^2: dD/dR of D = step^2 / 12 at high rate
@@ -49,21 +49,20 @@ class Quantized:
         return Coded(entry, (Symbols(self.numbers, "steps"),))
 
 
-def quantize(weight: Weight, step: float, moment: Moment | None = None) -> Quantized:
+def quantize(weight: Weight, step: float, known: Inverse | None = None) -> Quantized:
     """A weight in steps; no smaller ones than its numbers have room for.
 
     Args:
         weight: With real values, rows x columns x places.
         step: Their distance.
-        moment: E[x x'] of what it multiplies, groups x columns x columns; None: errors in all
-            weights count alike.
+        known: Of the second moment of what it multiplies; None: errors in all weights count alike.
     """
     step = float(np.float32(max(step, float(np.abs(weight.values).max()) / _MOST, 1e-30)))
     bits = _bits(weight.values, step)
-    if moment is None:
+    if known is None:
         numbers = _pulled(weight.values, step, _PRICE / 2 * bits)
         return Quantized(weight, numbers, step, _shifts(weight.values, numbers, step))
-    return Quantized(weight, _for_output(weight, step, bits, moment), step, (0.0, 0.0))
+    return Quantized(weight, _for_output(weight, step, bits, known), step, (0.0, 0.0))
 
 
 def _bits(values: Values, step: float) -> Values:
@@ -92,12 +91,10 @@ def _shifts(values: Values, numbers: Numbers, step: float) -> tuple[float, float
     return first, others
 
 
-def _for_output(weight: Weight, step: float, bits: Values, moment: Moment) -> Numbers:
+def _for_output(weight: Weight, step: float, bits: Values, known: Inverse) -> Numbers:
     """Columns one after another; the pull is the larger, the less an error in a column costs."""
     whole, prices = matrix(weight, weight.values), matrix(weight, bits)
-    second = torch.from_numpy(np.ascontiguousarray(moment))
-    spread = spreads(second)
-    mean = torch.exp(spread.log().mean()).item()  # a step is meant for an error of this cost
+    mean = torch.exp(known.spreads.log().mean()).item()  # a step is meant for an error of this cost
     pulls = torch.from_numpy(prices) * (_PRICE / 2)
 
     def rounding(values: torch.Tensor, column: int, own: torch.Tensor) -> torch.Tensor:
@@ -105,6 +102,6 @@ def _for_output(weight: Weight, step: float, bits: Values, moment: Moment) -> Nu
         away = (values.abs() / step - pull).clamp_(min=0).round_().clamp_(max=2 * _MOST)
         return torch.copysign(away, values) * step
 
-    found = gptq_by_column(torch.from_numpy(whole.copy()), second, rounding)
+    found = gptq_by_column(torch.from_numpy(whole.copy()), known, rounding)
     steps: Values = np.rint(found.numpy() / np.float32(step))
     return from_matrix(weight, steps).astype(np.int32)

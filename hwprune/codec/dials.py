@@ -7,11 +7,11 @@ from functools import cached_property
 from hwprune.codec.coded import Coded
 from hwprune.codec.deadzone import Quantized, quantize
 from hwprune.codec.exact import exact
-from hwprune.codec.moments import Moment
 from hwprune.codec.packing import filled, packed
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes
 from hwprune.codec.weights import Weight
+from hwprune.quantize.gptq import Inverse
 
 _FINEST, _COARSEST = -7.0, 4.0  # log2 of the common factor of all steps
 
@@ -24,20 +24,19 @@ class DeadZone:
         model: Serialised.
         weights: What is coded.
         steps: For each weight, at factor 1.
-        moments: Of what weights are multiplied with, where they are known.
+        known: Of what weights are multiplied with, where it is known.
     """
 
     model: bytes
     weights: Sequence[Weight]
     steps: Mapping[int, float]
-    moments: Mapping[int, Moment] = field(default_factory=dict)
+    known: Mapping[int, Inverse] = field(default_factory=dict)
 
     def at(self, coarseness: float) -> Packed:
         """The file whose steps are multiplied by 2^-7 (0) to 2^4 (1)."""
         factor = 2 ** (_FINEST + coarseness * (_COARSEST - _FINEST))
         found = [
-            quantize(w, factor * self.steps[w.index], self.moments.get(w.index))
-            for w in self.weights
+            quantize(w, factor * self.steps[w.index], self.known.get(w.index)) for w in self.weights
         ]
         return self._packed(found)
 

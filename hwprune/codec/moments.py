@@ -11,7 +11,7 @@ from hwprune.codec.weights import Values, Weight
 
 Moment = NDArray[np.float32]  # groups x columns x columns
 _MOST_COLUMNS = 4608
-_ROWS = 64  # positions that are looked at for each column
+_ROWS = 32  # positions that are looked at for each column
 
 
 def is_product(weight: Weight) -> bool:
@@ -47,27 +47,27 @@ def moments(probe: Probe, seed: int = 0) -> dict[int, Moment]:
     Left out are weights whose product is not known, and those of very many columns.
     """
     wanted = [w for w in probe.weights if is_product(w) and _columns(w) <= _MOST_COLUMNS]
-    totals: dict[int, Moment] = {}
-    rng, batches = np.random.default_rng(seed), 0
+    found: dict[int, Moment] = {}
+    rng, share = np.random.default_rng(seed), np.float32(1 / probe.batches)
     for tensors in probe.read(list(dict.fromkeys(w.data for w in wanted))):
-        batches += 1
         for weight in wanted:
-            rows = input_rows(weight, tensors[weight.data], rng)
-            found: Moment = rows.swapaxes(1, 2) @ rows / np.float32(rows.shape[1])
-            totals[weight.index] = totals[weight.index] + found if batches > 1 else found
-    return {index: total / np.float32(batches) for index, total in totals.items()}
+            count = -(-_ROWS * _columns(weight) // probe.batches)
+            rows = input_rows(weight, tensors[weight.data], count, rng)
+            moment: Moment = rows.swapaxes(1, 2) @ rows * (share / rows.shape[1])
+            found[weight.index] = found[weight.index] + moment if weight.index in found else moment
+    return found
 
 
-def input_rows(weight: Weight, x: NDArray[Any], rng: np.random.Generator) -> Values:
+def input_rows(weight: Weight, x: NDArray[Any], most: int, rng: np.random.Generator) -> Values:
     """Some of the rows that a weight's matrix is multiplied with, groups x rows x columns."""
     if weight.reader.op_type != "Conv":
         rows = x.reshape(-1, x.shape[-1]).astype(np.float32)
-        picked = rng.permutation(len(rows))[: _ROWS * rows.shape[1]]
+        picked = rng.permutation(len(rows))[:most]
         return rows[np.sort(picked)][None]
-    return _patches(weight, x.astype(np.float32), rng)
+    return _patches(weight, x.astype(np.float32), most, rng)
 
 
-def _patches(weight: Weight, x: Values, rng: np.random.Generator) -> Values:
+def _patches(weight: Weight, x: Values, most: int, rng: np.random.Generator) -> Values:
     attributes = weight.attributes
     kernel = [int(k) for k in attributes["kernel_shape"]]
     spatial = len(kernel)
@@ -79,14 +79,16 @@ def _patches(weight: Weight, x: Values, rng: np.random.Generator) -> Values:
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + spatial)))
     every: list[Any] = [slice(None, None, step) for step in (1, 1, *strides, *dilations)]
     windows = windows[tuple(every)]
-    return _sampled(windows, int(attributes.get("group", 1)), spatial, rng)
+    return _sampled(windows, int(attributes.get("group", 1)), spatial, most, rng)
 
 
-def _sampled(windows: Values, groups: int, spatial: int, rng: np.random.Generator) -> Values:
+def _sampled(
+    windows: Values, groups: int, spatial: int, most: int, rng: np.random.Generator
+) -> Values:
     """Patches at some positions; windows are samples x channels x positions x kernel."""
     positions = (windows.shape[0], *windows.shape[2 : 2 + spatial])
     columns = windows.shape[1] // groups * int(np.prod(windows.shape[2 + spatial :]))
-    picked = rng.permutation(int(np.prod(positions)))[: _ROWS * columns]
+    picked = rng.permutation(int(np.prod(positions)))[:most]
     sample, *where = np.unravel_index(np.sort(picked), positions)
     patches = np.moveaxis(windows, 1, 1 + spatial)[(sample, *where)]  # rows x channels x kernel
     split = patches.reshape(len(picked), groups, columns)

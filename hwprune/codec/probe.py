@@ -4,6 +4,7 @@ Any file that the runtime runs can be probed: nothing is translated.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ class Probe:
         sizes = [i.shape[0] for i in given]
         self._batch = sizes[0] if isinstance(sizes[0], int) else 1
         self._outputs = [o.name for o in self._session.get_outputs()][: len(model.graph.output)]
+
+    @property
+    def batches(self) -> int:
+        """Into how many runs the samples are divided."""
+        return len(self.x[0]) // self._batch
+
+    def of(self, samples: int) -> "Probe":
+        """A probe that looks at the first samples only."""
+        found = copy(self)
+        found.x = tuple(a[:samples] for a in self.x)
+        return found
 
     def outputs(self, exchanged: Mapping[str, Array] | None = None) -> list[Array]:
         """Of all samples, with some weights exchanged: by name, as the model holds them."""

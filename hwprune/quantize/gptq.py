@@ -5,6 +5,7 @@ grid of a quantiser whose scales are fixed.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,33 @@ _DAMPING = 0.01  # of the mean diagonal of H, added to it
 _BLOCK = 64  # columns; what they leave to those behind the block is carried over at its end
 
 
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """What rounding needs of a second moment: its columns by falling power, and U of H^-1 = U' U.
+
+    Attributes:
+        order: Of the columns.
+        factor: U, groups x columns x columns, for columns in that order.
+    """
+
+    order: Tensor
+    factor: Tensor
+
+    @property
+    def spreads(self) -> Tensor:
+        """What a `Rounding` is told of each column, groups x columns, in their own order."""
+        found = torch.empty_like(self.factor[:, 0])
+        found[:, self.order] = self.factor.diagonal(dim1=1, dim2=2)
+        return found
+
+
+def inverse(moment: Tensor) -> Inverse:
+    """Of X X' up to a factor, groups x columns x columns."""
+    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
+    factor = _inverse_factor(moment[:, order][:, :, order].double())
+    return Inverse(order, factor.to(moment.dtype))
+
+
 def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
     """Weights on the grid whose products with the inputs are near to those of `weight`.
 
@@ -29,13 +57,12 @@ def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
     Returns:
         Q, of the shape of `weight`. The columns of most power were rounded first.
     """
-    return gptq_by_column(weight, moment, lambda values, _index, _spread: grid(values))
+    return gptq_by_column(weight, inverse(moment), lambda values, _index, _spread: grid(values))
 
 
-def gptq_by_column(weight: Tensor, moment: Tensor, rounding: Rounding) -> Tensor:
+def gptq_by_column(weight: Tensor, known: Inverse, rounding: Rounding) -> Tensor:
     """As `gptq`, by a rounding that depends on the column."""
-    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
-    factor = _inverse_factor(moment[:, order][:, :, order].double()).to(weight.dtype)
+    order, factor = known.order, known.factor.to(weight.dtype)
     rest, found = weight[:, :, order].clone(), torch.empty_like(weight)
     for start in range(0, weight.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -45,15 +72,6 @@ def gptq_by_column(weight: Tensor, moment: Tensor, rounding: Rounding) -> Tensor
         )
         found[:, :, order[block]] = rounded
         rest[:, :, start + _BLOCK :] -= errors @ factor[:, block, start + _BLOCK :]
-    return found
-
-
-def spreads(moment: Tensor) -> Tensor:
-    """What `gptq_by_column` tells of each column, groups x columns, in their own order."""
-    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
-    factor = _inverse_factor(moment[:, order][:, :, order].double())
-    found = torch.empty_like(factor[:, 0])
-    found[:, order] = factor.diagonal(dim1=1, dim2=2)
     return found
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from time import perf_counter
 
+import torch
+
 from hwprune.codec.allocation import relative_steps
 from hwprune.codec.decoder import decode
 from hwprune.codec.dials import DeadZone
@@ -15,6 +17,7 @@ from hwprune.codec.weights import weights
 from hwprune.errors import HwpruneError, InfeasibleError
 from hwprune.graph.safety import load_whole
 from hwprune.progress import Progress, Silent
+from hwprune.quantize.gptq import inverse
 from hwprune.report.packing import PackReport
 from hwprune.report.schema import Change, Quality
 from hwprune.stages.pack_options import EXACT, PackOptions
@@ -91,11 +94,12 @@ def _dial(what: Subject, progress: Progress) -> Dial:
             done += 1
             stage.update(done)
 
-        seconds = moments(Probe(what.model, found, what.samples(_CALIBRATION)), what.options.seed)
+        probe = Probe(what.model, found, what.samples(_CALIBRATION))
+        second = moments(probe, what.options.seed)
+        known = {index: inverse(torch.from_numpy(moment)) for index, moment in second.items()}
         tick()
-        probe = Probe(what.model, found, what.samples(_PROBE))
-        steps = relative_steps(found, probe, seconds, tick)
-    return DeadZone(what.data, found, steps, seconds)
+        steps = relative_steps(found, probe.of(_PROBE), known, tick)
+    return DeadZone(what.data, found, steps, known)
 
 
 def _sized(dial: Dial, max_size: int | None, rate: float | None, progress: Progress) -> Packed:
