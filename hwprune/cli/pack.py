@@ -28,7 +28,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.data_options
 @o.shape_option
 @o.model_size_option
-@click.option("--threads", type=click.IntRange(min=1), default=1, help="To judge files with.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all that there are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @o.json_option
@@ -49,7 +49,8 @@ def command(
         from hwprune.stages.pack_options import PackOptions
         from hwprune.stages.packing import pack
     data = DataOptions(**{f.name: values.pop(f.name) for f in fields(DataOptions)})
-    report = pack(model, out, PackOptions(**values, data=data), progress)
+    given = {name: value for name, value in values.items() if value is not None}
+    report = pack(model, out, PackOptions(**given, data=data), progress)
     click.echo("\n".join([*packing_lines(report), f"file: {out}"]), err=as_json)
     if as_json:
         click.echo(report.to_json(), nl=False)

@@ -19,7 +19,7 @@ from hwprune.codec.arrays import Symbols
 from hwprune.codec.classes import loudness
 from hwprune.codec.coded import Coded
 from hwprune.codec.decoder.forms import points
-from hwprune.codec.moments import from_matrix, matrix
+from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.weights import Values, Weight
 from hwprune.quantize.gptq import Inverse, gptq_by_column
 

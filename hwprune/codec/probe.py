@@ -4,7 +4,9 @@ Any file that the runtime runs can be probed: nothing is translated.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,13 @@ class Probe:
         model: Parsed; it is left as it is.
         weights: Those that may be exchanged.
         x: Samples, N x ..., one array for each input.
+        threads: So many batches run side by side.
     """
 
-    def __init__(self, model: onnx.ModelProto, weights: Sequence[Weight], x: Samples) -> None:
-        self.weights, self.x = weights, x
+    def __init__(
+        self, model: onnx.ModelProto, weights: Sequence[Weight], x: Samples, threads: int = 1
+    ) -> None:
+        self.weights, self.x, self._threads = weights, x, threads
         self._session = _session(_opened(model, weights))
         given = self._session.get_inputs()[: len(x)]
         self._inputs = [i.name for i in given]
@@ -49,7 +54,9 @@ class Probe:
 
     def outputs(self, exchanged: Mapping[str, Array] | None = None) -> list[Array]:
         """Of all samples, with some weights exchanged: by name, as the model holds them."""
-        found = [self._run(x, self._outputs, exchanged or {}) for x in self._batches()]
+        wanted = partial(self._run, wanted=self._outputs, exchanged=exchanged or {})
+        with ThreadPoolExecutor(self._threads) as pool:
+            found = list(pool.map(wanted, self._batches()))
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def read(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
@@ -104,6 +111,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # that weights are inputs is no news
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -1,5 +1,6 @@
 """What `hwprune pack` is asked to do."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,13 @@ from hwprune.registry import known_method
 from hwprune.stages.options import DataOptions
 
 EXACT, LOSSY = "exact", "deadzone"  # codecs without a bound, and with one
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,7 @@ class PackOptions:
     data: DataOptions = field(default_factory=DataOptions)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     max_model_size: int = MAX_BYTES
-    threads: int = 1
+    threads: int = field(default_factory=cores)
 
     @property
     def seed(self) -> int:

@@ -94,7 +94,8 @@ def _dial(what: Subject, progress: Progress) -> Dial:
             done += 1
             stage.update(done)
 
-        probe = Probe(what.model, found, what.samples(_CALIBRATION))
+        samples = what.samples(_CALIBRATION)
+        probe = Probe(what.model, found, samples, what.options.threads)
         second = moments(probe, what.options.seed)
         known = {index: inverse(torch.from_numpy(moment)) for index, moment in second.items()}
         tick()

@@ -1,0 +1,115 @@
+"""Weights as matrices, and the rows that they are multiplied with.
+
+A wide matrix is seen as several side by side, each of at most 1,024 columns, that have nothing to
+do with one another: what is known of them then stays small beside the weights.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwprune.codec.weights import Values, Weight
+
+_WIDEST = 1024  # columns
+
+
+def is_product(weight: Weight) -> bool:
+    """Whether it is known what each of its columns is multiplied with."""
+    operator = weight.reader.op_type
+    if operator == "Conv":
+        return True
+    plain = len(weight.shape) == 2 and not weight.attributes.get("transA", 0)
+    return operator in {"Gemm", "MatMul"} and plain
+
+
+def matrix(weight: Weight, values: Values) -> Values:
+    """The values of a product as groups x outputs x columns."""
+    if weight.reader.op_type == "Conv":
+        groups = _groups(weight)
+        return _split(values.reshape(groups, values.shape[0] // groups, -1))
+    whole = values[None, :, :, 0]
+    return _split(whole if _outputs_first(weight) else whole.swapaxes(1, 2))
+
+
+def from_matrix(weight: Weight, found: Values) -> Values:
+    """The counterpart of `matrix`."""
+    groups, (_, outputs, columns) = _groups(weight), found.shape
+    apart = found.reshape(groups, -1, outputs, columns).swapaxes(1, 2)
+    whole = apart.reshape(groups, outputs, -1)
+    ordered = whole if _outputs_first(weight) else whole.swapaxes(1, 2)
+    return np.ascontiguousarray(ordered).reshape(weight.values.shape)
+
+
+def _split(whole: Values) -> Values:
+    """Groups x rows x columns with few enough columns, and more groups."""
+    groups, rows, columns = whole.shape
+    parts = next(n for n in range(1, columns + 1) if columns % n == 0 and columns <= n * _WIDEST)
+    apart = whole.reshape(groups, rows, parts, columns // parts).swapaxes(1, 2)
+    return np.ascontiguousarray(apart).reshape(groups * parts, rows, columns // parts)
+
+
+def _groups(weight: Weight) -> int:
+    return int(weight.attributes.get("group", 1)) if weight.reader.op_type == "Conv" else 1
+
+
+def _outputs_first(weight: Weight) -> bool:
+    return weight.reader.op_type == "Conv" or bool(weight.attributes.get("transB", 0))
+
+
+def input_rows(weight: Weight, x: NDArray[Any], most: int, rng: np.random.Generator) -> Values:
+    """Some of the rows that a weight's matrix is multiplied with, groups x rows x columns."""
+    if weight.reader.op_type != "Conv":
+        rows = x.reshape(-1, x.shape[-1]).astype(np.float32)
+        picked = rng.permutation(len(rows))[:most]
+        return _split(rows[np.sort(picked)][None])
+    return _split(_patches(weight, x.astype(np.float32), most, rng))
+
+
+def _patches(weight: Weight, x: Values, most: int, rng: np.random.Generator) -> Values:
+    attributes = weight.attributes
+    kernel = [int(k) for k in attributes["kernel_shape"]]
+    spatial = len(kernel)
+    strides = attributes.get("strides", [1] * spatial)
+    dilations = attributes.get("dilations", [1] * spatial)
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = _pads(attributes, x.shape[2:], spans, strides)
+    padded = np.pad(x, [(0, 0), (0, 0), *pads])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + spatial)))
+    every: list[Any] = [slice(None, None, step) for step in (1, 1, *strides, *dilations)]
+    windows = windows[tuple(every)]
+    return _sampled(windows, _groups(weight), spatial, most, rng)
+
+
+def _sampled(
+    windows: Values, groups: int, spatial: int, most: int, rng: np.random.Generator
+) -> Values:
+    """Patches at some positions; windows are samples x channels x positions x kernel."""
+    positions = (windows.shape[0], *windows.shape[2 : 2 + spatial])
+    columns = windows.shape[1] // groups * int(np.prod(windows.shape[2 + spatial :]))
+    picked = rng.permutation(int(np.prod(positions)))[:most]
+    sample, *where = np.unravel_index(np.sort(picked), positions)
+    patches = np.moveaxis(windows, 1, 1 + spatial)[(sample, *where)]  # rows x channels x kernel
+    split = patches.reshape(len(picked), groups, columns)
+    return np.ascontiguousarray(split.transpose(1, 0, 2))
+
+
+def _pads(
+    attributes: dict[str, Any], sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Zeros in front and behind, for each spatial axis."""
+    mode = attributes.get("auto_pad", b"NOTSET").decode()
+    if mode == "VALID" or (mode == "NOTSET" and "pads" not in attributes):
+        return [(0, 0)] * len(sizes)
+    if mode == "NOTSET":
+        pads = attributes["pads"]
+        return [
+            (int(a), int(b)) for a, b in zip(pads[: len(sizes)], pads[len(sizes) :], strict=True)
+        ]
+    missing = [
+        max((-(-n // s) - 1) * s + span - n, 0)
+        for n, s, span in zip(sizes, strides, spans, strict=True)
+    ]
+    ends = [(m // 2, m - m // 2) for m in missing]
+    return ends if mode == "SAME_UPPER" else [(b, a) for a, b in ends]
