@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hwprune.codec.decoder.ans import Integers, Words
 from hwprune.codec.decoder.arrays import lane_counts
-from hwprune.codec.decoder.refinement import CHUNK, LANE, SLOPES, gap_table
+from hwprune.codec.decoder.refinement import CHUNK, LANE, SLOPES, gap_table, reach
 
 _LEAST, _CHUNKS = 600, 400  # bytes of a chunk; chunks that take a byte of every weight together
 
@@ -35,7 +35,7 @@ def write_chunk(threshold: int, start: int, places: Integers, negative: NDArray[
         negative: Signs of those that are hit for the first time.
     """
     slope = _slope(len(places) / (int(places[-1]) + 1 - start))
-    symbols = _symbols(np.diff(places, prepend=start - 1) - 1, len(gap_table(slope)) - 1)
+    symbols = _symbols(np.diff(places, prepend=start - 1) - 1, reach(slope))
     lanes = _lanes(symbols, slope)
     lengths = np.array([len(lane) for lane in lanes], "<u2").tobytes()
     words = np.concatenate(lanes).astype("<u4").tobytes()
@@ -50,11 +50,11 @@ def _slope(share: float) -> int:
     return min(range(SLOPES), key=lambda i: abs(log(widths[i] / max(quarter, 1e-9))))
 
 
-def _symbols(gaps: Integers, reach: int) -> NDArray[np.int32]:
-    """Gaps as symbols below `reach`, each behind as many `reach` as it holds."""
-    ends = np.cumsum(gaps // reach + 1)
-    found = np.full(int(ends[-1]), reach, np.int32)
-    found[ends - 1] = gaps % reach
+def _symbols(gaps: Integers, most: int) -> NDArray[np.int32]:
+    """Gaps below `most` as symbols from 1 on, each behind as many of the last one as it needs."""
+    ends = np.cumsum(gaps // most + 1)
+    found = np.full(int(ends[-1]), most + 1, np.int32)
+    found[ends - 1] = gaps % most + 1
     return found
 
 

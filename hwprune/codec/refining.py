@@ -20,7 +20,7 @@ Magnitudes = NDArray[np.int32]
 ONE = 1 << 16  # what the mean magnitude of a tensor is written as
 MOST = (1 << 31) - 1
 _BETA = 64.0  # hits that the first threshold is expected to have
-_LEAST, _GREATEST = 2.0, 8.0  # of q
+_LEAST, _GREATEST = 2.0, 6.0  # of q
 
 
 def normalised(values: NDArray[np.floating[Any]]) -> tuple[Magnitudes, np.float32]:
@@ -37,10 +37,12 @@ def normalised(values: NDArray[np.floating[Any]]) -> tuple[Magnitudes, np.float3
 
 
 def first_threshold(magnitudes: Magnitudes) -> int:
-    """The paper's q / lambda, doubled until no magnitude is twice as large."""
+    """The paper's q / lambda, or the largest magnitude, if that is less; doubled until no magnitude
+    is twice as large.
+    """
     mean, largest = float(magnitudes.mean()), int(magnitudes.max())
     q = min(max(log(len(magnitudes) / _BETA), _LEAST), _GREATEST)
-    found = max(round(q * mean), 1)
+    found = max(min(round(q * mean), largest), 1)
     while 2 * found <= largest:
         found *= 2
     return found

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from hwprune.codec.chunks import pieces, write_chunk
 from hwprune.codec.coded import Coded
 from hwprune.codec.container import Section
+from hwprune.codec.decoder.container import CHECK
+from hwprune.codec.decoder.container import HEAD as FRAME
 from hwprune.codec.decoder.forms import FORMS
 from hwprune.codec.decoder.parts import Parts
 from hwprune.codec.decoder.refinement import HEAD, walk
@@ -61,7 +63,9 @@ class Refined:
     steps: Sequence[Step]
 
     def sections(self, chunks: int) -> list[Section]:
-        """Of a file that holds the first chunks."""
+        """Of a file that holds the first chunks; none where there are no weights."""
+        if not self.weights:
+            return []
         contents = [step.chunk for step in self.steps[:chunks]]
         head = HEAD.pack(self.count, sum(map(len, contents)))
         return [(b"R", content) for content in (head, *contents)]
@@ -131,18 +135,22 @@ class Surp:
 
     def pack(self, chunks: int) -> bytes:
         """A .hwp file of that many chunks, from 1 on; fewer if there are no more."""
-        extra = self.refined.sections(chunks) if self.refined.weights else []
+        extra = self.refined.sections(chunks)
         return packed(self._model, self._tensors, "surp", self.decoded(chunks), extra)
 
     def within(self, size: int) -> bytes:
         """The file of most chunks that takes no more than `size` bytes; or that of one chunk."""
         chunks = len(self.refined.steps)
         while len(file := self.pack(chunks)) > size and chunks > 1:
-            over = len(file) - size
-            while over > 0 and chunks > 1:
-                chunks -= 1
-                over -= len(self.refined.steps[chunks].chunk)
+            chunks = self._fewer(chunks, len(file) - size)
         return file
+
+    def _fewer(self, chunks: int, over: int) -> int:
+        """So many that a file is shorter by `over` bytes."""
+        while over > 0 and chunks > 1:
+            chunks -= 1
+            over -= len(self.refined.steps[chunks].chunk) + FRAME.size + CHECK.size
+        return chunks
 
     @cached_property
     def _tensors(self) -> list[Coded]:

@@ -24,10 +24,10 @@ HEAD = struct.Struct("<IQ")  # weights of the network, bytes of all chunks
 CHUNK = struct.Struct("<IIB")  # threshold, symbols, slope; then words of each lane (u16)
 LANE = 4096  # symbols
 SLOPES = 49
-MOST = 1 << 30  # of a threshold
+MOST = (1 << 31) - 1  # of a threshold
 _GOLDEN = 618033989, 1000000000
-_REACH, _DROP = 1023, 24  # gaps that have a symbol: so many, or until so many quarters of an octave
-_SYMBOLS = 128  # that a word may hold
+_REACH, _DROP = 1023, 24  # gaps with a symbol: so many; or until so many times 2^(1/4) rarer
+_SYMBOLS, _SPARE = 160, 256  # that a word may hold; that the state of a lane may hold
 _PORTION = 1 << 24  # symbols that are decoded at a time
 _BLOCK = 1 << 18
 
@@ -44,21 +44,29 @@ def walk(start: int, stop: int, count: int) -> Iterator[tuple[int, Integers]]:
     """Places of weights `start` to `stop`, in blocks: the first one's number, and their places."""
     step = stride(count)
     for first in range(start, stop, _BLOCK):
-        yield first, np.arange(first, min(first + _BLOCK, stop)) * step % count
+        yield first, np.arange(first, min(first + _BLOCK, stop), dtype=np.int64) * step % count
+
+
+def reach(slope: int) -> int:
+    """How many gaps have a symbol: from 0 on."""
+    return min(_REACH, _DROP * _width(slope) // 16)
+
+
+def _width(slope: int) -> int:
+    """Of a stretch over which gaps become 2^(1 / 4) times rarer, in 16ths of a weight."""
+    return (4 + slope % 4) << (slope // 4)
 
 
 @cache
 def gap_table(slope: int) -> Integers:
-    """Frequencies of gaps 0, 1, ... and last, of a stretch without any that is as long as they are.
+    """Frequencies: of a symbol that is never used, of gaps 0, 1, ..., of a stretch of them all.
 
-    A gap is 2^(1 / 4) times rarer than one that is 2^(slope / 4) / 4 weights shorter, about.
+    A stream that is read beyond its end goes on with the first symbol, which is an error.
     """
-    octave, part = divmod(slope, 4)
-    width = (4 + part) << octave  # in sixteenths of a weight
-    reach = min(_REACH, _DROP * width // 16)
-    drops = [(16 * gap + width // 2) // width for gap in range(reach + 1)]
+    width = _width(slope)
+    drops = [(16 * gap + width // 2) // width for gap in range(reach(slope) + 1)]
     levels = [_DROP + 2 - drop for drop in drops[:-1]]
-    return frequencies([*levels, _DROP + 4 + slope - drops[-1]], MOST_BITS)
+    return frequencies([1, *levels, _DROP + 4 + slope - drops[-1]], MOST_BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,8 @@ def read_chunk(content: memoryview) -> Chunk:
     if not (0 < threshold <= MOST and slope < SLOPES and symbols and start <= len(content)):
         raise DecodeError("a chunk of weights declares what cannot be")
     lengths = np.frombuffer(content, "<u2", lanes, CHUNK.size).astype(np.int64)
-    words = int(lengths.sum())
-    if start + 4 * words > len(content) or symbols > _SYMBOLS * words + LANE:
+    words, room = int(lengths.sum()), _SYMBOLS * lengths + _SPARE
+    if start + 4 * words > len(content) or np.any(lane_counts(symbols, LANE) > room):
         raise DecodeError("a chunk of weights declares more than it holds")
     coded = np.frombuffer(content, "<u4", words, start)
     signs = np.frombuffer(content[start + 4 * words :], np.uint8)
@@ -149,7 +157,7 @@ class Refinement:
     def _refine(self, grown: NDArray[np.int32], chunk: Chunk, symbols: NDArray[np.uint16]) -> None:
         if chunk.threshold != self._threshold:  # another walk
             self._threshold, self._at = chunk.threshold, 0
-        places = self._at + _hits(symbols, len(gap_table(chunk.slope)) - 1)
+        places = self._at + _hits(symbols, reach(chunk.slope))
         self._at = int(places[-1]) + 1
         if self._at > self._count:
             raise DecodeError("a chunk refines weights that are not there")
@@ -159,13 +167,13 @@ class Refinement:
         grown[places] = before + signs * np.int32(chunk.threshold)
 
 
-def _hits(symbols: NDArray[np.uint16], reach: int) -> Integers:
+def _hits(symbols: NDArray[np.uint16], most: int) -> Integers:
     """How far each weight that is hit stands behind the start."""
-    inside = symbols < reach
-    if not inside[-1]:
+    hit = symbols <= most
+    if not (hit[-1] and symbols.all()):
         raise DecodeError("a chunk of weights ends in the middle of a gap")
-    ends: Integers = np.cumsum(symbols + inside, dtype=np.int64)
-    return ends[inside] - 1
+    ends: Integers = np.cumsum(np.minimum(symbols, most), dtype=np.int64)
+    return ends[hit] - 1
 
 
 def _signs(packed: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
