@@ -2,7 +2,9 @@
 
 Isik et al. 2022 refine single weights, which saves no time. Here a magnitude is the norm of a
 channel's slice of one tensor, in units of the mean of that tensor's slices, as the paper takes
-tensors for samples of one source; magnitudes of the whole network are refined together.
+tensors for samples of one source; magnitudes of the whole network are refined together. As an order
+of all channels is asked for, refinement goes on until none lacks more than a 256th of a mean: what
+a channel is given comes to the sum of its norms, each in the unit of its tensor.
 """
 
 from collections.abc import Iterator
@@ -50,4 +52,5 @@ def _given(norms: list[NDArray[np.float64]]) -> NDArray[np.int64]:
     for threshold, _ in refinements(lacking):
         if threshold <= _FINEST:
             break
-    return (whole - lacking).astype(np.int64)
+    given: NDArray[np.int64] = (whole - lacking).astype(np.int64)
+    return given
