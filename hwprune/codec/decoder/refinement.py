@@ -143,6 +143,8 @@ class Refinement:
         grown, found = self._refined(), np.empty(count, np.int32)
         for first, places in walk(start, self._taken, self._count):
             found[first - start :][: len(places)] = grown[places]
+        if self._taken == self._count:
+            self._grown = None  # nobody asks again
         return found
 
     def _refined(self) -> NDArray[np.int32]:
