@@ -149,6 +149,7 @@ def changed(**fields: int) -> bytes:
         (good() + b"\0", "signs"),
         (good()[:-1], "signs"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "chunk",
 )
 def test_chunks_that_cannot_be(chunk, message):
     with pytest.raises(DecodeError, match=message):
