@@ -4,36 +4,34 @@ Isik et al. 2022, of which `hwprune.codec.refining` tells. Each tensor is divide
 magnitude, and all of them are refined together.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from hwprune.codec.chunks import pieces, write_chunk
 from hwprune.codec.coded import Coded
 from hwprune.codec.container import Section
-from hwprune.codec.decoder.container import CHECK
-from hwprune.codec.decoder.container import HEAD as FRAME
 from hwprune.codec.decoder.forms import FORMS
 from hwprune.codec.decoder.parts import Parts
 from hwprune.codec.decoder.refinement import HEAD, walk
 from hwprune.codec.exact import exact
-from hwprune.codec.packing import packed
+from hwprune.codec.packing import filled, packed
+from hwprune.codec.rate import Packed
 from hwprune.codec.refining import Magnitudes, normalised, refinements
-from hwprune.codec.skeleton import holes
-from hwprune.codec.weights import Weight, weights
+from hwprune.codec.skeleton import elements, holes
+from hwprune.codec.weights import Weight
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Refinement ends with the first chunk that reaches one of these.
+    """Refinement ends with the first chunk that goes beyond one of these.
 
-    `zeros` is the share of weights that are still zero, `bits` are those of all chunks per weight,
-    `distortion` is the mean magnitude that is lacking, of a mean magnitude of 1.
+    Below `zeros`, the share of weights that are still zero; below `distortion`, the mean magnitude
+    that is lacking, of a mean magnitude of 1; above `bits`, those of all chunks per weight.
     """
 
     zeros: float = 0.0
@@ -52,13 +50,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """Weights in the order in which a decoder tells them, what it is told of each, and the chunks.
+    """Weights in the order in which a decoder tells them, and the chunks of all of them.
 
-    `count` is how many numbers the weights are.
+    `entries` are what it is told of each, by the index of its hole; `count` is how many numbers
+    they are.
     """
 
     weights: Sequence[Weight]
-    entries: Sequence[dict[str, Any]]
+    entries: Mapping[int, dict[str, Any]]
     count: int
     steps: Sequence[Step]
 
@@ -76,16 +75,15 @@ def refine(found: Iterable[Weight], stop: Stop = Stop()) -> Refined:
     ordered = sorted(found, key=lambda weight: weight.grid is not None)
     count = sum(weight.values.size for weight in ordered)
     magnitudes, negative = np.empty(count, np.int32), np.empty(count, np.bool_)
-    entries, at = [], 0
+    entries, at = {}, 0
     for weight in ordered:
         own, unit = normalised(weight.values)
         for first, places in walk(at, at + own.size, count):
             part = slice(first - at, first - at + len(places))
             magnitudes[places] = own[part]
             negative[places] = weight.values.reshape(-1)[part] < 0
-        entries.append(
-            weight.entry("refined") | {"shape": list(weight.values.shape), "unit": float(unit)}
-        )
+        more = {"shape": list(weight.values.shape), "unit": float(unit)}
+        entries[weight.index] = weight.entry("refined") | more
         at += own.size
     steps = _until(_steps(magnitudes, negative), count, stop) if count else []
     return Refined(ordered, entries, count, steps)
@@ -110,72 +108,53 @@ def _until(steps: Iterator[Step], count: int, stop: Stop) -> list[Step]:
     for step in steps:
         found.append(step)
         size += len(step.chunk)
-        enough = step.zeros <= stop.zeros or step.distortion <= stop.distortion
-        if enough or 8 * size >= stop.bits * count:
+        enough = step.zeros < stop.zeros or step.distortion < stop.distortion
+        if enough or 8 * size > stop.bits * count:
             break
     return found
 
 
 class Surp:
-    """A serialised model, refined once: every number of chunks is a file of its own."""
+    """Weights of a serialised model, refined once: every number of chunks is a file of its own.
 
-    def __init__(self, model: bytes, stop: Stop = Stop()) -> None:
+    Models that have nothing to refine are coded exactly.
+    """
+
+    def __init__(self, model: bytes, found: Iterable[Weight], stop: Stop = Stop()) -> None:
         self._model, self._holes = model, holes(model)
-        self.refined = refine(weights(onnx.load_model_from_string(model), model, self._holes), stop)
+        self.refined = refine(found, stop)
+
+    @property
+    def chunks(self) -> int:
+        """How many there are."""
+        return len(self.refined.steps)
+
+    def at(self, coarseness: float) -> Packed:
+        """The file of all chunks (0) to that of one (1)."""
+        return self.pack(self.chunks - round(coarseness * max(self.chunks - 1, 0)))
+
+    def pack(self, chunks: int) -> Packed:
+        """The file of the first chunks."""
+        sections, decoded = self.refined.sections(chunks), self.decoded(chunks)
+        file = packed(self._model, self._tensors, "surp", decoded, sections)
+        return Packed(file, decoded, elements(self._holes))
 
     def decoded(self, chunks: int) -> bytes:
-        """The model that a decoder makes of so many chunks."""
-        stop, parts = 0, []
-        told = self._told(chunks)
-        for i in sorted(told):
-            hole = self._holes[i]
-            parts += [self._model[stop : hole.start], told[i]]
-            stop = hole.stop
-        return b"".join([*parts, self._model[stop:]])
-
-    def pack(self, chunks: int) -> bytes:
-        """A .hwp file of that many chunks, from 1 on; fewer if there are no more."""
-        extra = self.refined.sections(chunks)
-        return packed(self._model, self._tensors, "surp", self.decoded(chunks), extra)
-
-    def within(self, size: int) -> bytes:
-        """The file of most chunks that takes no more than `size` bytes; or that of one chunk."""
-        chunks = len(self.refined.steps)
-        while len(file := self.pack(chunks)) > size and chunks > 1:
-            chunks = self._fewer(chunks, len(file) - size)
-        return file
-
-    def _fewer(self, chunks: int, over: int) -> int:
-        """So many that a file is shorter by `over` bytes."""
-        while over > 0 and chunks > 1:
-            chunks -= 1
-            over -= len(self.refined.steps[chunks].chunk) + FRAME.size + CHECK.size
-        return chunks
+        """The model that a decoder makes of the first chunks."""
+        parts, refined, most = Parts(), self.refined, len(self._model)
+        for weight in refined.weights:
+            if weight.grid is not None:
+                hole = self._holes[weight.grid.scale]
+                parts.tensors[weight.grid.scale] = self._model[hole.start : hole.stop]
+        for _, content in refined.sections(chunks):
+            parts.add_refinement(memoryview(content), most)
+        told = {i: FORMS["refined"](entry, parts, most) for i, entry in refined.entries.items()}
+        return filled(self._model, self._holes, told)
 
     @cached_property
     def _tensors(self) -> list[Coded]:
-        refined = self.refined
-        pairs = zip(refined.weights, refined.entries, strict=True)
-        entries = {weight.index: entry for weight, entry in pairs}
+        entries = self.refined.entries
         return [
             Coded(entries[i]) if i in entries else exact(hole, self._model)
             for i, hole in enumerate(self._holes)
         ]
-
-    def _told(self, chunks: int) -> dict[int, bytes]:
-        """The bytes of each weight, by the number of its hole."""
-        parts = Parts()
-        for weight in self.refined.weights:
-            if weight.grid is not None:
-                scale = self._holes[weight.grid.scale]
-                parts.tensors[weight.grid.scale] = self._model[scale.start : scale.stop]
-        for _, content in self.refined.sections(chunks):
-            parts.add_refinement(memoryview(content), len(self._model))
-        pairs = zip(self.refined.weights, self.refined.entries, strict=True)
-        return {w.index: FORMS["refined"](entry, parts, len(self._model)) for w, entry in pairs}
-
-
-def pack_surp(model: bytes, stop: Stop = Stop()) -> bytes:
-    """A .hwp file of a serialised model that can be cut anywhere behind its first chunk."""
-    refined = Surp(model, stop)
-    return refined.pack(len(refined.refined.steps))

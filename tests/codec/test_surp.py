@@ -18,7 +18,10 @@ from hwprune.codec.container import fold_document, write_sections
 from hwprune.codec.decoder import DecodeError, decode
 from hwprune.codec.decoder.container import HEAD, document, sections
 from hwprune.codec.decoder.refinement import CHUNK
-from hwprune.codec.surp import Stop, Surp, pack_surp
+from hwprune.codec.rate import Packed, finest_within
+from hwprune.codec.skeleton import holes
+from hwprune.codec.surp import Stop, Surp
+from hwprune.codec.weights import weights
 
 COUNT = 100_000
 
@@ -39,6 +42,10 @@ def chain(*matrices: np.ndarray) -> bytes:
     return helper.make_model(graph).SerializeToString()
 
 
+def refined(model: bytes, stop: Stop = Stop()) -> Surp:
+    return Surp(model, weights(onnx.load_model_from_string(model), model, holes(model)), stop)
+
+
 def laplacian(rows: int, columns: int, scale: float = 1.0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).laplace(0, scale, (rows, columns)).astype(np.float32)
 
@@ -51,13 +58,13 @@ def tensors(model: bytes) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def small() -> Surp:
     """Two tensors, of which one is a hundred times louder."""
-    return Surp(chain(laplacian(90, 100), laplacian(100, 70, 100, 1)), Stop(zeros=0.2))
+    return refined(chain(laplacian(90, 100), laplacian(100, 70, 100, 1)), Stop(zeros=0.2))
 
 
 @pytest.fixture(scope="module")
 def large() -> tuple[np.ndarray, Surp]:
     weight = laplacian(COUNT // 250, 250)
-    return weight, Surp(chain(weight), Stop(zeros=0.4))
+    return weight, refined(chain(weight), Stop(zeros=0.4))
 
 
 def at(surp: Surp, zeros: float) -> int:
@@ -100,8 +107,8 @@ def test_weights_only_grow_and_what_is_lacking_falls(small):
 
 
 def test_a_file_that_is_cut_behind_a_chunk_is_the_model_of_that_many(small):
-    count = len(small.refined.steps)
-    file, shares, empty = small.pack(count), [0.0], [1.0]
+    count = small.chunks
+    file, shares, empty = small.pack(count).file, [0.0], [1.0]
     assert decode(file).complete
     assert decode(file).model == small.decoded(count)
     for chunks, end in enumerate(borders(file)[1:], 1):
@@ -117,8 +124,8 @@ def test_a_file_that_is_cut_behind_a_chunk_is_the_model_of_that_many(small):
 
 
 def test_a_file_that_is_cut_anywhere_is_the_model_of_its_whole_chunks(small):
-    count = len(small.refined.steps)
-    file = small.pack(count)
+    count = small.chunks
+    file = small.pack(count).file
     ends = borders(file)
     models = {n: small.decoded(n) for n in range(1, count + 1)}
     for cut in np.random.default_rng(0).integers(ends[1], len(file), 40).tolist():
@@ -133,8 +140,8 @@ def test_a_file_that_is_cut_anywhere_is_the_model_of_its_whole_chunks(small):
 
 
 def test_every_number_of_chunks_is_a_whole_file(small):
-    for chunks in (1, 5, len(small.refined.steps)):
-        found = decode(small.pack(chunks))
+    for chunks in (1, 5, small.chunks):
+        found = decode(small.pack(chunks).file)
         assert found.complete
         assert (found.codec, found.share) == ("surp", 1)
         assert found.model == small.decoded(chunks)
@@ -160,7 +167,7 @@ def test_the_decoder_alone_tells_every_bit_in_another_process(large, tmp_path):
     _, surp = large
     shutil.copytree(Path(hwprune.codec.decoder.__file__).parent, tmp_path / "decoder")
     chunks = at(surp, 0.8)
-    (tmp_path / "model.hwp").write_bytes(surp.pack(chunks))
+    (tmp_path / "model.hwp").write_bytes(surp.pack(chunks).file)
     command = [sys.executable, "-I", "-c", ALONE, str(tmp_path), str(tmp_path / "model.hwp")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == [hashlib.sha256(surp.decoded(chunks)).hexdigest(), "True"]
@@ -171,7 +178,7 @@ def test_a_file_is_near_the_bound_of_rate_and_distortion(large, share, tmp_path)
     """log2(1 / (lambda D)) bits of a Laplacian weight; signs are not part of it."""
     weight, surp = large
     path = tmp_path / "model.hwp"
-    path.write_bytes(surp.pack(at(surp, share)))
+    path.write_bytes(surp.pack(at(surp, share)).file)
     file = path.read_bytes()
     found = tensors(decode(file).model)["w0"]
     distortion = float(np.abs(found - weight).mean() / np.abs(weight).mean())
@@ -183,7 +190,7 @@ def test_a_file_is_near_the_bound_of_rate_and_distortion(large, share, tmp_path)
 
 def test_pruning_by_magnitude_errs_less_at_equal_zeros_and_takes_three_times_the_bits(large):
     weight, surp = large
-    file = surp.pack(at(surp, 0.8))
+    file = surp.pack(at(surp, 0.8)).file
     found = tensors(decode(file).model)["w0"]
     distortion = np.abs(found - weight).sum(dtype=np.float64)
     sizes = np.sort(np.abs(weight).ravel().astype(np.float64))
@@ -195,44 +202,57 @@ def test_pruning_by_magnitude_errs_less_at_equal_zeros_and_takes_three_times_the
 def test_refinement_stops_where_it_is_told(large):
     weight, _ = large
     model = chain(weight)
-    zero = Surp(model, Stop(zeros=0.9)).refined.steps
-    assert zero[-1].zeros <= 0.9 < zero[-2].zeros
-    apart = Surp(model, Stop(distortion=0.5)).refined.steps
-    assert apart[-1].distortion <= 0.5 < apart[-2].distortion
-    bits = Surp(model, Stop(bits=1.5)).refined.steps
+    zero = refined(model, Stop(zeros=0.9)).refined.steps
+    assert zero[-1].zeros < 0.9 <= zero[-2].zeros
+    apart = refined(model, Stop(distortion=0.5)).refined.steps
+    assert apart[-1].distortion < 0.5 <= apart[-2].distortion
+    bits = refined(model, Stop(bits=1.5)).refined.steps
     size = 8 * sum(len(step.chunk) for step in bits)
-    assert size >= 1.5 * COUNT > size - 8 * len(bits[-1].chunk)
+    assert size > 1.5 * COUNT >= size - 8 * len(bits[-1].chunk)
+
+
+def test_weights_without_zeros_are_refined_all_the_same():
+    weight = np.random.default_rng(0).uniform(1, 2, (60, 60)).astype(np.float32)
+    steps = refined(chain(weight)).refined.steps
+    assert steps[-1].zeros == 0
+    assert steps[-1].distortion < 0.01
 
 
 @pytest.mark.parametrize("size", [3000, 10_000, 12_345])
-def test_the_most_chunks_that_fit(large, size):
+def test_a_search_over_coarseness_ends_with_the_most_chunks_that_fit(large, size):
     _, surp = large
-    file = surp.within(size)
-    chunks = len(borders(file)) - 1
-    assert len(file) <= size < len(surp.pack(chunks + 1))
-    assert decode(file).model == surp.decoded(chunks)
+
+    def fits(found: Packed) -> bool:
+        return len(found.file) <= size
+
+    found, fitting = finest_within(surp, fits)
+    chunks = len(borders(found.file)) - 1
+    assert fitting
+    assert len(found.file) <= size < len(surp.pack(chunks + 1).file)
+    assert decode(found.file).model == found.model == surp.decoded(chunks)
+    assert found.elements == COUNT + 250
 
 
-def test_what_does_not_fit_at_all_is_one_chunk(large):
-    _, surp = large
-    assert len(surp.within(10)) == len(surp.pack(1))
+def test_the_ends_of_coarseness_are_all_chunks_and_one(small):
+    assert small.at(0.0).file == small.pack(small.chunks).file
+    assert small.at(1.0).file == small.pack(1).file
 
 
 def test_chunks_are_many_and_what_stands_around_them_is_little(large):
     weight, surp = large
-    assert len(Surp(chain(weight), Stop(bits=3)).refined.steps) > 50
-    ends = borders(surp.pack(len(surp.refined.steps)))
+    assert refined(chain(weight), Stop(bits=3)).chunks > 50
+    ends = borders(surp.pack(surp.chunks).file)
     assert HEAD.size + 4 + CHUNK.size + 2 < 0.05 * np.diff(ends).mean()
-    big = Surp(chain(laplacian(1500, 1500)), Stop(zeros=0.8))
-    ends = borders(big.pack(len(big.refined.steps)))
+    big = refined(chain(laplacian(1500, 1500)), Stop(zeros=0.8))
+    ends = borders(big.pack(big.chunks).file)
     assert len(ends) > 50
     assert HEAD.size + 4 + CHUNK.size < 0.005 * np.diff(ends).mean()
 
 
 def test_halves_and_integers_are_held_as_the_model_holds_them():
     half = chain(laplacian(40, 50).astype(np.float16))
-    surp = Surp(half, Stop(bits=40))
-    found = tensors(decode(surp.pack(len(surp.refined.steps))).model)["w0"]
+    surp = refined(half, Stop(bits=40))
+    found = tensors(decode(surp.pack(surp.chunks).file).model)["w0"]
     true = tensors(half)["w0"].astype(np.float32)
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, true, atol=float(np.abs(true).mean()) / 1000)
@@ -257,31 +277,31 @@ def test_integers_are_exact_again_once_refined_to_less_than_half_a_step():
     rng = np.random.default_rng(0)
     weight = np.clip(np.rint(rng.laplace(0, 20, (64, 32))), -127, 127).astype(np.int8)
     model = quantised(weight, rng.uniform(0.5, 1, 32).astype(np.float32))
-    surp = Surp(model, Stop(bits=40))
-    found = [tensors(surp.decoded(k))["q"] for k in (1, len(surp.refined.steps))]
+    surp = refined(model, Stop(bits=40))
+    found = [tensors(surp.decoded(k))["q"] for k in (1, surp.chunks)]
     assert 0 < np.count_nonzero(found[0]) < 0.1 * weight.size
     np.testing.assert_array_equal(found[1], weight)
-    assert decode(surp.pack(1)).model == surp.decoded(1)
+    assert decode(surp.pack(1).file).model == surp.decoded(1)
 
 
 def test_ternary_weights_are_told_by_one_walk():
     weight = np.sign(laplacian(60, 60)) * (np.arange(3600).reshape(60, 60) % 3 > 0)
-    surp = Surp(chain(weight.astype(np.float32)), Stop(zeros=0.34))
-    assert decode(surp.pack(len(surp.refined.steps))).model == surp.decoded(99)
+    surp = refined(chain(weight.astype(np.float32)), Stop(zeros=0.34))
+    assert decode(surp.pack(surp.chunks).file).model == surp.decoded(99)
     assert surp.refined.steps[-1].distortion < 1e-4
 
 
 @pytest.mark.parametrize("weight", [np.zeros((30, 30), "f4"), np.ones((3, 3), "f4")])
 def test_models_without_anything_to_refine_are_exact(weight):
     model = chain(weight)
-    found = decode(pack_surp(model))
+    found = decode(refined(model).at(0.0).file)
     assert found.complete
     assert found.model == model
 
 
 def test_the_same_model_gives_the_same_file():
     model = chain(laplacian(50, 60))
-    assert pack_surp(model) == pack_surp(model)
+    assert refined(model).at(0.3).file == refined(model).at(0.3).file
 
 
 def rewritten(file: bytes, rng: np.random.Generator, ended: bool) -> bytes:
@@ -315,7 +335,7 @@ def rewritten(file: bytes, rng: np.random.Generator, ended: bool) -> bytes:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_damage_behind_right_checksums_is_an_error_or_another_model(small, ended):
-    file, rng, errors = small.pack(12), np.random.default_rng(ended), 0
+    file, rng, errors = small.pack(12).file, np.random.default_rng(ended), 0
     size = len(decode(file).model)
     for _ in range(150):
         damaged = rewritten(file, rng, ended)
@@ -327,7 +347,7 @@ def test_damage_behind_right_checksums_is_an_error_or_another_model(small, ended
 
 
 def test_a_chunk_with_a_wrong_checksum_is_named(small):
-    file = bytearray(small.pack(5))
+    file = bytearray(small.pack(5).file)
     file[borders(bytes(file))[2] - 30] ^= 1
     with pytest.raises(DecodeError, match="checksum"):
         decode(bytes(file))
@@ -350,7 +370,7 @@ def test_a_chunk_with_a_wrong_checksum_is_named(small):
     ],
 )
 def test_odd_descriptions_are_errors_or_another_model(small, field, value, good):
-    found = [(s.kind, bytes(s.content)) for s in sections(small.pack(2))][:-1]
+    found = [(s.kind, bytes(s.content)) for s in sections(small.pack(2).file)][:-1]
     header = document(found[0][1])
     entry = next(e for e in header["tensors"] if e["form"] == "refined")
     entry[field] = value
