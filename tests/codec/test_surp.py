@@ -23,7 +23,7 @@ from hwprune.codec.skeleton import holes
 from hwprune.codec.surp import Stop, Surp
 from hwprune.codec.weights import weights
 
-COUNT = 100_000
+COUNT, FULL = 100_000, Stop()
 
 
 def chain(*matrices: np.ndarray) -> bytes:
@@ -42,7 +42,7 @@ def chain(*matrices: np.ndarray) -> bytes:
     return helper.make_model(graph).SerializeToString()
 
 
-def refined(model: bytes, stop: Stop = Stop()) -> Surp:
+def refined(model: bytes, stop: Stop = FULL) -> Surp:
     return Surp(model, weights(onnx.load_model_from_string(model), model, holes(model)), stop)
 
 
