@@ -37,6 +37,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "distance-own": "the same of the kernels that make it",
         "itpruner": "layers whose features no other layer has (ITPruner), by magnitude inside",
         "magnitude": "norm of the weights",
+        "surp": "what successive refinement of the norms of all channels gives each (SuRP)",
         "random": "a random order: the baseline to beat",
     },
     "saliency": {
@@ -101,6 +102,7 @@ ADVICE: Mapping[str, Mapping[str, tuple[str, str]]] = {  # what a method needs, 
         "distance-own": ("nothing", "the same, where the next layer is not quantised"),
         "itpruner": ("inputs without labels", "comparisons"),
         "magnitude": ("nothing", "networks without any data"),
+        "surp": ("nothing", "networks without any data whose tensors differ in scale"),
         "random": ("nothing", "comparisons: retraining alone explains so much"),
     },
     "schedule": {

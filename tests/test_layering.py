@@ -34,6 +34,7 @@ SIBLINGS = {
     ("train", "quantize"),  # quantisation-aware training trains what quantize built
     ("codec", "quantize"),  # weights are rounded for the output by GPTQ
     ("pruning", "quantize"),  # low-bit criteria look at what quantisers make of weights
+    ("pruning", "codec"),  # a criterion refines norms of channels as a codec refines weights
     ("cli", "doctor"),
     ("__main__", "cli"),
 }

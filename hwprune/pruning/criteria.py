@@ -10,6 +10,7 @@ from hwprune.pruning.lowbit import LOW_BIT
 from hwprune.pruning.magnitude import magnitude, random
 from hwprune.pruning.ranking import Criterion, Ranking
 from hwprune.pruning.surgeon import obs
+from hwprune.pruning.surp import surp
 from hwprune.quantize.ptq import Quantized
 from hwprune.registry import unknown
 
@@ -22,6 +23,7 @@ CRITERIA: dict[str, Criterion] = {
     **LOW_BIT,
     "itpruner": itpruner,
     "magnitude": magnitude,
+    "surp": surp,
     "random": random,
 }
 

@@ -82,6 +82,15 @@ class Steps:
     zero: int
 
 
+def refined(entry: Entry, parts: Parts, most: int) -> bytes:
+    """As far as it has been refined: whole numbers of a unit, in single precision."""
+    rows, columns, places = (_checked(int(n), most) for n in entry["shape"])
+    found = parts.refined(_checked(rows * columns * places, most)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        found *= np.float32(float(entry["unit"]))
+    return stored(entry, found.reshape(rows, columns, places), parts, most)
+
+
 def stored(entry: Entry, values: Values, parts: Parts, most: int) -> bytes:
     """Weights (rows x columns x places) as the model holds them."""
     _checked(values.size * np.dtype(_KINDS[entry["dtype"]]).itemsize, most)
@@ -145,4 +154,5 @@ FORMS: dict[str, Form] = {
     "palette": palette,
     "sparse": sparse,
     "steps": steps,
+    "refined": refined,
 }

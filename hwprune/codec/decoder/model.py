@@ -124,9 +124,14 @@ def _arrays(parts: Parts, content: memoryview, most: int) -> None:
     parts.add_arrays(decode_arrays(content, most))
 
 
+def _refinement(parts: Parts, content: memoryview, most: int) -> None:
+    parts.add_refinement(content, most)
+
+
 _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {
     b"L": _literals,
     b"P": _pool,
     b"V": _verbatim,
     b"A": _arrays,
+    b"R": _refinement,
 }

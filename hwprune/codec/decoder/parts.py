@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .container import DecodeError
+from .refinement import Refinement
 
 
 class Parts:
@@ -19,6 +20,7 @@ class Parts:
         self.progressive, self.share = False, 1.0
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._arrays: deque[NDArray[np.int32]] = deque()
+        self._refinement: Refinement | None = None
         self.tensors: dict[int, bytes] = {}
 
     def add_literals(self, data: bytes) -> None:
@@ -36,6 +38,14 @@ class Parts:
     def add_arrays(self, arrays: list[NDArray[np.int32]]) -> None:
         """More arrays of integers."""
         self._arrays.extend(arrays)
+
+    def add_refinement(self, content: memoryview, most: int) -> None:
+        """The head of the weights' refinement, and then chunk after chunk."""
+        if self._refinement is None:
+            self._refinement = Refinement(content, most)
+            return
+        self._refinement.add(content)
+        self.progressive, self.share = True, self._refinement.share
 
     def literal(self, count: int) -> bytes:
         """The next bytes of the model that are of no tensor."""
@@ -60,6 +70,12 @@ class Parts:
         if not self._arrays:
             raise DecodeError("a tensor has no weights in this file")
         return self._arrays.popleft()
+
+    def refined(self, count: int) -> NDArray[np.int32]:
+        """The next weights that are refined chunk by chunk."""
+        if self._refinement is None:
+            raise DecodeError("a tensor has no weights in this file")
+        return self._refinement.take(count)
 
 
 class _Bytes:
