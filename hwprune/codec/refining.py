@@ -17,19 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 Magnitudes = NDArray[np.int32]
-ONE = 1 << 16  # what the mean magnitude of a tensor is written as
+ONE = 1 << 16  # what the scale of a tensor is written as
 MOST = (1 << 31) - 1
 _BETA = 64.0  # hits that the first threshold is expected to have
 _LEAST, _GREATEST = 2.0, 6.0  # of q
 
 
-def normalised(values: NDArray[np.floating[Any]]) -> tuple[Magnitudes, np.float32]:
-    """Magnitudes in units of a 2^16th of their mean, rounded down, and that unit.
+def normalised(
+    values: NDArray[np.floating[Any]], scale: float | None = None
+) -> tuple[Magnitudes, np.float32]:
+    """Magnitudes in units of a 2^16th of a scale, rounded down, and that unit.
 
-    All are zero where the mean is too small for single precision.
+    The scale is their mean, if none is given. All are zero where it is too small for single
+    precision.
     """
     sizes = np.abs(values, dtype=np.float64).reshape(-1)
-    unit = np.float32(sizes.mean() / ONE) if sizes.size else np.float32(0)
+    if scale is None:
+        scale = float(sizes.mean()) if sizes.size else 0.0
+    unit = np.float32(scale / ONE)
     if not unit > 0:
         return np.zeros(sizes.size, np.int32), np.float32(0)
     sizes /= unit

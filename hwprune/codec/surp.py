@@ -1,7 +1,7 @@
 """SuRP: the weights by successive refinement, so that any beginning of a file is a coarser model.
 
 Isik et al. 2022, of which `hwprune.codec.refining` tells. Each tensor is divided by its mean
-magnitude, and all of them are refined together.
+magnitude, or by what matters alike to the outputs, and all of them are refined together.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,14 +70,19 @@ class Refined:
         return [(b"R", content) for content in (head, *contents)]
 
 
-def refine(found: Iterable[Weight], stop: Stop = Stop()) -> Refined:
-    """Chunks of weights until it is enough; weights that are 0 throughout take none."""
+def refine(
+    found: Iterable[Weight], stop: Stop = Stop(), scales: Mapping[int, float] | None = None
+) -> Refined:
+    """Chunks of weights until it is enough; weights that are 0 throughout take none.
+
+    `scales`, by the index of a weight, are magnitudes that matter alike; their means, if None.
+    """
     ordered = sorted(found, key=lambda weight: weight.grid is not None)
     count = sum(weight.values.size for weight in ordered)
     magnitudes, negative = np.empty(count, np.int32), np.empty(count, np.bool_)
     entries, at = {}, 0
     for weight in ordered:
-        own, unit = normalised(weight.values)
+        own, unit = normalised(weight.values, (scales or {}).get(weight.index))
         for first, places in walk(at, at + own.size, count):
             part = slice(first - at, first - at + len(places))
             magnitudes[places] = own[part]
@@ -117,12 +122,18 @@ def _until(steps: Iterator[Step], count: int, stop: Stop) -> list[Step]:
 class Surp:
     """Weights of a serialised model, refined once: every number of chunks is a file of its own.
 
-    Models that have nothing to refine are coded exactly.
+    Models that have nothing to refine are coded exactly. `scales` as in `refine`.
     """
 
-    def __init__(self, model: bytes, found: Iterable[Weight], stop: Stop = Stop()) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        found: Iterable[Weight],
+        stop: Stop = Stop(),
+        scales: Mapping[int, float] | None = None,
+    ) -> None:
         self._model, self._holes = model, holes(model)
-        self.refined = refine(found, stop)
+        self.refined = refine(found, stop, scales)
 
     @property
     def chunks(self) -> int:
