@@ -91,14 +91,10 @@ def choose(
     recipe, chooses = Recipe(epochs, RATE, half=False), len(options.bits) > 1
     if chooses:  # what shrinks is best before it does; clipping would slow logits down
         recipe = replace(recipe, keeps_best=False, clip=inf)
-    steps = epochs * steps_of_an_epoch(data)
     with normalized(module, data, seed):
         mixture = Mixture(module, quantized.graph, coupling, options.bits, least)
-        pressure = Pressure(mixture, aims(mixture.inclinations()), steps, progress)
-        fit(
-            module, to_module(teacher), data, recipe, seed, pressure.told, adam_for(mixture),
-            [pressure],
-        )  # fmt: skip
+        pressure = Pressure(mixture, aims(mixture.inclinations()))
+        fit(module, to_module(teacher), data, recipe, seed, progress, adam_for(mixture), [pressure])
         choice = mixture.inclinations()
         decision = decide(choice)
         if chooses:
