@@ -174,7 +174,7 @@ class _Training:
         for hook in self.hooks:
             if (extra := hook.loss()) is not None:
                 loss = loss + extra
-        optimizer.zero_grad()
+        self.student.zero_grad()  # of parameters, too, that hooks move and the optimiser does not
         loss.backward()  # type: ignore[no-untyped-call]
         mean_gradients(self.student)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
