@@ -30,6 +30,7 @@ from hwprune.schedules.shrink import shrink
 from hwprune.search.documents import task_from_json
 from hwprune.stages.candidates import repaired
 from hwprune.stages.fitting import quantised_kernels
+from hwprune.stages.jointly import legal_widths
 from hwprune.stages.sources import Job
 from hwprune.train.recipe import Recipe
 
@@ -145,10 +146,7 @@ def jointly(work: Path, job: Job, epochs: int) -> Jointly:
     ranges = placeholder_encodings(cut, kernels, job.capabilities, plan.weight_bits)
     most = len(lower(cut, kernels, ranges, job.capabilities).SerializeToString())
     space = json.loads((work / "allocation.json").read_text())["space"]
-    widths: dict[str, list[int]] = {}
-    for options in from_json(SearchSpace, json.dumps(space)).widths.values():
-        for group in options[0]:
-            widths[group] = sorted({option[group] for option in options})
+    widths = legal_widths(from_json(SearchSpace, json.dumps(space)))
     asked, x = JointOptions(epochs, widths=widths), job.calibration()
     able = {n: k for n, k in plan.kernels.items() if k != "fp32"}
     found = joint.search(
