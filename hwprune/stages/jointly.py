@@ -12,7 +12,7 @@ from hwprune.latency.space import SearchSpace
 from hwprune.progress import in_fractions
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoder
-from hwprune.stages.building import Built
+from hwprune.stages.building import Built, trained_on
 from hwprune.stages.finishing import time_file
 from hwprune.stages.front import Settled
 from hwprune.stages.kernels import time_only
@@ -66,14 +66,11 @@ def _searched(run: Run, options: JointOptions) -> Found:
 
 
 def _built(run: Run, found: Found, options: JointOptions) -> Built:
-    job, data, plan = run.job, run.job.splits.train, found.plan
+    job, plan = run.job, found.plan
     with run.progress.stage("quantize"):
         quantized = carried_out(found, job.coupling, job.capabilities, job.calibration())
     kept = snapshots(run.work, "qat", plan.to_json())
-    with run.progress.stage("qat", total=1) as stage:
-        quantized = qat(
-            quantized, job.graph, data, options.recipe(data), job.options.seed,
-            in_fractions(stage), kept,
-        )  # fmt: skip
+    recipe = options.recipe(job.splits.train)
+    quantized = trained_on(qat, quantized, job, recipe, kept, run.progress)
     model = lower(quantized.graph, plan.kernels, quantized.encodings, job.capabilities)
     return Built(plan, quantized.graph, quantized.module, model)
