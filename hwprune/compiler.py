@@ -1,6 +1,7 @@
 """The whole product: `compile`, and `verify`, which opens one of its stages up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,8 @@ from hwprune.verify.parity import parity
 _REPEATS = 2  # of the search, for a finished file that is over the budget
 _EXACT_DB = 200.0  # stands for no noise at all: JSON has no infinity
 
+_Opened = tuple[Job, Path, Checkpoints, Recorder]
+
 __all__ = ["CompileOptions", "compile", "compile_for", "pareto", "verify"]
 
 
@@ -76,11 +79,7 @@ def compile_for(
 
 
 def _compiled(options: CompileOptions, progress: Progress, memo: Memo) -> Report:
-    recorder = Recorder(progress)
-    with recorder.stage("import"):
-        job = load_job(options, memo)
-    out = out_dir(options, job.model.name)
-    with open_run(out, options) as checkpoints:
+    with _opened(options, progress, memo) as (job, out, checkpoints, recorder):
         if (kept := checkpoints.take("report")) is not None:
             recorder.note(f"{out} holds the finished result of this very run")
             return Report.from_json(kept)
@@ -102,11 +101,7 @@ def pareto(options: CompileOptions, progress: Progress | None = None) -> Front:
 
     Raises HwpruneError.
     """
-    recorder = Recorder(progress or Silent())
-    with recorder.stage("import"):
-        job = load_job(options)
-    out = out_dir(options, job.model.name)
-    with open_run(out, options) as checkpoints:
+    with _opened(options, progress or Silent(), Memo()) as (job, out, checkpoints, recorder):
         run = _profiled(job, checkpoints, recorder)
         reports: dict[str, Report] = {}
         for ratio in front_ratios(run, options.pareto or 1):
@@ -121,6 +116,17 @@ def pareto(options: CompileOptions, progress: Progress | None = None) -> Front:
         front = front_of(reports)
         write_front(out, f"{job.model.name} on {options.target}", front)
         return front
+
+
+@contextmanager
+def _opened(options: CompileOptions, progress: Progress, memo: Memo) -> Iterator[_Opened]:
+    """What the options name, read, and the output folder, locked for it."""
+    recorder = Recorder(progress)
+    with recorder.stage("import"):
+        job = load_job(options, memo)
+    out = out_dir(options, job.model.name)
+    with open_run(out, options) as checkpoints:
+        yield job, out, checkpoints, recorder
 
 
 def _profiled(job: Job, checkpoints: Checkpoints, recorder: Recorder) -> Run:

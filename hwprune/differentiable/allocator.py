@@ -11,7 +11,6 @@ from hwprune.differentiable.allocation import Allocation
 from hwprune.differentiable.lagrangian import Lagrangian
 from hwprune.differentiable.ratios import Ratios
 from hwprune.train.hooks import Hook
-from hwprune.train.loop import Progress
 from hwprune.train.objective import Objective
 
 _DISTANCE = 20.0  # that a logit can go in a training: ratios start saturated, and must get to 0
@@ -46,22 +45,23 @@ class Allocator(Hook):
             self.first = self.relaxed.used(ratios.shares)
         self.length, self.step, self.total = 0.0, 0, 0
 
-    def following(self, progress: Progress | None) -> Progress:
-        """A progress that tells this hook how long the training is, and then `progress`."""
+    def start(self, steps: int, epoch: int, rate: float) -> None:
+        """See `Hook`."""
+        self.total = steps
 
-        def told(done: int, total: int, text: str) -> None:
-            self.total = total
-            if progress is not None:
-                most = float(self.relaxed.used(self.ratios.shares.detach()).max())
-                progress(done, total, f"{text}, {most:.2f} of the budget")
+    def progressed(self, done: int, total: int) -> None:
+        """See `Hook`."""
+        self.total = total
 
-        return told
+    @property
+    def told(self) -> str:
+        """See `Hook`."""
+        most = float(self.relaxed.used(self.ratios.shares.detach()).max())
+        return f"{most:.2f} of the budget"
 
     def after_step(self, rate: float) -> None:
         """One step of the ratios, on samples that weights are not trained on."""
         self.step += 1
-        if not self.total:
-            return  # nobody has said yet how long this takes
         share = min(1.0, self.step / self.total)
         self.ratios.sharpen(share)
         if self.ratios.settled is not None:
@@ -128,7 +128,7 @@ class Allocator(Hook):
             "lagrangian": dict(self.lagrangian.state()),
             "optimizer": self.optimizer.state_dict(),
             "drawn": self.objective.feed.generator.get_state(),
-            "numbers": [self.length, self.step, self.total],
+            "numbers": [self.length, self.step],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ class Allocator(Hook):
         self.lagrangian.load(state["lagrangian"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.feed.generator.set_state(state["drawn"])
-        self.length, self.step, self.total = state["numbers"]
+        self.length, self.step = state["numbers"]
 
 
 def _mean(before: float, now: float) -> float:

@@ -21,6 +21,7 @@ from hwprune.train.feed import steps_of_an_epoch
 from hwprune.train.loop import Progress, fit
 from hwprune.train.qat import RATE
 from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 
 BITS = (0, 2, 4, 8)
 _STEPS = 400  # of a search that nobody gave a length
@@ -32,19 +33,22 @@ class JointOptions:
 
     Attributes:
         epochs: Of the search, and of the training after it; None: some 400 steps of each.
+        minutes: Of each of the two, by the clock instead.
         bits: The options of every output; 0 lets channels go, 8 are all that the target multiplies.
         cost: What is pressed down beside the file's bytes: a name in `COSTS`, or None.
         widths: Per group its legal widths, ascending; groups left out may have any.
     """
 
     epochs: int | None = None
+    minutes: float | None = None
     bits: tuple[int, ...] = BITS
     cost: str | None = None
     widths: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def epochs_for(self, data: DataSet) -> int:
+    def recipe(self, data: DataSet) -> Recipe:
         """Of each of the two trainings."""
-        return self.epochs or ceil(_STEPS / max(1, steps_of_an_epoch(data)))
+        epochs = self.epochs or ceil(_STEPS / max(1, steps_of_an_epoch(data)))
+        return Recipe(epochs, minutes=self.minutes)
 
     def check(self, capabilities: Capabilities) -> None:
         """Raises UsageError for what nobody could choose from."""
@@ -79,6 +83,7 @@ def choose(
     decide: Callable[[Inclinations], Decision],
     seed: int = 0,
     progress: Progress | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Chosen:
     """Trains a quantised network of full widths and its choices together, in place.
 
@@ -86,18 +91,17 @@ def choose(
     what was decided before it is folded. With one option there is nothing to choose, and this is
     `hwprune.train.qat.qat`.
     """
-    module, epochs = quantized.module, options.epochs_for(data)
+    module, chooses = quantized.module, len(options.bits) > 1
     least = {group: min(widths) for group, widths in options.widths.items()}
-    recipe, chooses = Recipe(epochs, RATE, half=False), len(options.bits) > 1
+    recipe = replace(options.recipe(data), rate=RATE, half=False)
     if chooses:  # what shrinks is best before it does; clipping would slow logits down
         recipe = replace(recipe, keeps_best=False, clip=inf)
-    steps = epochs * steps_of_an_epoch(data)
     with normalized(module, data, seed):
         mixture = Mixture(module, quantized.graph, coupling, options.bits, least)
-        pressure = Pressure(mixture, aims(mixture.inclinations()), steps, progress)
+        pressure = Pressure(mixture, aims(mixture.inclinations()))
         fit(
-            module, to_module(teacher), data, recipe, seed, pressure.told, adam_for(mixture),
-            [pressure],
+            module, to_module(teacher), data, recipe, seed, progress, adam_for(mixture),
+            [pressure], snapshots,
         )  # fmt: skip
         choice = mixture.inclinations()
         decision = decide(choice)

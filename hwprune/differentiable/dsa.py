@@ -111,8 +111,7 @@ def learn_ratios(
         gated = Gated(student, graph, coupling, groups, ratios.gates)
         feed = Feed(for_ratios, seed + 1, training_device(), recipe.mixup)
         allocator = Allocator(Objective(gated, guide, recipe, feed), ratios, allocation)
-        told = allocator.following(progress)
-        fit(gated, guide, for_weights, recipe, seed, told, None, [allocator], snapshots)
+        fit(gated, guide, for_weights, recipe, seed, progress, None, [allocator], snapshots)
         if ratios.settled is None:
             allocator.settle()  # the training was too short for it
         reestimate(gated, for_weights, seed)

@@ -8,10 +8,8 @@ gated where it makes the channel would still add its bias behind the gate.
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-import numpy as np
 import onnx_graphsurgeon as gs
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
@@ -74,14 +72,15 @@ class Gated(nn.Module):
         """Of an initializer, in its own layout; axes without gates have length 1."""
         shape, gated = self._places[tensor]
         mask = torch.ones([1] * len(shape), dtype=torch.float64)
-        for axis, group, owners in gated:
+        for axis, group, channels in gated:
             factors = torch.cat([gates[group], torch.ones(1, dtype=torch.float64)])
-            along = factors[owners].prod(0)
-            mask = mask * along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+            mask = mask * factors[channels].reshape(
+                [-1 if a == axis else 1 for a in range(len(shape))]
+            )
         return mask
 
 
-_Place = tuple[tuple[int, ...], list[tuple[int, str, Tensor]]]  # shape, (axis, group, owners)
+_Place = tuple[tuple[int, ...], list[tuple[int, str, Tensor]]]  # shape, (axis, group, channels)
 
 
 def _places(graph: gs.Graph, coupling: Coupling, groups: Sequence[str]) -> dict[str, _Place]:
@@ -91,9 +90,9 @@ def _places(graph: gs.Graph, coupling: Coupling, groups: Sequence[str]) -> dict[
     for group in map(coupling.group, groups):
         for member in _gated(group, nodes, _is_summed(graph, coupling, group)):
             shape = tuple(int(size) for size in tensors[member.tensor].shape)
-            owners = _owners(member, shape[member.axis], group.width)
+            channels = torch.from_numpy(member.channels(shape[member.axis]))
             place = found.setdefault(member.tensor, (shape, []))
-            place[1].append((member.axis, group.name, owners))
+            place[1].append((member.axis, group.name, channels))
     return found
 
 
@@ -115,17 +114,6 @@ def _is_summed(graph: gs.Graph, coupling: Coupling, group: ChannelGroup) -> bool
     index = coupling.groups.index(group)
     layouts = (coupling.layout(*place) for place in last)
     return any(found is not None and bool((found.group == index).any()) for found in layouts)
-
-
-def _owners(member: Member, length: int, width: int) -> Tensor:
-    """`k x length`: channels at each position of an axis; `width` stands for none."""
-    at: list[list[int]] = [[] for _ in range(length)]
-    for channel, positions in enumerate(member.positions.tolist()):
-        for position in positions:
-            at[position].append(channel)
-    depth = max(map(len, at))
-    rows: NDArray[np.int64] = np.array([row + [width] * (depth - len(row)) for row in at])
-    return torch.from_numpy(rows.T.copy())
 
 
 def without_branches(twin: fx.GraphModule, branches: Sequence[Branch]) -> None:

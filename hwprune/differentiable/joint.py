@@ -30,6 +30,7 @@ from hwprune.train.loop import Progress
 from hwprune.train.loss import distillation
 from hwprune.train.qat import qat
 from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 
 _STRENGTH = 0.3  # of all that there is to lose: what the whole network costs
 _SAMPLES = 512  # that ranges, and the loss at stake, are taken from
@@ -71,7 +72,7 @@ def joint(
         graph, coupling, capabilities, data, x, kernels, most_bytes, options, seed, progress
     )
     quantized = carried_out(found, coupling, capabilities, x)
-    trained = qat(quantized, graph, data, Recipe(options.epochs_for(data)), seed, progress)
+    trained = qat(quantized, graph, data, options.recipe(data), seed, progress)
     return Joint(found, trained)
 
 
@@ -96,6 +97,7 @@ def search(
     options: JointOptions,
     seed: int = 0,
     progress: Progress | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Found:
     """Which channels stay, and with how many bits, so that the file takes `most_bytes` at most.
 
@@ -110,6 +112,7 @@ def search(
         options: How.
         seed: Same seed, same result on the same machine and thread number.
         progress: Called with steps done, steps in all, and what is going on.
+        snapshots: Where the training is kept, to go on with after the process was killed.
 
     Raises:
         UsageError: Nothing to choose from, or a target without a scale for each output.
@@ -134,7 +137,9 @@ def search(
         return found if options.cost is None else promoted(choice, found, COSTS[options.cost])
 
     quantized = quantize(graph, integers, capabilities, x)
-    chosen = choose(quantized, graph, coupling, data, options, aims, decide, seed, progress)
+    chosen = choose(
+        quantized, graph, coupling, data, options, aims, decide, seed, progress, snapshots
+    )
     file = files(chosen.choice)
     return Found(file.plan(chosen.decision), chosen.trained.graph, file.size(chosen.decision))
 

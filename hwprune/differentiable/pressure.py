@@ -12,7 +12,6 @@ from hwprune.differentiable.costs import Cost
 from hwprune.differentiable.mixed import Mixture
 from hwprune.quantize.quantizers import weight_step
 from hwprune.train.hooks import Hook
-from hwprune.train.loop import Progress
 from hwprune.train.optimizers import Optimizers
 from hwprune.train.qat import units_of
 
@@ -45,32 +44,38 @@ class Aim:
 
 
 class Pressure(Hook):
-    """Adds the aims' penalties to the loss, and moves the logits; `told` is to be called with the
-    progress.
+    """Adds the aims' penalties to the loss, and moves the logits.
 
     Logits are moved by SGD with momentum, whose steps keep the proportions of gradients: Adam would
     move all channels of a layer alike, as they cost alike. The rate is such that penalties of
     strength 1, alone, would take a logit as far as `_TRAVEL` in the whole training, in the mean.
     """
 
-    def __init__(
-        self, mixture: Mixture, aims: Sequence[Aim], steps: int, progress: Progress | None
-    ) -> None:
-        self.mixture, self.aims, self.progress = mixture, aims, progress
-        self.share, self.spent = 0.0, [1.0] * len(aims)
+    def __init__(self, mixture: Mixture, aims: Sequence[Aim]) -> None:
+        self.mixture, self.aims = mixture, aims
+        self.share, self.rate, self.spent = 0.0, 0.0, [1.0] * len(aims)
         self.speeds = [torch.zeros_like(p) for p in mixture.logits]
         with torch.no_grad():
             self.first = [float(aim.cost(mixture.uses())) for aim in aims]
-        slope = self._slope()
-        self.rate = _TRAVEL / max(1, steps) / slope if slope > 0 else 0.0
+        self.slope = self._slope()
 
-    def told(self, done: int, total: int, text: str) -> None:
-        """So much of the training is over."""
+    def start(self, steps: int, epoch: int, rate: float) -> None:
+        """See `Hook`."""
+        self._pace(steps)
+
+    def progressed(self, done: int, total: int) -> None:
+        """See `Hook`; shares cool."""
+        self._pace(total)
         self.share = done / max(1, total)
         self.mixture.cool(_LAST**self.share)
-        if self.progress is not None:
-            costs = "".join(f", {spent:.2f} of the cost" for spent in self.spent)
-            self.progress(done, total, text + costs)
+
+    @property
+    def told(self) -> str:
+        """See `Hook`."""
+        return ", ".join(f"{spent:.2f} of the cost" for spent in self.spent)
+
+    def _pace(self, steps: int) -> None:
+        self.rate = _TRAVEL / max(1, steps) / self.slope if self.slope > 0 else 0.0
 
     def loss(self) -> Tensor | None:
         """lambda_e = lambda min(1, 1 / 100 + 99 / 100 e / (E / 2)) times each penalty."""

@@ -71,10 +71,8 @@ class Row:
         for group in self.groups:
             for member in group.members:
                 if (member.tensor, member.axis) == (tensor, axis):
-                    column = np.full(length, self.always)
                     places = self.starts[group.name] + np.arange(group.width)
-                    column[member.positions.T] = places
-                    columns.append(column)
+                    columns.append(np.append(places, self.always)[member.channels(length)])
         return np.stack(columns, 1)
 
     def of_activation(self, tensor: str, axis: int) -> Index | None:

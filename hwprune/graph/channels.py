@@ -24,6 +24,13 @@ class Member:
     axis: int
     positions: NDArray[np.int64]
 
+    def channels(self, length: int) -> NDArray[np.int64]:
+        """The channel that each index along the axis belongs to; `width` for none."""
+        width = len(self.positions)
+        found = np.full(length, width)
+        found[self.positions] = np.arange(width)[:, None]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelGroup:

@@ -15,11 +15,15 @@ from hwprune.quantize.kinds import WeightKind
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # optional extras that we do not use
+    import brevitas.config
     import brevitas.nn as qnn
     from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
 
 # Its state_dict calls torch in a deprecated way whenever anybody reads a network's weights.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"brevitas\.")
+
+# Or loading a state would put new parameters into a network: an optimiser holds the ones it had.
+brevitas.config.REINIT_ON_STATE_DICT_LOAD = False
 
 _LAYERS: dict[type[nn.Module], Any] = {
     nn.Conv1d: qnn.QuantConv1d,

@@ -61,13 +61,6 @@ class Searched(nn.Module):
             found = self.values[self.logits.argmax(0)]
         return found * scale, scale, torch.zeros(()), torch.tensor(float(self.bits))
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Brevitas makes a new quantiser whenever a state is loaded."""
-        for name, kind in (("scale", Tensor), ("logits", nn.Parameter)):
-            if f"{prefix}{name}" in state_dict:
-                setattr(self, name, kind(torch.empty_like(state_dict[f"{prefix}{name}"])))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def _scale(self, weight: Tensor) -> Tensor:
         """Of each output, ready to broadcast."""
         rows = weight.detach().movedim(self.axis, 0)

@@ -1,7 +1,9 @@
 """From a plan to the written bytes: slim, repair, recover, quantise, lower."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -22,7 +24,11 @@ from hwprune.stages.fitting import quantised_kernels
 from hwprune.stages.sources import Job
 from hwprune.stages.training import Training, training_of
 from hwprune.train.qat import qat
+from hwprune.train.recipe import Recipe
 from hwprune.train.recover import recover
+from hwprune.train.snapshots import Snapshots
+
+Network = TypeVar("Network", gs.Graph, Quantized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,8 @@ def build(
     else:
         graph = _cut(job, plan, progress, sampling, trained)
     if training is not None:
-        graph = _recovered(job, graph, plan, training, progress)
+        kept = training.snapshots("recover", plan)
+        graph = trained_on(recover, graph, job, training.recovery, kept, progress)
     kernels = quantised_kernels(plan.kernels, {node.name for node in graph.nodes})
     if not kernels:
         return Built(plan, graph, to_module(graph), to_proto(graph))
@@ -75,8 +82,30 @@ def build(
         for concern in quantized.concerns:
             progress.note(concern)
     if training is not None:
-        quantized = _trained_on(job, quantized, plan, training, progress)
+        kept = training.snapshots("qat", plan)
+        quantized = trained_on(qat, quantized, job, training.recipe, kept, progress)
     return Built(plan, graph, quantized.module, _lowered(job, quantized, kernels))
+
+
+def trained_on(
+    how: Callable[..., Network],
+    network: Network,
+    job: Job,
+    recipe: Recipe,
+    snapshots: Snapshots | None,
+    progress: Progress,
+) -> Network:
+    """What `recover` or `qat` makes of a network, with the original as its teacher."""
+    with progress.stage(how.__name__, total=1) as stage:
+        return how(
+            network,
+            job.graph,
+            job.splits.train,
+            recipe,
+            job.options.seed,
+            in_fractions(stage),
+            snapshots,
+        )
 
 
 def _cut(
@@ -125,36 +154,6 @@ def _on_integers(job: Job, plan: Plan) -> Quantized:
     kernels = quantised_kernels(plan.kernels, {node.name for node in whole.nodes})
     samples, bits = job.calibration(), plan.weight_bits
     return quantize(whole, kernels, job.capabilities, samples, bits, latent=True)
-
-
-def _recovered(
-    job: Job, graph: gs.Graph, plan: Plan, training: Training, progress: Progress
-) -> gs.Graph:
-    with progress.stage("recover", total=1) as stage:
-        return recover(
-            graph,
-            job.graph,
-            job.splits.train,
-            training.recovery,
-            job.options.seed,
-            in_fractions(stage),
-            training.snapshots("recover", plan),
-        )
-
-
-def _trained_on(
-    job: Job, quantized: Quantized, plan: Plan, training: Training, progress: Progress
-) -> Quantized:
-    with progress.stage("qat", total=1) as stage:
-        return qat(
-            quantized,
-            job.graph,
-            job.splits.train,
-            training.recipe,
-            job.options.seed,
-            in_fractions(stage),
-            training.snapshots("qat", plan),
-        )
 
 
 def _lowered(job: Job, quantized: Quantized, kernels: dict[str, str]) -> onnx.ModelProto:

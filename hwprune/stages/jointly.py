@@ -6,56 +6,32 @@ The bound it keeps by itself is the file's; the time of what it finds is judged,
 from collections.abc import Mapping, Sequence
 
 from hwprune.differentiable.choosing import JointOptions
-from hwprune.differentiable.joint import carried_out, search
-from hwprune.errors import UnsupportedModelError, UsageError
+from hwprune.differentiable.joint import Found, carried_out, search
 from hwprune.export.lower import lower
-from hwprune.network.operators import untranslated
+from hwprune.latency.space import SearchSpace
 from hwprune.progress import in_fractions
 from hwprune.report.schema import Search
 from hwprune.search.decode import Decoder
-from hwprune.stages.building import Built
+from hwprune.stages.building import Built, trained_on
 from hwprune.stages.finishing import time_file
 from hwprune.stages.front import Settled
 from hwprune.stages.kernels import time_only
 from hwprune.stages.options import JOINT
 from hwprune.stages.outcome import Outcome
 from hwprune.stages.run import Run
+from hwprune.stages.training import snapshots, training_of
 from hwprune.stages.trial_plans import quantised_everywhere
 from hwprune.train.qat import qat
-from hwprune.train.recipe import Recipe
 
 
 def settle_jointly(run: Run) -> Settled:
     """Searches, trains on, and times the file once.
 
-    Raises:
-        UsageError: Without data there is nothing to train on.
-        UnsupportedModelError: Some of the network cannot be trained.
-        InfeasibleError: No choice takes as few bytes as --max-size allows.
+    Raises InfeasibleError where no choice takes as few bytes as --max-size allows.
     """
-    job, options = run.job, joint_options(run)
-    if not job.known:
-        raise UsageError(f"--search {JOINT} trains the network, and has no data", "give --data")
-    if alone := untranslated(job.graph):
-        raise UnsupportedModelError(
-            f"{next(iter(alone.values()))}; without one the network cannot be trained",
-            f"leave --search {JOINT} out",
-        )
-    most, data, seed = job.options.max_size or 0, job.splits.train, job.options.seed
-    kernels = quantised_everywhere(run.profile.estimator.network).kernels
-    x = job.calibration()
-    with run.progress.stage("search", total=1) as stage:
-        found = search(
-            job.graph, job.coupling, job.capabilities, data, x, kernels, most, options, seed,
-            in_fractions(stage),
-        )  # fmt: skip
-    with run.progress.stage("quantize"):
-        quantized = carried_out(found, job.coupling, job.capabilities, x)
-    with run.progress.stage("qat", total=1) as stage:
-        recipe = Recipe(options.epochs_for(data))
-        quantized = qat(quantized, job.graph, data, recipe, seed, in_fractions(stage))
-    model = lower(quantized.graph, found.plan.kernels, quantized.encodings, job.capabilities)
-    built = Built(found.plan, quantized.graph, quantized.module, model)
+    options = joint_options(run)
+    found = _searched(run, options)
+    built = _built(run, found, options)
     least = Decoder(time_only(run.profile)).fastest().latency_ns
     outcome = Outcome(found.plan, run.profile.calibration, Search(JOINT, 0), least)
     return outcome, built, time_file(run, built)
@@ -63,10 +39,38 @@ def settle_jointly(run: Run) -> Settled:
 
 def joint_options(run: Run) -> JointOptions:
     """Widths are those that the table's search would be offered."""
+    training, epochs = training_of(run.job.options), run.job.options.training_epochs
+    minutes = None if training is None else training.recipe.minutes
+    return JointOptions(epochs or None, minutes, widths=legal_widths(run.profile.space))
+
+
+def legal_widths(space: SearchSpace) -> Mapping[str, Sequence[int]]:
+    """Of every group that a space offers widths for, ascending."""
     widths: dict[str, set[int]] = {}
-    for offered in run.profile.space.widths.values():
+    for offered in space.widths.values():
         for option in offered:
             for group, width in option.items():
                 widths.setdefault(group, set()).add(width)
-    legal: Mapping[str, Sequence[int]] = {g: sorted(found) for g, found in widths.items()}
-    return JointOptions(run.job.options.training_epochs or None, widths=legal)
+    return {group: sorted(found) for group, found in widths.items()}
+
+
+def _searched(run: Run, options: JointOptions) -> Found:
+    job = run.job
+    kernels = quantised_everywhere(run.profile.estimator.network).kernels
+    kept = snapshots(run.work, "joint", dict(kernels), options.widths, job.choice.document())
+    with run.progress.stage("search", total=1) as stage:
+        return search(
+            job.graph, job.coupling, job.capabilities, job.splits.train, job.calibration(), kernels,
+            job.options.max_size or 0, options, job.options.seed, in_fractions(stage), kept,
+        )  # fmt: skip
+
+
+def _built(run: Run, found: Found, options: JointOptions) -> Built:
+    job, plan = run.job, found.plan
+    with run.progress.stage("quantize"):
+        quantized = carried_out(found, job.coupling, job.capabilities, job.calibration())
+    kept = snapshots(run.work, "qat", plan.to_json())
+    recipe = options.recipe(job.splits.train)
+    quantized = trained_on(qat, quantized, job, recipe, kept, run.progress)
+    model = lower(quantized.graph, plan.kernels, quantized.encodings, job.capabilities)
+    return Built(plan, quantized.graph, quantized.module, model)

@@ -157,11 +157,8 @@ class CompileOptions:
                 f"--search {JOINT} looks for the best network of a size, and none is given",
                 "add --max-size 100kB; a --budget is then measured, not searched for",
             )
-        if self.schedule != "one-shot" or self.train_minutes is not None:
-            raise UsageError(
-                f"--search {JOINT} has a schedule of its own, in epochs",
-                "leave --schedule and --train-minutes out, and give --epochs",
-            )
+        if self.schedule != "one-shot":
+            raise UsageError(f"--search {JOINT} has a schedule of its own", "leave --schedule out")
         if self.pareto is not None or self.storage is not None or self.study is not None:
             raise UsageError(
                 f"--search {JOINT} is one training: it has no front and no trials to share",

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 import torch
 
 from hwprune.backend import Backend, Capabilities
+from hwprune.differentiable.choosing import JointOptions
 from hwprune.differentiable.dsa import check_trainable
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.frontend.arrays import Input, inputs_of_graph, made_up
@@ -25,13 +26,14 @@ from hwprune.network.twin import to_module
 from hwprune.registry import TRAINED, get_backend, known_target
 from hwprune.stages.choice import Choice
 from hwprune.stages.memo import Memo
-from hwprune.stages.options import CompileOptions, DataOptions
+from hwprune.stages.options import JOINT, CompileOptions, DataOptions
 from hwprune.stages.subject import Subject
 from hwprune.stages.training import check_training
 
 _SYNTHETIC = 256  # samples where there is no data at all
 _CALIBRATION = 4096  # samples at most, for repair and for activation ranges
 _SEARCH = 2048  # samples at most, to compare candidates
+_TRAINING = (*sorted(TRAINED), JOINT)  # searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     if _trains(options) and (alone := untranslated(model.graph)):
         raise UnsupportedModelError(
             f"{next(iter(alone.values()))}; without one the network cannot be trained",
-            f"leave --epochs, --train-minutes and --search {'|'.join(TRAINED)} out: the rest works",
+            f"leave --epochs, --train-minutes and --search {'|'.join(_TRAINING)} out: "
+            "the rest works",
         )
     splits, known = load_splits(options, model)
     if known:  # else nobody would rely on what samples give
@@ -100,6 +103,8 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
     threads = options.threads or backend.default_threads()
     able, graph = backend.capabilities(), model.graph
     coupling = couple(graph)
+    if options.search == JOINT:
+        _check_joint(known, able)
     if options.search in TRAINED:
         check_trainable(coupling, splits.train)
     found = Job(options, backend, able, threads, model, graph, coupling, splits, known)
@@ -108,7 +113,13 @@ def load_job(options: CompileOptions, memo: Memo | None = None) -> Job:
 
 
 def _trains(options: CompileOptions) -> bool:
-    return options.trains or options.search in TRAINED
+    return options.trains or options.search in _TRAINING
+
+
+def _check_joint(known: bool, able: Capabilities) -> None:
+    if not known:
+        raise UsageError(f"--search {JOINT} trains the network, and has no data", "give --data")
+    JointOptions().check(able)
 
 
 def load_splits(options: CompileOptions, model: LoadedModel) -> tuple[Splits, bool]:

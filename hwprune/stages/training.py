@@ -38,9 +38,14 @@ class Training:
 
     def snapshots(self, stage: str, plan: Plan) -> Snapshots | None:
         """Where a stage's training is kept."""
-        if self.folder is None:
-            return None
-        return Snapshots(self.folder / f"{stage}.safetensors", digest(stage, plan.to_json()))
+        return None if self.folder is None else snapshots(self.folder, stage, plan.to_json())
+
+
+def snapshots(folder: Path, stage: str, *inputs: object) -> Snapshots:
+    """Where the training of a stage is kept in a run's folder, with all that it is made from beside
+    the run's own inputs.
+    """
+    return Snapshots(folder / f"{stage}.safetensors", digest(stage, *inputs))
 
 
 def training_of(options: CompileOptions, folder: Path | None = None) -> Training | None:

@@ -19,20 +19,16 @@ from hwprune.train.batchnorm import Norm, factors, norm_behind
 
 
 class Part:
-    """The entries of one parameter that belong to a group's channels.
+    """The entries of one parameter that belong to a group's channels, along `axis`."""
 
-    `positions` (width x repeat) are indices along `axis`.
-    """
+    def __init__(self, parameter: nn.Parameter, axis: int, member: Member) -> None:
+        self.parameter, self.axis, self.member = parameter, axis, member
+        self.width = len(member.positions)
+        self._channel = torch.from_numpy(member.channels(parameter.shape[axis]))
 
-    def __init__(self, parameter: nn.Parameter, axis: int, positions: Tensor) -> None:
-        self.parameter, self.axis, self.positions = parameter, axis, positions
-        self.width = len(positions)
-        self._channel = torch.full((parameter.shape[axis],), self.width)  # of each entry
-        self._channel[positions] = torch.arange(self.width).view(-1, 1)
-
-    def spread(self, values: Tensor, rest: float = 1.0) -> Tensor:
-        """A value for each channel, ready to broadcast; `rest` for entries of other channels."""
-        known = torch.cat([values.to(self.parameter), self.parameter.new_full((1,), rest)])
+    def spread(self, values: Tensor) -> Tensor:
+        """A value for each channel, ready to broadcast; 1 for entries of other channels."""
+        known = torch.cat([values.to(self.parameter), self.parameter.new_ones(1)])
         return known[self._channels()].view(
             [-1 if a == self.axis else 1 for a in range(self.parameter.ndim)]
         )
@@ -182,7 +178,7 @@ class _Builder:
         parameter = self.parameters[path]
         last = parameter.ndim - 1
         axis = last - member.axis if member.tensor in self.flipped else member.axis
-        return Part(parameter, axis, torch.from_numpy(member.positions))
+        return Part(parameter, axis, member)
 
     def _norm(self, path: str, part: Part) -> Norm | None:
         """The norm that undoes any factor on what the part makes: the channels lie behind it."""
@@ -190,4 +186,4 @@ class _Builder:
 
     def _moved(self, part: Part, path: str, norm: Norm) -> Part:
         own = norm.bias if path.endswith(".bias") else norm.weight
-        return Part(own, 0, part.positions)
+        return Part(own, 0, part.member)

@@ -9,7 +9,7 @@ from torch import Tensor
 class Hook:
     """Does nothing; methods that act on a training override what they need.
 
-    Within one step: `loss`, the gradients, the optimiser, `after_step`.
+    Within one step: `loss`, the gradients, the optimiser, `after_step`, `progressed`.
     """
 
     def start(self, steps: int, epoch: int, rate: float) -> None:
@@ -24,6 +24,16 @@ class Hook:
 
     def after_step(self, rate: float) -> None:
         """The weights have moved: under a steady gradient, by `rate` times it."""
+
+    def progressed(self, done: int, total: int) -> None:
+        """So many steps are done, of so many as it looks now: the clock may say others than at the
+        start.
+        """
+
+    @property
+    def told(self) -> str:
+        """What there is to say of how it stands, in a few words."""
+        return ""
 
     @property
     def done(self) -> bool:

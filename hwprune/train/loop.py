@@ -102,7 +102,7 @@ class _Training:
             loss = self._step(batch, optimizer)
             if not math.isfinite(loss):
                 return self._end()
-            progress(*self._done(), self._told(loss))
+            self._progress(loss, progress)
             self._after_step()
             if snapshots is not None and self._is_due(written):
                 snapshots.keep(self._state(optimizer))
@@ -174,7 +174,7 @@ class _Training:
         for hook in self.hooks:
             if (extra := hook.loss()) is not None:
                 loss = loss + extra
-        optimizer.zero_grad()
+        self.student.zero_grad()  # of parameters, too, that hooks move and the optimiser does not
         loss.backward()  # type: ignore[no-untyped-call]
         mean_gradients(self.student)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
@@ -206,6 +206,12 @@ class _Training:
         self.student.eval()
         return self.best
 
+    def _progress(self, loss: float, progress: Progress) -> None:
+        done, total = self._done()
+        for hook in self.hooks:
+            hook.progressed(done, total)
+        progress(done, total, self._told(loss))
+
     def _done(self) -> tuple[int, int]:
         """Steps that were taken, and all there are going to be, as it looks now."""
         by_clock = self.recipe.minutes is not None and self.share > 0
@@ -213,7 +219,8 @@ class _Training:
 
     def _told(self, loss: float) -> str:
         epoch = (self.step - 1) // self.feed.steps + 1
-        return f"epoch {epoch}, loss {loss:.4f}, held out {self.best:.4f}"
+        told = f"epoch {epoch}, loss {loss:.4f}, held out {self.best:.4f}"
+        return ", ".join([told, *(hook.told for hook in self.hooks if hook.told)])
 
     def _is_due(self, written: float) -> bool:
         """Whether this process should write down where the training stands."""

@@ -55,12 +55,6 @@ def qat(
         of the network given.
     """
     module = quantized.module
-
-    def annealed(done: int, total: int, text: str) -> None:
-        anneal(module, done / total)
-        if progress is not None:
-            progress(done, total, text)
-
     with normalized(module, data, seed):
         begin(module)
         own = replace(recipe, rate=RATE, half=False, ema=0.0)
@@ -70,13 +64,24 @@ def qat(
             data,
             own,
             seed,
-            annealed,
+            progress,
             rounding_adam,
-            hooks,
+            [_Annealing(module), *hooks],
             snapshots,
         )
         settle(module)
     return reread(quantized)
+
+
+class _Annealing(Hook):
+    """Lets the weights that are searched for settle."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def progressed(self, done: int, total: int) -> None:
+        """See `Hook`."""
+        anneal(self.module, done / total)
 
 
 def rounding_adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """The whole search on a small network."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,20 @@ from hwprune.backend import Capabilities
 from hwprune.differentiable.choosing import JointOptions, choose
 from hwprune.differentiable.costs import COSTS, size_bytes
 from hwprune.differentiable.decisions import Decision, Inclinations
-from hwprune.differentiable.joint import Joint, joint
+from hwprune.differentiable.joint import Joint, joint, search
 from hwprune.differentiable.pressure import Aim
 from hwprune.errors import UsageError
 from hwprune.export.lower import lower
 from hwprune.frontend.dataset import DataSet
 from hwprune.graph.channels import Coupling
+from hwprune.graph.read import to_proto
 from hwprune.network.run import outputs
 from hwprune.plan import Plan
 from hwprune.quantize.noise import sqnr_db
 from hwprune.quantize.ptq import Quantized, quantize
 from hwprune.train.qat import qat
 from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 from hwprune.verify.kernels import products
 from hwprune.verify.outputs import file_outputs
 
@@ -59,7 +62,7 @@ def pressed(
     bits: tuple[int, ...] = (0, 2, 4, 8),
 ) -> Inclinations:
     start = quantized(original, capabilities, few)
-    options = JointOptions(1, bits)
+    options = JointOptions(1, bits=bits)
     aims = [Aim(COSTS[cost], None, strength)]
     return choose(start, original, coupling, few, options, lambda _: aims, _likeliest).choice
 
@@ -113,11 +116,48 @@ def test_the_same_seed_finds_the_same(
         assert torch.equal(mine, theirs)
 
 
+def test_a_killed_search_goes_on_to_the_same_parameters(
+    original: gs.Graph,
+    coupling: Coupling,
+    capabilities: Capabilities,
+    few: DataSet,
+    kernels: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    snapshots, steps = Snapshots(tmp_path / "state", "this"), list[int]()
+
+    def killed(done: int, total: int, text: str) -> None:
+        if done > 0.6 * total:
+            raise KeyboardInterrupt
+
+    def counted(done: int, total: int, text: str) -> None:
+        steps.append(done)
+
+    args = original, coupling, capabilities, few, (torch.from_numpy(few.x),), kernels, MOST
+    options = JointOptions(epochs=2)
+    alone = search(*args, options)
+    with pytest.raises(KeyboardInterrupt):
+        search(*args, options, progress=killed, snapshots=snapshots)
+    again = search(*args, options, progress=counted, snapshots=snapshots)
+    assert 1 < steps[0] == steps[-1] - len(steps) + 1
+    assert again.plan == alone.plan
+    assert to_proto(again.graph).SerializeToString() == to_proto(alone.graph).SerializeToString()
+
+
+def test_a_search_by_the_clock(
+    original: gs.Graph, coupling: Coupling, capabilities: Capabilities, few: DataSet
+) -> None:
+    start = time.perf_counter()
+    found = joint(original, coupling, capabilities, few, MOST, JointOptions(minutes=0.03))
+    assert 3.6 < time.perf_counter() - start < 15
+    assert 0.9 * MOST < found.found.size_bytes <= MOST
+
+
 def test_eight_bits_alone_are_plain_training(
     original: gs.Graph, coupling: Coupling, capabilities: Capabilities, few: DataSet
 ) -> None:
     start = quantized(original, capabilities, few)
-    options = JointOptions(1, (8,))
+    options = JointOptions(1, bits=(8,))
     found = choose(start, original, coupling, few, options, lambda _: [], _likeliest)
     mine, choice = found.trained, found.choice
     theirs = qat(quantized(original, capabilities, few), original, few, Recipe(1), 0)

@@ -1,10 +1,12 @@
 """GReg: penalties that grow, and what they tell of curvature."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hwprune.errors import UsageError
+from hwprune.graph.channels import Member
 from hwprune.schedules.greg import GReg1, GReg2
 from hwprune.schedules.schedule import Task
 from hwprune.train.channels import Channels, Filter, Part
@@ -15,7 +17,7 @@ def quadratic(schedule: GReg1, start: list[float], held: list[float], steps: int
     """Gradient descent on sum h (w - start)^2 / 2, one weight a channel; one channel is to go."""
     minimum, h = torch.tensor(start), torch.tensor(held)
     weight = nn.Parameter(minimum.clone())
-    part = Part(weight, 0, torch.arange(len(start)).view(-1, 1))
+    part = Part(weight, 0, Member("w", 0, np.arange(len(start))[:, None]))
     own = Channels(len(start), [Filter(part)], [part], [part])
     schedule.bind({"g": own}, {"g": 1})
     schedule.start(steps, steps, rate)

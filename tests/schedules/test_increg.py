@@ -3,11 +3,13 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from hwprune.errors import UsageError
+from hwprune.graph.channels import Member
 from hwprune.schedules.floor import stages
 from hwprune.schedules.increg import IncReg, increment, steps_for
 from hwprune.schedules.schedule import Task
@@ -15,7 +17,7 @@ from hwprune.train.channels import Channels, Filter, Part
 
 
 def channels(values: torch.Tensor) -> Channels:
-    part = Part(nn.Parameter(values.clone()), 0, torch.arange(len(values)).view(-1, 1))
+    part = Part(nn.Parameter(values.clone()), 0, Member("w", 0, np.arange(len(values))[:, None]))
     return Channels(len(values), [Filter(part)], [part], [part])
 
 

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from hwprune.graph.channels import Member
 from hwprune.schedules.catalogue import schedule_of
 from hwprune.schedules.schedule import Schedule
 from hwprune.schedules.soft import Soft, growing
@@ -16,7 +18,7 @@ def run(schedule: Soft, start: torch.Tensor, pull: torch.Tensor, steps: int,
         gone: int) -> tuple[Channels, list[set[int]]]:  # fmt: skip
     """Every channel moves by `pull` a step; the selections, one after the other."""
     weight = nn.Parameter(start.clone())
-    part = Part(weight, 0, torch.arange(len(start)).view(-1, 1))
+    part = Part(weight, 0, Member("w", 0, np.arange(len(start))[:, None]))
     own = Channels(len(start), [Filter(part)], [part], [part])
     schedule.bind({"g": own}, {"g": gone})
     schedule.start(steps, steps // 10, 0.1)

@@ -172,6 +172,55 @@ def test_a_hook_ends_a_training_and_adds_to_its_loss(original: gs.Graph, data: D
     assert float(weight.detach().square().sum()) < 0.5 * before
 
 
+def test_what_only_a_hook_moves_has_the_gradient_of_the_step(
+    original: gs.Graph, data: DataSet
+) -> None:
+    student, seen = noisy(original), list[torch.Tensor]()
+    own = torch.nn.Parameter(torch.zeros(3))
+    others = list(student.parameters())
+    student.register_parameter("own", own)
+
+    class Moving(Hook):
+        def loss(self) -> torch.Tensor:
+            return own.sum()
+
+        def after_step(self, rate: float) -> None:
+            assert own.grad is not None
+            seen.append(own.grad.clone())
+
+    fit(student, to_module(original), data.select(slice(200)), Recipe(1, clip=math.inf), 0,
+        optimizer=lambda _, rate: torch.optim.SGD(others, rate), hooks=[Moving()])  # fmt: skip
+    assert len(seen) > 5
+    assert all(torch.equal(gradient, torch.ones(3)) for gradient in seen)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(2), Recipe(2, minutes=0.01)])
+def test_a_hook_is_told_how_far_it_is_and_tells_it(
+    original: gs.Graph, data: DataSet, recipe: Recipe
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Telling(Hook):
+        def start(self, steps: int, epoch: int, rate: float) -> None:
+            seen.append((0, steps))
+
+        def progressed(self, done: int, total: int) -> None:
+            seen.append((done, total))
+
+        @property
+        def told(self) -> str:
+            return f"{len(seen)} seen"
+
+    heard: list[tuple[int, int, str]] = []
+    few = data.select(slice(300))
+    hooks = [Telling(), Hook()]
+    fit(noisy(original), to_module(original), few, recipe, 0, lambda *a: heard.append(a),
+        hooks=hooks)  # fmt: skip
+    assert [(done, total) for done, total, _ in heard] == seen[1:]
+    assert seen[0][1] > 0
+    assert heard[-1][2].endswith(f", {len(seen)} seen")
+
+
 def test_curves() -> None:
     cosine, step = Recipe(1, 1, warmup=0.1), Recipe(1, 1, warmup=0.1, curve="step")
     shares = (0.05, 0.1, 0.55, 1.0)

@@ -1,6 +1,7 @@
 """Quantisation-aware training."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from hwprune.train.batchnorm import fold_batchnorm, insert_batchnorm
 from hwprune.train.loss import distillation
 from hwprune.train.qat import qat
 from hwprune.train.recipe import Recipe
+from hwprune.train.snapshots import Snapshots
 
 COARSE = Capabilities(  # 3 bits a weight: an error that training can do something about
     {"Conv": frozenset({"int8"})},
@@ -121,3 +123,24 @@ def test_the_network_given_is_the_worst_that_comes_back(
     before = distance(copy.deepcopy(start.module), original, data.x)
     trained = qat(start, original, data.select(slice(300)), Recipe(1), 0)
     assert distance(trained.module, original, data.x) == pytest.approx(before, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["mse", "slb"])
+def test_a_killed_training_goes_on_to_the_same_parameters(
+    original: gs.Graph, data: DataSet, kind: str, tmp_path: Path
+) -> None:
+    """Scales and distributions that are learned, too."""
+    few, snapshots = data.select(slice(300)), Snapshots(tmp_path / "state", "this")
+
+    def killed(done: int, total: int, text: str) -> None:
+        if done > 0.6 * total:
+            raise KeyboardInterrupt
+
+    alone = qat(quantized(original, few, kind=kind), original, few, Recipe(2), 0)
+    start = quantized(original, few, kind=kind)
+    with pytest.raises(KeyboardInterrupt):
+        qat(start, original, few, Recipe(2), 0, killed, snapshots)
+    again = qat(quantized(original, few, kind=kind), original, few, Recipe(2), 0, None, snapshots)
+    theirs = alone.module.state_dict()
+    for name, mine in again.module.state_dict().items():
+        assert torch.equal(mine, theirs[name]), name
