@@ -1,12 +1,13 @@
 """The whole product: `compile`, and `verify`, which opens one of its stages up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from hwprune.codec.packing import pack_exact
 from hwprune.errors import StoreError, UsageError
 from hwprune.export.load import load
 from hwprune.export.write import write_artifact
@@ -143,7 +144,14 @@ def _finished(run: Run, settled: Settled, out: Path, recorder: Recorder) -> Repo
     near = nearest(run, outcome, checked)
     spent = recorder.spent(run.checkpoints.resumed)
     report = make_report(run, outcome, built, checked, near, spent)
-    _write(out, run.work, built, report)
+    model = (run.work / "model.onnx").read_bytes()
+    files = {"model.onnx": model, "plan.json": built.plan.to_json().encode()}
+    if run.job.options.pack:
+        with recorder.stage("pack"):
+            files["model.hwp"] = pack_exact(model).file
+        artifacts = {**report.artifacts, "packed": "model.hwp"}
+        report = replace(report, artifacts=artifacts, packed_bytes=len(files["model.hwp"]))
+    _write(out, built, files, report)
     return report
 
 
@@ -190,17 +198,11 @@ def _missed(run: Run, outcome: Outcome, comparison: Comparison) -> Outcome:
     return tighten(run, outcome, comparison)
 
 
-def _write(out: Path, work: Path, built: Built, report: Report) -> None:
-    write_artifact(
-        out,
-        built.graph,
-        {
-            "model.onnx": (work / "model.onnx").read_bytes(),
-            "plan.json": built.plan.to_json().encode(),
-            "report.html": write_html(report).encode(),
-            "report.json": report.to_json().encode(),
-        },
-    )
+def _write(out: Path, built: Built, files: Mapping[str, bytes], report: Report) -> None:
+    """All files of the artefact, or none."""
+    reports = {"report.html": write_html(report), "report.json": report.to_json()}
+    texts = {name: text.encode() for name, text in reports.items()}
+    write_artifact(out, built.graph, {**files, **texts})
 
 
 def verify(

@@ -63,6 +63,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "codec": {
         "exact": "entropy coding to the last bit (default of hwprune pack without a bound)",
         "deadzone": "uniform steps with a dead zone, rounded for the output (default with a bound)",
+        "surp": "successive refinement: any beginning of the file is a coarser model (SuRP)",
     },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",
@@ -123,6 +124,7 @@ ADVICE: Mapping[str, Mapping[str, tuple[str, str]]] = {  # what a method needs, 
     "codec": {
         "exact": ("nothing", "what must not change: sent smaller than by zip or xz"),
         "deadzone": ("nothing; better with inputs", "the smallest file of a quality"),
+        "surp": ("nothing; better with inputs", "files that are used before they are all there"),
     },
 }
 TRAINED = frozenset({"dsa"})  # searches that train the network

@@ -77,6 +77,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @o.storage_option
 @click.option("--study", metavar="NAME", help="What others join. Default: <model>-<target>.")
 @o.foreign_option
+@click.option("--pack", is_flag=True, help="Write model.hwp, too: see hwprune pack.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option(
     "--out",

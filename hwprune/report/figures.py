@@ -41,6 +41,9 @@ def rows(report: Report) -> Iterator[Row]:
     yield Row("budget", "", f"{_ms(report.budget.latency_ms)} ({report.budget.percentile})")
     yield _quality(report)
     yield _count("size", report.size_bytes, format_bytes)
+    if report.packed_bytes is not None:
+        packed = Change(report.size_bytes.original, report.packed_bytes)
+        yield _count("packed", packed, format_bytes)
     if report.memory_bytes is not None:
         yield _count("activations", report.memory_bytes, format_bytes)
     yield _count("MACs", report.macs, format_count)

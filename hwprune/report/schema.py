@@ -223,6 +223,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=lambda: {"onnx": "model.onnx"})
+    packed_bytes: int | None = None  # of model.hwp, where one was asked for
     schema: int = SCHEMA
 
     @property

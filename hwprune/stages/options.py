@@ -94,6 +94,7 @@ class CompileOptions:
     storage: str | None = None
     study: str | None = None
     allow_foreign_table: bool = False
+    pack: bool = False
 
     @property
     def limits(self) -> Effort:

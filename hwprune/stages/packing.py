@@ -1,5 +1,6 @@
 """`hwprune pack`: the smallest .hwp file that holds what was asked for, and back again."""
 
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 
@@ -13,14 +14,15 @@ from hwprune.codec.packing import pack_exact
 from hwprune.codec.probe import Probe
 from hwprune.codec.rate import Dial, Packed, coarsest_within, finest_within
 from hwprune.codec.skeleton import holes
+from hwprune.codec.surp import Surp
 from hwprune.codec.weights import weights
 from hwprune.errors import HwpruneError, InfeasibleError
 from hwprune.graph.safety import load_whole
 from hwprune.progress import Progress, Silent
-from hwprune.quantize.gptq import inverse
+from hwprune.quantize.gptq import Inverse, inverse
 from hwprune.report.packing import PackReport
 from hwprune.report.schema import Change, Quality
-from hwprune.stages.pack_options import EXACT, PackOptions
+from hwprune.stages.pack_options import EXACT, LOSSY, PackOptions
 from hwprune.stages.pack_subject import Judge, Subject, subject
 from hwprune.stages.quality import drop_points
 from hwprune.store.files import write_atomic
@@ -87,20 +89,24 @@ def _dial(what: Subject, progress: Progress) -> Dial:
     """The codec, set up for the model."""
     found = weights(what.model, what.data, holes(what.data))
     with progress.stage("weights", total=len(found) + 1) as stage:
-        done = 0
+        ticks = count(1)
 
         def tick() -> None:
-            nonlocal done
-            done += 1
-            stage.update(done)
+            stage.update(next(ticks))
 
-        samples = what.samples(_CALIBRATION)
-        probe = Probe(what.model, found, samples, what.options.threads)
-        second = moments(probe, what.options.seed)
-        known = {index: inverse(torch.from_numpy(moment)) for index, moment in second.items()}
+        probe = Probe(what.model, found, what.samples(_CALIBRATION), what.options.threads)
+        known = _inverses(probe, what.options) if what.options.chosen == LOSSY else {}
         tick()
         steps = relative_steps(found, probe.of(_PROBE), known, tick)
+    if what.options.chosen == "surp":
+        return Surp(what.data, found, scales=steps)
     return DeadZone(what.data, found, steps, known)
+
+
+def _inverses(probe: Probe, options: PackOptions) -> dict[int, Inverse]:
+    """What rounding for the output needs, by weight."""
+    second = moments(probe, options.seed)
+    return {index: inverse(torch.from_numpy(second.pop(index))) for index in list(second)}
 
 
 def _sized(dial: Dial, max_size: int | None, rate: float | None, progress: Progress) -> Packed:
