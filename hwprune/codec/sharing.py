@@ -59,10 +59,12 @@ def share(values: Values, quantiser: str, amount: float, weights: Reals | float 
     least, most = (0.0, np.inf) if quantiser == "ecsq" else (2, MOST_LEVELS)
     if not least <= amount <= most:
         raise ValueError(f"{quantiser} takes {least} to {most}, not {amount}")
-    flat = values.reshape(-1)
-    counted = np.broadcast_to(np.asarray(weights, np.float32), values.shape).reshape(-1)
-    levels, index = QUANTISERS[quantiser](flat, counted, amount)
-    return _ordered(levels, index.reshape(values.shape))
+    power = int(np.frexp(np.abs(values).max(initial=0))[1])  # near 1 no square is lost
+    counted = (np.asarray(weights, np.float64) * 4.0**power).astype(np.float32)
+    flat = np.ldexp(values.reshape(-1), -power)
+    every = np.broadcast_to(counted, values.shape).reshape(-1)
+    levels, index = QUANTISERS[quantiser](flat, every, amount)
+    return _ordered(np.ldexp(levels, power), index.reshape(values.shape))
 
 
 def _ordered(levels: Reals, index: Index) -> Codebook:
@@ -129,8 +131,9 @@ def _probabilistic(values: Values, weights: Reals, amount: float) -> Found:
     there = values != 0
     zeros = not there.all()
     shares = np.linspace(0, 1, int(amount) - zeros)
-    ends = np.unique(np.quantile(values[there], shares)) if there.any() else np.zeros(0)
-    levels = np.concatenate([np.zeros(int(zeros), np.float32), ends.astype(np.float32)])
+    found = np.quantile(values[there], shares) if there.any() else np.zeros(0)
+    ends = np.unique(found.astype(np.float32))
+    levels = np.concatenate([np.zeros(int(zeros), np.float32), ends])
     index = np.full(values.size, zeros, np.uint16)
     if len(ends) > 1:
         index[there] = zeros + _rounded(values[there], levels[zeros:])
@@ -188,21 +191,21 @@ QUANTISERS: Mapping[str, Callable[[Values, Reals, float], Found]] = {
 def tuned_centroids(values: Values, index: Index, centroids: Values, moment: Reals) -> Values:
     """Shared values for which the outputs are nearest to what they were, indices as they are.
 
-    The outputs are linear in the values: the normal equations of sum over rows o of
+    The outputs are linear in the values: the normal equations of sum over outputs o of
     (w_o - A_o c)' H (w_o - A_o c), where A_o says which of the values c each element has. A value
     of zero stays.
 
     Args:
-        values: Outputs x columns.
+        values: Outputs x columns, or groups of them.
         index: The same.
         centroids: What the indices stand for.
-        moment: H, the mean of x x' over inputs x, columns x columns.
+        moment: H, the mean of x x' over inputs x, columns x columns, for each group.
     """
     moment = moment.astype(np.float64)
     count, flat = len(centroids), index.reshape(-1)
     slope = (values - centroids[index].astype(np.float64)) @ moment
     right = summed(flat, slope.reshape(-1), count)
-    blocks = [((index == i) @ moment).reshape(-1) for i in range(count)]
+    blocks = (((index == i) @ moment).reshape(-1) for i in range(count))
     normal = np.stack([summed(flat, block, count) for block in blocks])
     free = centroids != 0
     found = centroids.astype(np.float64)

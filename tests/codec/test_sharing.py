@@ -119,6 +119,16 @@ def test_ecsq_is_coarser_where_errors_count_less():
     assert _entropy(book.index[1]) < _entropy(book.index[0])
 
 
+@pytest.mark.parametrize("power", [-100, 90])
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_no_weights_are_too_small_or_large(name, power):
+    values = _laplacian(3000)
+    wanted = share(values, name, AMOUNTS[name])
+    scaled = share(np.ldexp(values, power), name, AMOUNTS[name], 4.0**-power)
+    assert np.array_equal(scaled.index, wanted.index)
+    assert np.array_equal(scaled.centroids, np.ldexp(wanted.centroids, power))
+
+
 @pytest.mark.parametrize(("name", "amount"), [("kmeans", 1), ("uniform", 5000), ("ecsq", -1.0)])
 def test_impossible_amounts_are_refused(name, amount):
     with pytest.raises(ValueError, match=name):
@@ -162,3 +172,19 @@ def test_tuning_never_hurts_even_where_inputs_tell_little(seed):
     found = tuned_centroids(values, book.index, book.centroids, inputs.T @ inputs)
     before = _output_error(inputs, values, book.values)
     assert _output_error(inputs, values, found[book.index]) <= before * (1 + 1e-6)
+
+
+def test_values_are_tuned_to_the_outputs_of_all_groups():
+    layers = [_layer(seed) for seed in range(3)]
+    inputs, values, moments = (np.stack(parts) for parts in zip(*layers, strict=True))
+    book = share(values, "kmeans", 6)
+    found = tuned_centroids(values, book.index, book.centroids, moments)
+
+    def error(centroids):
+        pairs = zip(inputs, values, centroids[book.index], strict=True)
+        return sum(_output_error(*pair) for pair in pairs)
+
+    assert error(found) < error(book.centroids)
+    for i in range(6):  # a minimum: no value is better moved
+        for change in (-1e-2, 1e-2):
+            assert error(found + change * (np.arange(6) == i)) > error(found)

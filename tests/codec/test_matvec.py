@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hwprune.codec.decoder.container import DecodeError
-from hwprune.codec.decoder.products import matvec
+from hwprune.codec.decoder.matvec import matvec
 from hwprune.codec.decoder.shared import read_shared
 from hwprune.codec.shared import encode_shared, tell
 
