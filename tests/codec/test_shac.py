@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zlib
 from itertools import pairwise
 from math import log2
 from pathlib import Path
@@ -16,11 +15,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 import hwprune.codec.decoder
-from hwprune.codec.container import fold_document
+from hwprune.codec.container import fold_document, write_sections
 from hwprune.codec.decoder.container import (
-    CHECK,
-    HEAD,
-    MAGIC,
     DecodeError,
     document,
     sections,
@@ -310,14 +306,10 @@ def _changed(content, kind, rng):
 
 def _mutated(data, rng):
     """A file of which one section is damaged, and its checksum mended."""
-    parts = [(s.kind, bytes(s.content)) for s in sections(data)]
-    victim = rng.choice([i for i, (_, c) in enumerate(parts) if c] + [-2] * 4)  # most often b"U"
+    parts = [(s.kind, bytes(s.content)) for s in sections(data)][:-1]
+    victim = rng.choice([*range(len(parts)), *[-1] * 4])  # most often b"U"
     parts[victim] = (parts[victim][0], _changed(parts[victim][1], parts[victim][0], rng))
-    found = data[: len(MAGIC) + 2]
-    for kind, content in parts:
-        body = HEAD.pack(kind, len(content)) + content
-        found += body + CHECK.pack(zlib.crc32(body))
-    return found
+    return write_sections(parts)
 
 
 def test_damaged_files_are_refused_quickly():
@@ -332,3 +324,12 @@ def test_damaged_files_are_refused_quickly():
             refused += 1
     assert refused > 290  # what is not read is not missed
     assert time.monotonic() - started < 20
+
+
+def test_sections_together_hold_no_more_elements_than_the_model_has_bytes():
+    data = pack_shared(_dense(0.001), "ham", "kmeans", 2).file
+    parts = [(s.kind, bytes(s.content)) for s in sections(data) if s.kind != b"E"]
+    assert parts[-1][0] == b"U"
+    assert decode(write_sections(parts)) == decode(data)
+    with pytest.raises(DecodeError, match="declares more than"):
+        decode(write_sections(parts + parts[-1:] * 4))
