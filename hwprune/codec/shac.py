@@ -22,7 +22,7 @@ from hwprune.codec.weights import Weight, weights
 
 CODECS = ("ham", "shac")  # every element, or gaps where they are shorter
 _FEWEST, _MOST = 1.0, 8.0  # log2 of how many values there may be
-_CHEAPEST, _DEAREST = -13.0, 2.0  # log2 of what a nat of code is worth
+_CHEAPEST, _DEAREST = -13.0, 4.0  # log2 of what a nat of code is worth
 _LEAST = 1e-4  # of the mean weight of an error: what an input that is always zero has
 
 
@@ -50,6 +50,7 @@ class Sharing:
         quantiser: str = "ecsq",
         joint: bool = False,
         moments: Mapping[int, Moment] | None = None,
+        steps: Mapping[int, float] | None = None,
     ) -> None:
         """How to pack.
 
@@ -61,6 +62,8 @@ class Sharing:
             joint: All weights share one set of values, and codes.
             moments: Of what weights are multiplied with, by their index. Errors then count as in
                 the outputs, and values that one weight has for itself are tuned to its outputs.
+            steps: For each weight how large an error is that costs as much as one of another
+                weight (`hwprune.codec.allocation`); by default its root mean square.
 
         Raises:
             ValueError: There is no such codec, or a moment is not of its weight's size.
@@ -70,10 +73,12 @@ class Sharing:
         self._model, self._weights, self._holes = model, found, holes(model)
         self._codec, self._quantiser, self._joint = codec, quantiser, joint
         self._moments = moments or {}
-        self._counted = [_counted(w, self._moments.get(w.index)) for w in found]
+        self._counted = [
+            _counted(w, self._moments.get(w.index), (steps or {}).get(w.index)) for w in found
+        ]
 
     def at(self, coarseness: float) -> Packed:
-        """The file of 256 values (0) to 2 (1); for `ecsq` of prices from 2^-13 to 2^2."""
+        """The file of 256 values (0) to 2 (1); for `ecsq` of prices from 2^-13 to 2^4."""
         if self._quantiser == "ecsq":
             return self.pack(2 ** (_CHEAPEST + coarseness * (_DEAREST - _CHEAPEST)))
         return self.pack(round(2 ** (_MOST + coarseness * (_FEWEST - _MOST))))
@@ -81,8 +86,7 @@ class Sharing:
     def pack(self, amount: float) -> Packed:
         """The file of so many values for a weight, or for `ecsq` of a price.
 
-        At a price of 1, one nat of an element's code is worth a squared error as large as the mean
-        square of its weight (with moments: of its share in the outputs).
+        At a price of 1, one nat of an element's code is worth the square of its weight's step.
 
         Raises:
             ValueError: So many values, or such a price, are not possible.
@@ -154,16 +158,17 @@ class _Shared:
         return Coded(entry, pooled=self.book.centroids.astype("<f4").tobytes())
 
 
-def _counted(weight: Weight, moment: Moment | None) -> Reals:
-    """What squared errors count, so that replacing the weight by nothing costs 1 an element."""
-    found: Reals = np.ones((1, 1, 1))
-    if moment is not None:
-        groups, outputs, columns = matrix(weight, weight.values).shape
-        if moment.shape != (groups, columns, columns):
-            raise ValueError(f"{weight.name} has {columns} columns, its moment {moment.shape}")
-        power = np.diagonal(moment, axis1=1, axis2=2)[:, None, :]
-        least = _LEAST * float(power.mean()) or 1.0
-        every = np.broadcast_to(np.maximum(power, least), (groups, outputs, columns))
-        found = from_matrix(weight, every)
+def _counted(weight: Weight, moment: Moment | None, step: float | None) -> Reals:
+    """What squared errors count: 1 / step^2, but more where inputs are large."""
+    power = float(np.square(weight.values, dtype=np.float64).mean()) or 1.0
+    scale = power / step**2 if step else 1.0
+    if moment is None:
+        return np.full((1, 1, 1), scale / power)
+    groups, outputs, columns = matrix(weight, weight.values).shape
+    if moment.shape != (groups, columns, columns):
+        raise ValueError(f"{weight.name} has {columns} columns, its moment {moment.shape}")
+    loud = np.diagonal(moment, axis1=1, axis2=2)[:, None, :]
+    loud = np.maximum(loud, _LEAST * float(loud.mean()) or 1.0)
+    found = from_matrix(weight, np.broadcast_to(loud, (groups, outputs, columns)))
     total = float((found * weight.values.astype(np.float64) ** 2).mean())
-    return found / total if total else np.ones((1, 1, 1))
+    return found * (scale / total) if total else np.full((1, 1, 1), scale / power)

@@ -250,6 +250,19 @@ def test_moments_lessen_the_error_of_outputs_at_no_more_bytes(name):
     assert errors[1] < 0.95 * errors[0]
 
 
+def test_weights_with_small_steps_are_coded_finer():
+    model = _dense(1, (100, 80, 60))
+    before = _arrays(model)
+    found = {}
+    for small in (0, 1):
+        packed = _sharing(model, "ham", "ecsq", steps={small: 0.02, 1 - small: 0.1}).pack(1 / 6)
+        after = _arrays(packed.model)
+        found[small] = [float(np.square(after[k] - before[k]).mean()) for k in before]
+    for errors in (found[0], found[1][::-1]):  # of a high rate: a twelfth of the square of a step
+        assert errors[0] == pytest.approx(0.02**2 / 12, rel=0.05)
+        assert errors[1] == pytest.approx(0.1**2 / 12, rel=0.3)
+
+
 def test_a_moment_of_another_layer_is_refused():
     model = _model(integers=False)
     with pytest.raises(ValueError, match="second has 144 columns"):
