@@ -91,6 +91,16 @@ def refined(entry: Entry, parts: Parts, most: int) -> bytes:
     return stored(entry, found.reshape(rows, columns, places), parts, most)
 
 
+def codebook(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Shared values: elements by their index among `values`, which are in single precision."""
+    index, count = parts.shared(), int(entry["values"])
+    _checked(max(index.size, count), most)
+    values = np.frombuffer(parts.pooled(4 * count), "<f4")
+    if int(index.max()) >= count:
+        raise DecodeError("a tensor has an index that no shared value belongs to")
+    return stored(entry, values[index], parts, most)
+
+
 def stored(entry: Entry, values: Values, parts: Parts, most: int) -> bytes:
     """Weights (rows x columns x places) as the model holds them."""
     _checked(values.size * np.dtype(_KINDS[entry["dtype"]]).itemsize, most)
@@ -155,4 +165,5 @@ FORMS: dict[str, Form] = {
     "sparse": sparse,
     "steps": steps,
     "refined": refined,
+    "codebook": codebook,
 }

@@ -9,6 +9,7 @@ from .arrays import decode_arrays
 from .container import DecodeError, document, sections, unfold
 from .forms import FORMS
 from .parts import Parts
+from .shared import decode_shared
 
 MAX_BYTES = 4 << 30
 _RATIO, _SPARE = 20_000, 1 << 20  # a file may unfold into so many times its bytes, and so many more
@@ -128,10 +129,15 @@ def _refinement(parts: Parts, content: memoryview, most: int) -> None:
     parts.add_refinement(content, most)
 
 
+def _shared(parts: Parts, content: memoryview, most: int) -> None:
+    parts.add_shared(decode_shared(content, most - parts.indices))
+
+
 _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {
     b"L": _literals,
     b"P": _pool,
     b"V": _verbatim,
     b"A": _arrays,
     b"R": _refinement,
+    b"U": _shared,
 }

@@ -21,6 +21,7 @@ class Parts:
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._arrays: deque[NDArray[np.int32]] = deque()
         self._refinement: Refinement | None = None
+        self._shared, self.indices = deque[NDArray[np.uint16]](), 0
         self.tensors: dict[int, bytes] = {}
 
     def add_literals(self, data: bytes) -> None:
@@ -46,6 +47,11 @@ class Parts:
             return
         self._refinement.add(content)
         self.progressive, self.share = True, self._refinement.share
+
+    def add_shared(self, arrays: list[NDArray[np.uint16]]) -> None:
+        """More arrays of indices into shared values; `indices` counts them."""
+        self.indices += sum(array.size for array in arrays)
+        self._shared.extend(arrays)
 
     def literal(self, count: int) -> bytes:
         """The next bytes of the model that are of no tensor."""
@@ -76,6 +82,12 @@ class Parts:
         if self._refinement is None:
             raise DecodeError("a tensor has no weights in this file")
         return self._refinement.take(count)
+
+    def shared(self) -> NDArray[np.uint16]:
+        """The next array of indices into shared values, rows x columns x places."""
+        if not self._shared:
+            raise DecodeError("a tensor has no indices in this file")
+        return self._shared.popleft()
 
 
 class _Bytes:
