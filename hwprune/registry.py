@@ -64,6 +64,9 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "exact": "entropy coding to the last bit (default of hwprune pack without a bound)",
         "deadzone": "uniform steps with a dead zone, rounded for the output (default with a bound)",
         "surp": "successive refinement: any beginning of the file is a coarser model (SuRP)",
+        "ham": "shared values by Huffman codes (HAM)",
+        "shac": "the same, or gaps between what is not zero, where they are shorter (sHAM)",
+        "levels": "few values for each weight, in plain ONNX (default with a bound for .onnx)",
     },
     "effort": {
         "quick": "no training: least-squares repair and post-training quantisation (default)",
@@ -125,6 +128,9 @@ ADVICE: Mapping[str, Mapping[str, tuple[str, str]]] = {  # what a method needs, 
         "exact": ("nothing", "what must not change: sent smaller than by zip or xz"),
         "deadzone": ("nothing; better with inputs", "the smallest file of a quality"),
         "surp": ("nothing; better with inputs", "files that are used before they are all there"),
+        "ham": ("nothing; better with inputs", "products straight from the code"),
+        "shac": ("nothing; better with inputs", "weights most of which are zero"),
+        "levels": ("nothing; better with inputs", "devices without a decoder"),
     },
 }
 TRAINED = frozenset({"dsa"})  # searches that train the network

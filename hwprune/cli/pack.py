@@ -39,7 +39,8 @@ def command(
     """Write MODEL, any ONNX file, as a .hwp file that hwprune unpack turns back into it.
 
     Without a bound nothing is lost. With --max-size, --rate or --max-drop, weights are coded as
-    coarsely as that allows; data (labels are not needed) make that much better. Exit status 0: met,
+    coarsely as that allows; data (labels are not needed) make that much better. With -o x.onnx the
+    result is an ONNX file itself, as small as weights without a decoder can be. Exit status 0: met,
     4: cannot be met.
     """
     out = o.new_file(out or model.with_suffix(".hwp"), force)

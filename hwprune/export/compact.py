@@ -10,10 +10,8 @@ import onnx_graphsurgeon as gs
 
 from hwprune.errors import UnsupportedModelError
 from hwprune.export.storage import Storage
-from hwprune.graph.read import to_proto
 
 _LEAST = 256  # elements
-_MOST_LEVELS = 256
 _OPSET = 13  # of the operators that decode
 _KINDS = ("float32", "float16", "int8", "uint8")
 
@@ -36,26 +34,24 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
         if isinstance(tensor, gs.Constant) and _may_be_stored(tensor):
             _store(tensor, storage)
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    return gs.export_onnx(graph)
+    found: onnx.ModelProto = gs.export_onnx(graph)
+    return found
 
 
 def _may_be_stored(tensor: gs.Constant) -> bool:
     values = tensor.values
-    return values.dtype.name in _KINDS and values.size >= _LEAST and bool(tensor.outputs)
+    usable = values.dtype.name in _KINDS and values.size >= _LEAST and bool(tensor.outputs)
+    return usable and bool(np.isfinite(values.astype(np.float32)).all())
 
 
 def _store(tensor: gs.Constant, storage: Storage) -> None:
     """Lets those who read it read what a decoder makes instead, where that takes fewer bytes."""
     values = np.asarray(tensor.values)
     levels = np.unique(values)
-    found = storage.add_sparse(tensor.name, values) if _finite(levels) else None
-    if found is None and len(levels) <= _MOST_LEVELS:
+    found = storage.add_sparse(tensor.name, values, levels)
+    if found is None:
         found = storage.add(tensor.name, values, levels)
-    if found is None or isinstance(found, gs.Constant):
+    if isinstance(found, gs.Constant):
         return
     for node in list(tensor.outputs):
         node.inputs = [found if given is tensor else given for given in node.inputs]
-
-
-def _finite(levels: np.ndarray) -> bool:
-    return bool(np.isfinite(levels.astype(np.float64)).all())

@@ -12,6 +12,7 @@ opset, older runtimes read it, and none has to know 4-bit types.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ from numpy.typing import NDArray
 
 from hwprune.quantize.encodings import Integers
 
+Values = NDArray[Any]
 Parts = Sequence[tuple[NDArray[np.int64], Integers]]  # indices along an axis, and their levels
 
 _DECODER_BYTES = 96  # of the operators that decode one layer, names of up to five letters
 _CUT_BYTES = 88  # of those that cut off what fills up the last byte
 _JOIN_BYTES = 120  # of those that put parts of a weight together, but for a byte for each output
+_SPARSE_BYTES = 260  # of those that put what is not zero into its places
+_MOST_LEVELS = 1 << 16  # that a word tells apart
 _SCALE_BYTES = 5  # of a channel: the weight's scale and zero point
 _BIAS_BYTES = 8  # of a channel: the bias and its scale
 
@@ -50,7 +54,9 @@ class Word:
 
 @cache
 def word_of(levels: int) -> Word:
-    """The denser one for weights of 2 to 256 levels: the most that a byte or two tell apart."""
+    """The denser one for weights of 2 to 65,536 levels: the most that a byte or two tell apart."""
+    if levels > 256:
+        return Word(levels, 2, 1)
     byte, pair = (_most(levels, 256**size) for size in (1, 2))
     return Word(levels, 2, pair) if pair > 2 * byte else Word(levels, 1, byte)
 
@@ -101,6 +107,23 @@ def _parts_bytes(each: int, outputs: Mapping[int, int]) -> int:
     return sum(parts) + _JOIN_BYTES + sum(outputs.values())
 
 
+def _stops(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places, and so many more between them that no gap is wider than a byte tells."""
+    gaps = np.diff(places, prepend=-1)
+    more = (gaps - 1) // 255
+    ends = np.repeat(places, more + 1)
+    back = np.arange(len(ends)) - np.repeat(np.cumsum(more + 1) - 1, more + 1)
+    found: NDArray[np.int64] = ends + 255 * back
+    return found
+
+
+def _table_bytes(weights: int, levels: Values) -> float:
+    """Of weights by their index into their levels; levels of a byte are as good as shared."""
+    if not 2 <= len(levels) <= _MOST_LEVELS:
+        return inf
+    return _packed_bytes(weights, len(levels)) + (levels.itemsize - 1) * len(levels)
+
+
 def _packed_bytes(weights: int, levels: int) -> int:
     word = word_of(levels)
     cut = _CUT_BYTES if weights % word.count else 0
@@ -127,12 +150,16 @@ class Storage:
         self._tensors = 0
         self._shared: dict[Any, gs.Tensor] = {}
 
-    def add(self, name: str, weights: Integers, levels: Integers) -> gs.Tensor:
-        """The int8 tensor `weights`, each of them one of `levels` (ascending).
+    def add(self, name: str, weights: Values, levels: Values) -> gs.Tensor:
+        """The tensor `weights`, each of them one of `levels` (ascending).
 
         A constant called `name` where that takes no more bytes than the packed form.
         """
-        if _packed_bytes(weights.size, len(levels)) >= weights.size:
+        own_levels = (levels.itemsize - 1) * len(levels)
+        if (
+            len(levels) < 2
+            or _packed_bytes(weights.size, len(levels)) + own_levels >= weights.nbytes
+        ):
             return gs.Constant(name, weights)
         packed = gs.Constant(name, pack(np.searchsorted(levels, weights), len(levels)))
         index = self._apply("Cast", [packed], to=int(onnx.TensorProto.INT32))
@@ -142,6 +169,32 @@ class Storage:
             ends = [self._constant([0]), self._constant([weights.size])]
             found = self._apply("Slice", [flat, *ends])
         return self._apply("Reshape", [found, self._constant(weights.shape)])
+
+    def add_sparse(self, name: str, weights: Values, levels: Values) -> gs.Tensor | None:
+        """The tensor `weights` as what is not zero, and the gaps between; None where the other
+        forms take no more bytes.
+
+        A gap of more than a byte holds stops at a zero on its way.
+        """
+        places = _stops(np.flatnonzero(weights))
+        kept = weights.reshape(-1)[places]
+        dense = min(weights.nbytes, _table_bytes(weights.size, levels))
+        sparse = len(kept) + min(kept.nbytes, _table_bytes(len(kept), levels)) + _SPARSE_BYTES
+        if not len(places) or sparse >= dense:
+            return None
+        gaps = gs.Constant(self._name(), np.diff(places, prepend=-1).astype(np.uint8))
+        wide = self._apply("Cast", [gaps], to=int(onnx.TensorProto.INT64))
+        steps = self._apply("CumSum", [wide, self._scalar(0)])
+        index = self._apply("Sub", [steps, self._once(np.asarray(1, np.int64))])
+        blank = self._zeros(weights.size, weights.dtype)
+        values = self.add(f"{name}/values", kept, np.unique(kept))
+        found = self._apply("ScatterElements", [blank, index, values], axis=0)
+        return self._apply("Reshape", [found, self._constant(weights.shape)])
+
+    def _zeros(self, count: int, dtype: np.dtype[Any]) -> gs.Tensor:
+        """So many of them; as one number and its shape."""
+        zero = gs.Constant(self._name(), np.zeros(1, dtype))
+        return self._apply("Expand", [zero, self._constant([count])])
 
     def add_parts(self, name: str, weights: Integers, axis: int, parts: Parts) -> gs.Tensor:
         """The int8 tensor `weights`, of which indices along `axis` share levels.

@@ -9,7 +9,7 @@ from hwprune.graph.safety import MAX_BYTES
 from hwprune.registry import known_method
 from hwprune.stages.options import DataOptions
 
-EXACT, LOSSY = "exact", "deadzone"  # codecs without a bound, and with one
+EXACT, LOSSY, LEVELS = "exact", "deadzone", "levels"  # without a bound, with one, in ONNX
 
 
 def cores() -> int:
@@ -21,7 +21,10 @@ def cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """Options of `hwprune pack`; see `hwprune pack --help` for each."""
+    """Options of `hwprune pack`; see `hwprune pack --help` for each.
+
+    `plain`: the file is an ONNX file itself, for which no decoder is needed.
+    """
 
     codec: str | None = None
     max_size: int | None = None
@@ -29,6 +32,7 @@ class PackOptions:
     rate: float | None = None
     data: DataOptions = field(default_factory=DataOptions)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    plain: bool = False
     max_model_size: int = MAX_BYTES
     threads: int = field(default_factory=cores)
 
@@ -41,11 +45,17 @@ class PackOptions:
     def chosen(self) -> str:
         """The codec."""
         bounds = (self.max_size, self.max_drop, self.rate)
-        return self.codec or (EXACT if all(b is None for b in bounds) else LOSSY)
+        lossy = LEVELS if self.plain else LOSSY
+        return self.codec or (EXACT if all(b is None for b in bounds) else lossy)
 
     def check(self) -> None:
         """Raises UsageError for what cannot be asked for."""
         known_method("codec", self.chosen)
+        if self.chosen != EXACT and self.plain != (self.chosen == LEVELS):
+            raise UsageError(
+                f"codec {self.chosen} cannot write this kind of file",
+                f"an .onnx file is written by {LEVELS} or {EXACT}, a .hwp file by all but {LEVELS}",
+            )
         bounds = {"--max-size": self.max_size, "--max-drop": self.max_drop, "--rate": self.rate}
         given = [name for name, bound in bounds.items() if bound is not None]
         if self.chosen == EXACT and given:

@@ -1,0 +1,76 @@
+"""Turns a codec's dial until a file keeps all bounds."""
+
+from hwprune.codec.rate import Dial, Packed, coarsest_within, finest_within
+from hwprune.errors import InfeasibleError
+from hwprune.progress import Progress
+from hwprune.stages.pack_subject import Judge, Subject
+from hwprune.units import format_bytes
+
+_DROP, _RATE = 0.3, 4.0  # where no bound is given: points if there are data, else bits
+
+
+def fitted(what: Subject, dial: Dial, progress: Progress) -> Packed:
+    """The best file within all bounds: the finest that is small enough, else the coarsest that is
+    good enough.
+
+    Raises InfeasibleError where there is none.
+    """
+    options = what.options
+    most_drop, most_rate = options.max_drop, options.rate
+    if (most_drop, most_rate, options.max_size) == (None, None, None):
+        most_drop, most_rate = (_DROP, None) if what.known else (None, _RATE)
+    if options.max_size is not None or most_rate is not None:
+        found = _sized(dial, options.max_size, most_rate, progress)
+        if most_drop is not None:
+            _check_drop(what, found, most_drop)
+        return found
+    return _as_good(what, dial, most_drop or 0.0, progress)
+
+
+def _sized(dial: Dial, max_size: int | None, rate: float | None, progress: Progress) -> Packed:
+    """The finest file that is small enough. Raises InfeasibleError."""
+
+    def fits(found: Packed) -> bool:
+        return (max_size is None or len(found.file) <= max_size) and (
+            rate is None or found.rate <= rate
+        )
+
+    with progress.stage("fit"):
+        found, fitting = finest_within(dial, fits)
+    if not fitting:
+        size = f"{format_bytes(len(found.file))}, {found.rate:.2f} bits a weight"
+        raise InfeasibleError(
+            f"the coarsest file that this codec can write has {size}",
+            "allow as much, or prune the network first: hwprune compile --max-size",
+        )
+    return found
+
+
+def _as_good(what: Subject, dial: Dial, most: float, progress: Progress) -> Packed:
+    """The coarsest file that loses no more. Raises InfeasibleError."""
+    judge = Judge(what)
+    with progress.stage("fit") as stage:
+
+        def fits(found: Packed) -> bool:
+            lost = judge.lost_points(found.model)
+            stage.update(0, f"{format_bytes(len(found.file))}, {lost:.2f} points")
+            return lost <= most
+
+        found, fitting = coarsest_within(dial, fits)
+    if not fitting:
+        raise InfeasibleError(
+            f"even the finest steps lose more than {most:g} points as far as "
+            "these samples tell (a standard error is added)",
+            "give more data, or allow a larger --max-drop",
+        )
+    return found
+
+
+def _check_drop(what: Subject, found: Packed, most: float) -> None:
+    lost = Judge(what).lost_points(found.model)
+    if lost > most:
+        raise InfeasibleError(
+            f"the best file of {format_bytes(len(found.file))} loses {lost:.2f} points, "
+            f"--max-drop allows {most:g}",
+            "allow a larger file or a larger drop",
+        )
