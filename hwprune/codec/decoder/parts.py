@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import Budget
 from .container import DecodeError
 from .refinement import Refinement
 
@@ -13,10 +14,11 @@ class Parts:
     """Literals between tensors, bytes and arrays for them.
 
     `progressive` says that the tensors can be told from what there is, however little; `share` how
-    much of what was packed that is.
+    much of what was packed that is; `budget` is what their readers may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget(0)
         self.progressive, self.share = False, 1.0
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._arrays: deque[NDArray[np.int32]] = deque()
@@ -94,7 +96,7 @@ class _Bytes:
     """A stream of bytes."""
 
     def __init__(self) -> None:
-        self._data, self._at = b"", 0
+        self._data, self._at = bytearray(), 0
 
     def add(self, data: bytes) -> None:
         self._data += data
@@ -103,4 +105,4 @@ class _Bytes:
         start, self._at = self._at, self._at + count
         if count < 0 or self._at > len(self._data):
             raise DecodeError("the file holds fewer bytes than its tensors need")
-        return self._data[start : self._at]
+        return bytes(self._data[start : self._at])
