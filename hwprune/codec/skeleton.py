@@ -49,6 +49,8 @@ class Hole:
     @property
     def dtype(self) -> np.dtype[np.generic] | None:
         """Of its elements; None where numpy has no such type."""
+        if self.kind not in onnx.helper.get_all_tensor_dtypes():
+            return None
         found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.kind))
         whole = found.kind in "fiu" and prod(self.shape) * found.itemsize == self.size
         return found.newbyteorder("<") if whole else None
@@ -106,7 +108,7 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[Field]:
             yield number, wire, at, end
             at = end
         else:
-            size = {_EIGHT: 8, _FOUR: 4}[wire]
+            size = {_EIGHT: 8, _FOUR: 4}.get(wire, 0)  # a group's ends; its fields are between
             yield number, wire, at, at + size
             at += size
 
