@@ -12,7 +12,7 @@ from hwprune.codec.decoder.container import CHECK
 from hwprune.codec.decoder.refinement import CHUNK
 from hwprune.codec.decoder.refinement import HEAD as REFINEMENT
 
-_ROOM, _MODEL = 4000, 16 << 20  # bytes of a file, and of the model that it may declare then
+_ROOM, _MODEL = 4000, 8 << 20  # bytes of a file, and of the model that it may declare then
 _ARRAY = {"shape": [1, 1, 1], "first": 0}
 _SURE, _EVEN = {"levels": "0", "lowest": 0}, {"levels": "00", "lowest": 0}
 _PLAIN = {"form": "plain", "bytes": 0, "item": 1}

@@ -14,6 +14,7 @@ from hwprune.codec.decoder import Decoded, DecodeError, decode
 from hwprune.codec.decoder.container import CHECK, HEAD, sections
 from hwprune.codec.dials import DeadZone
 from hwprune.codec.packing import pack_exact
+from hwprune.codec.shac import Sharing
 from hwprune.codec.skeleton import holes
 from hwprune.codec.surp import Surp
 from hwprune.codec.weights import Weight, weights
@@ -116,6 +117,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
     yield "exact", pack_exact(model).file
     yield "deadzone", DeadZone(model, found, steps).at(0.6).file
     yield "surp", Surp(model, found).at(0.7).file
+    for codec in ("ham", "shac"):
+        yield codec, Sharing(model, found, codec).at(0.6).file
 
 
 def _models(file: bytes) -> frozenset[bytes]:

@@ -22,7 +22,8 @@ from .tables import Table, lookup, numbers, read_tables
 
 AXES = ("rows", "columns", "places")
 MOST_LANE = 1 << 13  # symbols: each is a step
-_ARRAY, _BLOCK, _STEP = 64, 8, 24  # work
+STEP = 12  # work
+_ARRAY, _BLOCK = 64, 8
 Box = tuple[slice, slice, slice]
 
 
@@ -95,7 +96,7 @@ def decode_arrays(content: memoryview, budget: Budget) -> list[NDArray[np.int32]
     tables, bits = read_tables(meta, budget)
     layouts = [_layout(entry, len(tables), budget) for entry in meta["arrays"]]
     totals = _totals(layouts, len(tables))
-    budget.spend(_STEP * min(_lane(meta), max(totals)))
+    budget.spend(STEP * min(_lane(meta), max(totals)))
     words = np.frombuffer(content[4 + length :], "<u4")
     values = _values(meta, words, totals, tables, bits)
     taken = [0] * len(tables)

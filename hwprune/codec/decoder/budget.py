@@ -16,7 +16,7 @@ class Budget:
 
     def __init__(self, model_bytes: int) -> None:
         self._elements = self._bytes = 4 * model_bytes  # elements may be of 2 bits
-        self._work = (1 << 20) + model_bytes // 16  # about microseconds, besides those of elements
+        self._work = (1 << 20) + model_bytes // 4  # about microseconds, besides those of elements
 
     def take(self, elements: int) -> None:
         """Raises DecodeError where there are not so many left."""

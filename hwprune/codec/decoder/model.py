@@ -13,7 +13,7 @@ from .parts import Parts
 from .shared import decode_shared
 
 MAX_BYTES = 4 << 30
-RATIO, SPARE = 4096, 1 << 20  # a file may unfold into so many times its bytes, and so many more
+RATIO, SPARE = 2048, 1 << 20  # a file may unfold into so many times its bytes, and so many more
 _ODD = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError, RecursionError)
 
 
@@ -132,8 +132,8 @@ def _refinement(parts: Parts, content: memoryview, most: int) -> None:
     parts.add_refinement(content, most)
 
 
-def _shared(parts: Parts, content: memoryview, most: int) -> None:
-    parts.add_shared(decode_shared(content, most - parts.indices))
+def _shared(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_shared(decode_shared(content, parts.budget))
 
 
 _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {

@@ -23,7 +23,7 @@ class Parts:
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._arrays: deque[NDArray[np.int32]] = deque()
         self._refinement: Refinement | None = None
-        self._shared, self.indices = deque[NDArray[np.uint16]](), 0
+        self._shared: deque[NDArray[np.uint16]] = deque()
         self.tensors: dict[int, bytes] = {}
 
     def add_literals(self, data: bytes) -> None:
@@ -51,8 +51,7 @@ class Parts:
         self.progressive, self.share = True, self._refinement.share
 
     def add_shared(self, arrays: list[NDArray[np.uint16]]) -> None:
-        """More arrays of indices into shared values; `indices` counts them."""
-        self.indices += sum(array.size for array in arrays)
+        """More arrays of indices into shared values."""
         self._shared.extend(arrays)
 
     def literal(self, count: int) -> bytes:
