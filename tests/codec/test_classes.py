@@ -24,7 +24,7 @@ def test_factors_are_found_again():
 
 
 def test_the_sum_is_about_the_size_of_an_element():
-    values, logs = product(1)
+    values, _ = product(1)
     rows, columns, places = loudness(values).axes
     expected = np.exp2(rows[:, None, None] + columns[:, None] + places)
     assert np.abs(values).mean() == pytest.approx(expected.mean(), rel=0.1)
