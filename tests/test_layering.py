@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -140,6 +141,19 @@ def with_parents(name: str) -> Iterator[str]:
     """Importing a.b.c runs a, a.b and a.b.c."""
     parts = name.split(".")
     yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def test_the_decoder_of_packed_files_can_be_taken_along() -> None:
+    inside = [m for m in modules() if m.startswith("hwprune.codec.decoder")]
+    allowed_tops = {"numpy", *sys.stdlib_module_names}
+    foreign = [
+        f"{module} line {line}: {name}"
+        for module in inside
+        for name, line in imports(module)
+        if not name.startswith("hwprune.codec.decoder") and name.split(".")[0] not in allowed_tops
+    ]
+    assert len(inside) > 5
+    assert foreign == []
 
 
 def test_nobody_imports_the_bare_names_of_the_mapped_folders() -> None:

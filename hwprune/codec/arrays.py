@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from hwprune.codec.classes import Loudness, loudness
 from hwprune.codec.container import fold_document
-from hwprune.codec.decoder.arrays import AXES, Layout, lane_counts
+from hwprune.codec.decoder.arrays import AXES, MOST_LANE, Layout, lane_counts
 from hwprune.codec.decoder.tables import ORIGIN
 from hwprune.codec.tables import Described, describe
 
 Integers = NDArray[Any]
 _BITS = 14  # of probabilities
-_LEAST_LANE, _MOST_LANE, _LANES = 4096, 8192, 4096  # symbols a lane; lanes that a decoder likes
+_LEAST_LANE, _LANES = 4096, 4096  # symbols a lane; lanes that a decoder likes
 _RESOLUTIONS = (1, 2, 3)  # classes an octave that are tried
 _SHARE = 0.004  # of all elements: fewer do not get a table of their own at either end
 
@@ -126,7 +126,7 @@ def _gathered(
 def _section(
     layouts: Sequence[Layout], tables: Sequence[Described], streams: Sequence[Integers]
 ) -> bytes:
-    each = min(max(sum(map(len, streams)) // _LANES, _LEAST_LANE), _MOST_LANE)
+    each = min(max(sum(map(len, streams)) // _LANES, _LEAST_LANE), MOST_LANE)
     words: list[NDArray[np.uint32]] = []
     escapes: list[int] = []
     for table, stream in zip(tables, streams, strict=True):

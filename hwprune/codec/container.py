@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from hwprune.codec.decoder.container import CHECK, HEAD, MAGIC, VERSION
+from hwprune.codec.decoder.container import CHECK, HEAD, MAGIC, MAX_FOLDED, VERSION
 
 Section = tuple[bytes, bytes]  # kind and content
 
@@ -22,7 +22,7 @@ def write_sections(sections: Iterable[Section]) -> bytes:
 
 def fold(data: bytes) -> bytes:
     """Compressed by LZMA, in the form that every decoder of it reads (.lzma)."""
-    size = max(1 << 12, min(len(data), 1 << 26))
+    size = max(1 << 12, min(len(data), MAX_FOLDED))
     filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": size}]
     return lzma.compress(data, lzma.FORMAT_ALONE, filters=filters)
 

@@ -1,5 +1,6 @@
 """Lossless coding of any tensor: a form that suits what is in it."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def exact(hole: Hole, model: bytes) -> Coded:
     if hole.kind in _PACKED:
         return _packed(data, hole)
     if dtype is None:
-        return _planes(np.frombuffer(data, np.uint8), "bytes")
+        item = _item(hole)
+        return _planes(np.frombuffer(data, f"<u{item}"), f"bytes/{item}")
     values = np.frombuffer(data, dtype).reshape(view(hole.shape))
     if dtype.itemsize == 1:
         return _bytes(values)
@@ -40,6 +42,12 @@ def exact(hole: Hole, model: bytes) -> Coded:
     if np.count_nonzero(raw) < (1 - _SPARSE) * raw.size:
         return _sparse(raw, str(dtype))
     return _planes(raw, str(dtype))
+
+
+def _item(hole: Hole) -> int:
+    """Bytes of an element of a type that numpy does not have; 1 where that is not known."""
+    sizes = [size for size in (2, 4, 8) if hole.size == size * prod(hole.shape)]
+    return sizes[0] if sizes else 1
 
 
 def _plain(data: bytes, item: int) -> Coded:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.coded import Coded
 from hwprune.codec.container import Section, fold, fold_document, write_sections
+from hwprune.codec.decoder.model import RATIO, SPARE
 from hwprune.codec.exact import exact
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes, literals
@@ -54,7 +55,14 @@ def packed(
     ]
     arrays = [array for tensor in ordered for array in tensor.arrays]
     coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
-    return write_sections([*(s for s in sections if s[1]), *coded, *extra])
+    done = [*(s for s in sections if s[1]), *coded, *extra]
+    return write_sections([*done, *_filler(done, len(decoded))])
+
+
+def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:
+    """Zeros, where a decoder would not believe that so short a file holds so large a model."""
+    missing = (model_bytes - SPARE) // RATIO + 1 - sum(len(content) for _, content in done)
+    return [(b"V", bytes(missing))] if missing > 0 else []
 
 
 def filled(model: bytes, found: Sequence[Hole], tensors: Mapping[int, bytes]) -> bytes:

@@ -49,8 +49,11 @@ class Hole:
     @property
     def dtype(self) -> np.dtype[np.generic] | None:
         """Of its elements; None where numpy has no such type."""
+        if self.kind not in onnx.helper.get_all_tensor_dtypes():
+            return None
         found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.kind))
-        whole = found.kind in "fiu" and prod(self.shape) * found.itemsize == self.size
+        numpys = found.isbuiltin == 1 and found.kind in "fiu"
+        whole = numpys and prod(self.shape) * found.itemsize == self.size
         return found.newbyteorder("<") if whole else None
 
     def read(self, model: bytes) -> NDArray[np.generic]:
@@ -87,7 +90,7 @@ def _within(data: bytes, start: int, stop: int, message: str, owner: str) -> Ite
     for number, wire, a, b in fields:
         inner = _WITHIN[message].get(number)
         if inner and wire == _LENGTH:
-            yield from _within(data, a, b, inner, owner)
+            yield from _within(data, a, b, inner, "" if inner == "graph" else owner)
 
 
 Field = tuple[int, int, int, int]  # number, wire type, and where its content stands
@@ -106,7 +109,7 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[Field]:
             yield number, wire, at, end
             at = end
         else:
-            size = {_EIGHT: 8, _FOUR: 4}[wire]
+            size = {_EIGHT: 8, _FOUR: 4}.get(wire, 0)  # a group's ends; its fields are between
             yield number, wire, at, at + size
             at += size
 

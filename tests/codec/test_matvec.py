@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hwprune.codec.decoder.budget import Budget
 from hwprune.codec.decoder.container import DecodeError
 from hwprune.codec.decoder.matvec import matvec
 from hwprune.codec.decoder.shared import read_shared
@@ -18,7 +19,7 @@ def _case(shape, density, seed=0):
 
 def _section(*arrays):
     content = encode_shared([tell(a, "a", True) for a in arrays])
-    return read_shared(memoryview(content), 1 << 24)
+    return read_shared(memoryview(content), Budget(1 << 24))
 
 
 @pytest.mark.parametrize("background", [0.0, 0.25])

@@ -20,25 +20,26 @@ Slots = NDArray[np.uint64]
 PRECISION = 24
 MOST_SYMBOLS = 1 << 12  # that a table may tell apart
 MOST_BITS = 16  # of its probabilities
-_QUARTERS = (16384, 19484, 23170, 27554)  # 2^14 times 2^(i / 4)
+_QUARTERS = np.array([16384, 19484, 23170, 27554])  # 2^14 times 2^(i / 4)
 _FREQUENCY, _START, _LOW = np.uint64(40), np.uint64(16), np.uint64((1 << 24) - 1)
 _FULL = np.uint64(1 << 32)
 
 
-def frequencies(levels: Sequence[int], bits: int) -> Integers:
+def frequencies(levels: Sequence[int] | Integers, bits: int) -> Integers:
     """Integer frequencies that sum to 2^bits, of log-probabilities in quarters of an octave.
 
-    Level 0 is a symbol that does not occur, l > 0 weighs 2^(l / 4). Integers only: every machine
-    finds the same.
+    Level 0 is a symbol that does not occur, l > 0 weighs 2^(l / 4), up to 2^20 (l = 80). Integers
+    only: every machine finds the same.
     """
-    present = [i for i, level in enumerate(levels) if level > 0]
-    if not present or len(present) > 1 << (bits - 1):
+    given = np.asarray(levels, np.int64)
+    present = np.flatnonzero(given > 0)
+    if not 0 < len(present) <= 1 << (bits - 1):
         raise DecodeError(f"a table of {len(present)} symbols does not fit into {bits} bits")
-    weights = [_QUARTERS[levels[i] % 4] << (levels[i] // 4) for i in present]
-    total, spare = sum(weights), (1 << bits) - len(present)
-    found = np.zeros(len(levels), np.int64)
-    found[present] = [1 + weight * spare // total for weight in weights]
-    found[present[weights.index(max(weights))]] += (1 << bits) - int(found.sum())
+    weights = _QUARTERS[given[present] % 4] << (given[present] // 4)
+    spare = (1 << bits) - len(present)
+    found = np.zeros(len(given), np.int64)
+    found[present] = 1 + weights * spare // weights.sum()
+    found[present[np.argmax(weights)]] += (1 << bits) - found.sum()
     return found
 
 

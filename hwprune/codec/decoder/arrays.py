@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ans import Integers, decode_lanes
-from .container import DecodeError, document
+from .budget import Budget
+from .container import DecodeError
 from .tables import Table, lookup, numbers, read_tables
 
 AXES = ("rows", "columns", "places")
+MOST_LANE = 1 << 13  # symbols: each is a step
+STEP = 12  # work
+_ARRAY, _BLOCK = 64, 8
 Box = tuple[slice, slice, slice]
 
 
@@ -48,17 +52,28 @@ class Layout:
             yield table, (rows[1], columns[1], places[1])
 
     def sorted(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A copy whose indices are sorted by class."""
-        return array[np.ix_(*(np.argsort(c, kind="stable") for c in self.classes))]
+        """The array with its indices sorted by class."""
+        for axis, order in self._orders():
+            array = array.take(order, axis)
+        return array
 
     def restored(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A copy whose indices are in their own order again."""
-        orders = (np.argsort(c, kind="stable") for c in self.classes)
-        return array[np.ix_(*(np.argsort(order) for order in orders))]
+        """The array with its indices in their own order again."""
+        for axis, order in self._orders():
+            array = array.take(np.argsort(order), axis)
+        return array
+
+    def _orders(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Of each axis that has classes."""
+        for axis, classes in enumerate(self.classes):
+            if classes.any():
+                yield axis, np.argsort(classes, kind="stable")
 
 
 def _runs(classes: Integers) -> list[tuple[int, slice]]:
     """Each class, and where it is when sorted."""
+    if not classes.any():
+        return [(0, slice(0, len(classes)))]
     found, starts = np.unique(np.sort(classes), return_index=True)
     ends = pairwise([*starts.tolist(), len(classes)])
     return [(int(c), slice(*run)) for c, run in zip(found, ends, strict=True)]
@@ -69,42 +84,42 @@ def lane_counts(symbols: int, each: int) -> list[int]:
     return [each] * (symbols // each) + ([symbols % each] if symbols % each else [])
 
 
-def decode_arrays(content: memoryview, most: int) -> list[NDArray[np.int32]]:
+def decode_arrays(content: memoryview, budget: Budget) -> list[NDArray[np.int32]]:
     """The arrays of a section, rows x columns x places each.
 
     Args:
         content: Length of the description (u32), the description (LZMA), words (u32).
-        most: Elements that they may have together.
+        budget: What they may take.
     """
     length = int.from_bytes(content[:4], "little")
-    meta = document(content[4 : 4 + length])
-    tables, bits = read_tables(meta)
-    layouts = [_layout(entry, len(tables)) for entry in meta["arrays"]]
-    if sum(prod(layout.shape) for layout in layouts) > most:
-        raise DecodeError(f"a section declares more than {most} weights")
+    meta = budget.document(content[4 : 4 + length])
+    tables, bits = read_tables(meta, budget)
+    layouts = [_layout(entry, len(tables), budget) for entry in meta["arrays"]]
+    totals = _totals(layouts, len(tables))
+    budget.spend(STEP * min(_lane(meta), max(totals)))
     words = np.frombuffer(content[4 + length :], "<u4")
-    values = _values(meta, words, _totals(layouts, len(tables)), tables, bits)
+    values = _values(meta, words, totals, tables, bits)
     taken = [0] * len(tables)
     return [_placed(layout, values, taken) for layout in layouts]
 
 
-def _layout(entry: Mapping[str, Any], tables: int) -> Layout:
+def _layout(entry: Mapping[str, Any], tables: int, budget: Budget) -> Layout:
     sizes = [int(size) for size in entry["shape"]]
-    if len(sizes) != len(AXES) or min(sizes) < 1 or prod(sizes) > 1 << 40:
+    if len(sizes) != len(AXES) or min(sizes) < 1:
         raise DecodeError(f"an array declares the shape {sizes}")
+    budget.take(prod(sizes))
     classes = [_classes(entry.get(axis), size) for axis, size in zip(AXES, sizes, strict=True)]
     first, count = int(entry["first"]), int(entry.get("tables", 1))
     if not 0 <= first < first + count <= tables:
         raise DecodeError("an array uses tables that are not there")
+    budget.spend(_ARRAY + _BLOCK * prod(len(_runs(c)) for c in classes))
     rows, columns, places = classes
     return Layout((rows, columns, places), first, count, int(entry.get("offset", 0)))
 
 
 def _classes(text: str | None, size: int) -> Integers:
     if text is None:
-        if size > 1 << 28:
-            raise DecodeError(f"an array declares an axis of {size}")
-        return np.zeros(size, np.int64)
+        return np.broadcast_to(np.int64(0), size)
     if len(text) != size:
         raise DecodeError(f"an axis of {size} has {len(text)} classes")
     return numbers(text)
@@ -146,25 +161,31 @@ def _symbols(
     bits: int,
 ) -> list[NDArray[np.uint16]]:
     """Per table its symbols; lanes stand in the file table by table."""
-    each = int(meta["lane"])
-    if each < 1:
-        raise DecodeError("a lane holds no symbols")
+    each, lengths = _lane(meta), np.array(meta["words"], np.int64)
+    lanes = sum(-(-n // each) for t, n in zip(tables, totals, strict=True) if not t.certain)
+    if lengths.shape != (lanes,) or np.any((lengths < 0) | (lengths > words.size)):
+        raise DecodeError("there are more or fewer lanes than the weights need")
     runs = [[] if t.certain else lane_counts(n, each) for t, n in zip(tables, totals, strict=True)]
     counts = np.array([n for run in runs for n in run], np.int64)
     owners = np.repeat(np.arange(len(tables)), [len(run) for run in runs])
-    lengths = np.array(meta["words"], np.int64)
-    if len(lengths) != len(counts) or (len(lengths) and lengths.min() < 0):
-        raise DecodeError("there are more or fewer lanes than the weights need")
-    lanes = decode_lanes(words, lengths, counts, owners, lookup(tables, bits), bits)
+    found = decode_lanes(words, lengths, counts, owners, lookup(tables, bits), bits)
     ends = np.cumsum([len(run) for run in runs])
     return [
-        lanes[end - len(run) : end, :each].reshape(-1)[:total] if run else _certain(table, total)
+        found[end - len(run) : end, :each].reshape(-1)[:total] if run else _certain(table, total)
         for table, run, end, total in zip(tables, runs, ends, totals, strict=True)
     ]
 
 
+def _lane(meta: Mapping[str, Any]) -> int:
+    """Symbols of a lane."""
+    each = int(meta["lane"])
+    if not 1 <= each <= MOST_LANE:
+        raise DecodeError(f"a lane holds {each} symbols")
+    return each
+
+
 def _certain(table: Table, total: int) -> NDArray[np.uint16]:
-    return np.full(total, np.argmax(table.frequency), np.uint16)
+    return np.broadcast_to(np.uint16(np.argmax(table.frequency)), total)
 
 
 def _placed(layout: Layout, values: list[NDArray[np.int32]], taken: list[int]) -> NDArray[np.int32]:

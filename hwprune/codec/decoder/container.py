@@ -13,8 +13,9 @@ VERSION = 1
 HEAD = struct.Struct("<cQ")  # kind, bytes of what follows
 CHECK = struct.Struct("<I")  # CRC-32 of head and content
 LZMA_BYTES = 13  # of a .lzma header: properties, dictionary, size
-MAX_PACKED = 256 << 20  # bytes that a compressed part may unfold into
-_MEMORY = 512 << 20  # bytes that its decoder may take
+MAX_FOLDED = 1 << 26  # bytes back that a compressed part may refer to
+MOST_DOCUMENT = 8 << 20  # bytes of a description
+_MEMORY = MAX_FOLDED + (1 << 20)  # that the decoder of a compressed part may take
 
 
 class DecodeError(ValueError):
@@ -59,7 +60,7 @@ def _begin(data: bytes) -> int:
     return len(MAGIC) + 2
 
 
-def unfold(packed: bytes | memoryview, limit: int = MAX_PACKED) -> bytes:
+def unfold(packed: bytes | memoryview, limit: int) -> bytes:
     """What an LZMA stream (.lzma) holds, if it is no more than `limit` bytes."""
     try:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
@@ -73,8 +74,13 @@ def unfold(packed: bytes | memoryview, limit: int = MAX_PACKED) -> bytes:
 
 def document(packed: bytes | memoryview) -> dict[str, Any]:
     """A JSON object that was folded."""
+    return parsed(unfold(packed, MOST_DOCUMENT))
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """A JSON object."""
     try:
-        found = json.loads(unfold(packed))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"a description is damaged: {error}") from error
     if not isinstance(found, dict):

@@ -13,6 +13,7 @@ from .parts import Parts
 Entry = Mapping[str, Any]
 Form = Callable[[Entry, Parts, int], bytes]
 Values = NDArray[np.floating[Any]]
+MOST_STEPS = 1 << 16
 
 
 def plain(entry: Entry, parts: Parts, most: int) -> bytes:
@@ -129,7 +130,10 @@ def as_stored(values: Values, dtype: str, steps: Steps | None) -> NDArray[Any]:
 def points(k: NDArray[np.int32], step: float, shifts: Sequence[float]) -> NDArray[np.float32]:
     """Where whole numbers of steps lie, in single precision, one operation after the other."""
     first, others = (np.float32(shift) for shift in shifts)
-    magnitudes = np.arange(int(np.abs(k).max(initial=0)) + 1).astype(np.float32) * np.float32(step)
+    most = max(int(k.max(initial=0)), -int(k.min(initial=0)))
+    if most > MOST_STEPS:
+        raise DecodeError(f"a weight is {most} steps from zero")
+    magnitudes = np.arange(most + 1).astype(np.float32) * np.float32(step)
     magnitudes[1:2] -= first
     magnitudes[2:] -= others
     table = np.concatenate([magnitudes, -magnitudes[:0:-1]])  # a negative k counts from the end

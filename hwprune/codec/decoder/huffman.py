@@ -77,6 +77,11 @@ class Streams:
     edges: Integers
     payload: memoryview
 
+    @property
+    def steps(self) -> int:
+        """That a decoder of all streams takes."""
+        return max(min(self.each, stream.count) for stream in self.streams)
+
     def decoded(self, wanted: Sequence[int]) -> list[Symbols]:
         """The symbols of some of the streams."""
         lanes, chosen = self._lanes(wanted), [self.streams[i] for i in wanted]
@@ -121,9 +126,10 @@ def read_streams(meta: Mapping[str, Any], payload: memoryview) -> Streams:
 
     Raises DecodeError.
     """
-    codes, each = [read_code(text) for text in meta["codes"]], int(meta["lane"])
-    if not 1 <= each <= MOST_LANE or len(meta["streams"]) > MOST_STREAMS:
+    codes, each = meta["codes"], int(meta["lane"])
+    if not 1 <= each <= MOST_LANE or max(len(codes), len(meta["streams"])) > MOST_STREAMS:
         raise DecodeError("a section declares too many streams, or lanes of impossible length")
+    codes = [read_code(text) for text in codes]
     edges = np.cumsum(np.array([0, *meta["bits"]], np.int64))
     if np.any(np.diff(edges) < 0) or (int(edges[-1]) + 7) // 8 != len(payload):
         raise DecodeError("the lanes are not as long as they say")

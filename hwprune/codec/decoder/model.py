@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .arrays import decode_arrays
-from .container import DecodeError, document, sections, unfold
+from .budget import Budget
+from .container import DecodeError, Section, document, sections
 from .forms import FORMS
 from .parts import Parts
 from .shared import decode_shared
 
 MAX_BYTES = 4 << 30
-_RATIO, _SPARE = 20_000, 1 << 20  # a file may unfold into so many times its bytes, and so many more
+RATIO, SPARE = 2048, 1 << 20  # a file may unfold into so many times its bytes, and so many more
 _ODD = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError, RecursionError)
 
 
@@ -44,23 +45,23 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Decoded:
         return _decode(data, max_bytes)
     except DecodeError:
         raise
+    except MemoryError as error:
+        raise DecodeError("there is not enough memory for the model") from error
     except _ODD as error:
         raise DecodeError(f"a description is damaged: {type(error).__name__} {error}") from error
 
 
 def _decode(data: bytes, max_bytes: int) -> Decoded:
-    header, parts, ended = None, Parts(), False
-    for section in sections(data):
+    found = sections(data)
+    header = _header(next(found, None), len(data), max_bytes)
+    most, ended = int(header["bytes"]), False
+    parts = Parts(Budget(most))
+    for section in found:
         if ended:
             raise DecodeError("something stands behind the end of the file")
-        if header is None:
-            header = _header(section.kind, section.content, len(data), max_bytes)
-            continue
         ended = section.kind == b"E"
         if not ended:
-            _reader(section.kind)(parts, section.content, int(header["bytes"]))
-    if header is None:
-        raise DecodeError("the file ends before it has said what it holds")
+            _reader(section.kind)(parts, section.content, most)
     if not ended and not parts.progressive:
         raise DecodeError("the file ends too early: it was cut off, or its transfer was")
     model = _join(header, parts)
@@ -69,11 +70,13 @@ def _decode(data: bytes, max_bytes: int) -> Decoded:
     return Decoded(model, str(header["codec"]), ended, parts.share)
 
 
-def _header(kind: bytes, content: memoryview, size: int, max_bytes: int) -> dict[str, Any]:
-    if kind != b"H":
+def _header(first: Section | None, size: int, max_bytes: int) -> dict[str, Any]:
+    if first is None:
+        raise DecodeError("the file ends before it has said what it holds")
+    if first.kind != b"H":
         raise DecodeError("the file does not begin with its header")
-    header = document(content)
-    declared, most = int(header["bytes"]), min(max_bytes, _RATIO * size + _SPARE)
+    header = document(first.content)
+    declared, most = int(header["bytes"]), min(max_bytes, RATIO * size + SPARE)
     if not 0 <= declared <= most:
         raise DecodeError(f"the file declares a model of {declared} bytes, the limit is {most}")
     return header
@@ -109,28 +112,28 @@ def _reader(kind: bytes) -> Callable[[Parts, memoryview, int], None]:
     return _READERS[kind]
 
 
-def _literals(parts: Parts, content: memoryview, most: int) -> None:
-    parts.add_literals(unfold(content, most))
+def _literals(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_literals(parts.budget.unfold(content))
 
 
-def _pool(parts: Parts, content: memoryview, most: int) -> None:
-    parts.add_pool(unfold(content, most))
+def _pool(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_pool(parts.budget.unfold(content))
 
 
 def _verbatim(parts: Parts, content: memoryview, _most: int) -> None:
     parts.add_verbatim(bytes(content))
 
 
-def _arrays(parts: Parts, content: memoryview, most: int) -> None:
-    parts.add_arrays(decode_arrays(content, most))
+def _arrays(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_arrays(decode_arrays(content, parts.budget))
 
 
 def _refinement(parts: Parts, content: memoryview, most: int) -> None:
     parts.add_refinement(content, most)
 
 
-def _shared(parts: Parts, content: memoryview, most: int) -> None:
-    parts.add_shared(decode_shared(content, most - parts.indices))
+def _shared(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_shared(decode_shared(content, parts.budget))
 
 
 _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {

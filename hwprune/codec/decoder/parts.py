@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import Budget
 from .container import DecodeError
 from .refinement import Refinement
 
@@ -13,15 +14,16 @@ class Parts:
     """Literals between tensors, bytes and arrays for them.
 
     `progressive` says that the tensors can be told from what there is, however little; `share` how
-    much of what was packed that is.
+    much of what was packed that is; `budget` is what their readers may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget(0)
         self.progressive, self.share = False, 1.0
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._arrays: deque[NDArray[np.int32]] = deque()
         self._refinement: Refinement | None = None
-        self._shared, self.indices = deque[NDArray[np.uint16]](), 0
+        self._shared: deque[NDArray[np.uint16]] = deque()
         self.tensors: dict[int, bytes] = {}
 
     def add_literals(self, data: bytes) -> None:
@@ -49,8 +51,7 @@ class Parts:
         self.progressive, self.share = True, self._refinement.share
 
     def add_shared(self, arrays: list[NDArray[np.uint16]]) -> None:
-        """More arrays of indices into shared values; `indices` counts them."""
-        self.indices += sum(array.size for array in arrays)
+        """More arrays of indices into shared values."""
         self._shared.extend(arrays)
 
     def literal(self, count: int) -> bytes:
@@ -94,7 +95,7 @@ class _Bytes:
     """A stream of bytes."""
 
     def __init__(self) -> None:
-        self._data, self._at = b"", 0
+        self._data, self._at = bytearray(), 0
 
     def add(self, data: bytes) -> None:
         self._data += data
@@ -103,4 +104,4 @@ class _Bytes:
         start, self._at = self._at, self._at + count
         if count < 0 or self._at > len(self._data):
             raise DecodeError("the file holds fewer bytes than its tensors need")
-        return self._data[start : self._at]
+        return bytes(self._data[start : self._at])

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from .ans import Integers
-from .container import DecodeError, document
+from .arrays import STEP
+from .budget import Budget
+from .container import DecodeError
 from .huffman import Streams, Symbols, read_streams
 
 
@@ -57,31 +59,31 @@ class Shared:
     streams: Streams
 
 
-def decode_shared(content: memoryview, most: int) -> list[Symbols]:
+def decode_shared(content: memoryview, budget: Budget) -> list[Symbols]:
     """The arrays of a section, rows x columns x places each.
 
     Args:
         content: Length of the description (u32), the description (LZMA), lanes (bits).
-        most: Elements that they may have together.
+        budget: What they may take.
     """
-    found = read_shared(content, most)
+    found = read_shared(content, budget)
     symbols = found.streams.decoded(range(len(found.streams.streams)))
     return [m.dense(symbols[m.streams.start : m.streams.stop]) for m in found.matrices]
 
 
-def read_shared(content: memoryview, most: int) -> Shared:
+def read_shared(content: memoryview, budget: Budget) -> Shared:
     """The same, not yet decoded; raises DecodeError."""
     length = int.from_bytes(content[:4], "little")
-    meta = document(content[4 : 4 + length])
+    meta = budget.document(content[4 : 4 + length])
     streams = read_streams(meta, content[4 + length :])
+    budget.spend(STEP * streams.steps)
     matrices: list[Matrix] = []
     for entry in meta["arrays"]:
         start = matrices[-1].streams.stop if matrices else 0
         matrices.append(_matrix(entry, start, streams))
     if not matrices or matrices[-1].streams.stop != len(streams.streams):
         raise DecodeError("a section has no arrays, or streams that are of none")
-    if sum(prod(matrix.shape) for matrix in matrices) > most:
-        raise DecodeError(f"a section declares more than {most} weights")
+    budget.take(sum(prod(matrix.shape) for matrix in matrices))
     return Shared(matrices, streams)
 
 

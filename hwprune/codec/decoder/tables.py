@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ans import MOST_BITS, MOST_SYMBOLS, Integers, Slots, frequencies, slots
+from .budget import Budget
 from .container import DecodeError
 
 ORIGIN = 48  # numbers from 0 to TOP are written as the printable characters from "0" on
 TOP = 78
+_MOST_SLOTS = 1 << 24  # of all tables of a section
+_TABLE, _SLOTS = 64, 64  # work of a table; slots for one more
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +59,21 @@ def read_table(entry: Mapping[str, Any], bits: int) -> Table:
     if not 0 < len(steps) <= MOST_SYMBOLS or abs(lowest) > 1 << 30:
         raise DecodeError("a table is damaged")
     levels = (TOP + np.cumsum(steps)) % (TOP + 1)
-    return Table(lowest, frequencies(levels.tolist(), bits), bool(entry.get("escape", False)))
+    return Table(lowest, frequencies(levels, bits), bool(entry.get("escape", False)))
 
 
-def read_tables(meta: Mapping[str, Any], most: int = 1024) -> tuple[list[Table], int]:
+def read_tables(meta: Mapping[str, Any], budget: Budget) -> tuple[list[Table], int]:
     """All tables of a section, and the bits of their probabilities."""
-    bits = int(meta["bits"])
-    if not 1 <= bits <= MOST_BITS or not 1 <= len(meta["tables"]) <= most:
+    bits, count = int(meta["bits"]), len(meta["tables"])
+    if not 1 <= bits <= MOST_BITS or not 1 <= count <= _MOST_SLOTS >> bits:
         raise DecodeError("a section declares impossible tables")
+    budget.spend(count * (_TABLE + (1 << bits) // _SLOTS))
     return [read_table(entry, bits) for entry in meta["tables"]], bits
 
 
 def lookup(tables: list[Table], bits: int) -> Slots:
     """`slots` of all tables, tables x 2^bits."""
-    return np.stack([slots(table.frequency, bits) for table in tables])
+    found = np.empty((len(tables), 1 << bits), np.uint64)
+    for row, table in zip(found, tables, strict=True):
+        row[:] = slots(table.frequency, bits)
+    return found
