@@ -9,9 +9,10 @@
 
 `files`: whole files to the last bit, beside zip, zstd -19 and xz. `laplacian`: bits of the whole
 file for each weight of a network whose weights are Laplacian, errors with mean magnitude 1, and how
-much more that is than R(D). `speed`: seconds of one thread, MB of fp32 weights a second, and the highest
-memory of a process of its own. `network`: the same bytes for all codecs, calibrated on the training images, top-1 on the
-evaluation images, which nothing before has seen; int8 is this package's own.
+much more that is than R(D). `speed`: seconds of one thread, MB of fp32 weights a second, and the
+most memory of a process of its own. `network`: the same bytes for all codecs, calibrated on the
+training images, top-1 on the evaluation images, which nothing before has seen; int8 is this
+package's own.
 """
 
 import argparse

@@ -95,7 +95,8 @@ def _choice(
     tables, bits = [], 0.0
     for stream in streams:
         lowest = int(stream.min()) if stream.size else 0
-        counts = np.bincount(stream - lowest) if stream.size else np.ones(1, np.int64)
+        wide = stream.astype(np.int32) - lowest
+        counts = np.bincount(wide) if stream.size else np.ones(1, np.int64)
         tables.append(describe(lowest, counts, _BITS))
         bits += tables[-1].bits(lowest, counts)
     return _Choice(layouts, tables, bits + sum(_class_bits(layout) for layout in layouts))

@@ -15,8 +15,8 @@ def write_sections(sections: Iterable[Section]) -> bytes:
     """A whole file, its end included."""
     parts = [MAGIC, VERSION.to_bytes(2, "little")]
     for kind, content in (*sections, (b"E", b"")):
-        body = HEAD.pack(kind, len(content)) + content
-        parts += [body, CHECK.pack(zlib.crc32(body))]
+        head = HEAD.pack(kind, len(content))
+        parts += [head, content, CHECK.pack(zlib.crc32(content, zlib.crc32(head)))]
     return b"".join(parts)
 
 

@@ -23,7 +23,7 @@ from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.weights import Values, Weight
 from hwprune.quantize.gptq import Inverse, gptq_by_column
 
-Numbers = NDArray[np.int32]
+Numbers = NDArray[np.int16]
 _PRICE = np.log(2) / 6  # of a bit, in steps^2: dD/dR of D = step^2 / 12 at high rate
 _MOST = 1 << 14  # steps that a weight may have
 
@@ -78,7 +78,7 @@ def _bits(values: Values, step: float) -> Values:
 def _pulled(values: Values, step: float, pull: Values | float) -> Numbers:
     """The nearest numbers of steps after a pull towards zero, in steps."""
     away = np.abs(values) / np.float32(step) - pull
-    found = np.rint(np.maximum(away, 0)).astype(np.int32)
+    found = np.rint(np.maximum(away, 0)).astype(np.int16)
     return np.where(values < 0, -found, found)
 
 
@@ -104,4 +104,4 @@ def _for_output(weight: Weight, step: float, bits: Values, known: Inverse) -> Nu
 
     found = gptq_by_column(torch.from_numpy(whole.copy()), known, rounding)
     steps: Values = np.rint(found.numpy() / np.float32(step))
-    return from_matrix(weight, steps).astype(np.int32)
+    return from_matrix(weight, steps).astype(np.int16)

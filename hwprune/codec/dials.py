@@ -7,9 +7,9 @@ from functools import cached_property
 from hwprune.codec.coded import Coded
 from hwprune.codec.deadzone import Quantized, quantize
 from hwprune.codec.exact import exact
-from hwprune.codec.packing import filled, packed
+from hwprune.codec.packing import packed
 from hwprune.codec.rate import Packed
-from hwprune.codec.skeleton import Hole, elements, holes
+from hwprune.codec.skeleton import Hole, holes
 from hwprune.codec.weights import Weight
 from hwprune.quantize.gptq import Inverse
 
@@ -41,19 +41,23 @@ class DeadZone:
         return self._packed(found)
 
     def _packed(self, found: Sequence[Quantized]) -> Packed:
-        coded: list[Coded] = list(self._exact)
-        for one in found:
-            coded[one.weight.index] = one.coded
-        stored = {q.weight.index: q.weight.stored(q.values).tobytes() for q in found}
-        decoded = filled(self.model, self._holes, stored)
-        file = packed(self.model, coded, "deadzone", decoded)
-        return Packed(file, decoded, elements(self._holes))
+        by_index = {one.weight.index: one for one in found}
+        coded = [
+            by_index[i].coded if i in by_index else self._exact[i] for i in range(len(self._holes))
+        ]
+
+        def told(index: int) -> bytes | None:
+            one = by_index.get(index)
+            return None if one is None else one.weight.stored(one.values).tobytes()
+
+        return packed(self.model, self._holes, coded, "deadzone", told)
 
     @cached_property
     def _holes(self) -> list[Hole]:
         return holes(self.model)
 
     @cached_property
-    def _exact(self) -> list[Coded]:
+    def _exact(self) -> dict[int, Coded]:
         """All other tensors."""
-        return [exact(hole, self.model) for hole in self._holes]
+        own = {w.index for w in self.weights}
+        return {i: exact(h, self.model) for i, h in enumerate(self._holes) if i not in own}

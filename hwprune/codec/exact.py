@@ -57,7 +57,7 @@ def _plain(data: bytes, item: int) -> Coded:
 
 def _bytes(values: NDArray[Any]) -> Coded:
     """Integers of one byte: the farther from their middle, the rarer."""
-    signed = values.astype(np.int32)
+    signed = values.astype(np.int16)
     centre = int(np.median(signed)) if values.dtype.kind == "u" else 0
     entry = {"form": "planes", "planes": "a", "count": values.size, "centre": centre}
     classed = values.shape[0] > 1
@@ -114,7 +114,7 @@ def _planes(raw: NDArray[Any], family: str) -> Coded:
         marks += "a" if coded else "v"
         if coded:
             shape = view(raw.shape)
-            arrays.append(Symbols(plane.reshape(shape).astype(np.int32), f"{family}/{i}", False))
+            arrays.append(Symbols(plane.reshape(shape), f"{family}/{i}", False))
         else:
             verbatim.append(plane.tobytes())
     entry = {"form": "planes", "planes": marks, "count": raw.size}

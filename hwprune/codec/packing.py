@@ -1,7 +1,7 @@
 """Puts coded tensors and what stands between them into a .hwp file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.coded import Coded
@@ -11,38 +11,39 @@ from hwprune.codec.exact import exact
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes, literals
 
-_PORTION = 1 << 23  # elements that a section holds, if more than one array does
+_PORTION = 1 << 22  # elements that a section holds, if more than one array does
 
 
 def pack_exact(model: bytes) -> Packed:
     """A serialised model, to the last bit."""
     found = holes(model)
-    file = packed(model, [exact(hole, model) for hole in found], "exact", model)
-    return Packed(file, model, elements(found))
+    return packed(model, found, [exact(hole, model) for hole in found], "exact")
 
 
 def packed(
     model: bytes,
+    found: Sequence[Hole],
     tensors: Sequence[Coded],
     codec: str,
-    decoded: bytes,
+    told: Callable[[int], bytes | None] = lambda _index: None,
     extra: Iterable[Section] = (),
-) -> bytes:
+) -> Packed:
     """A .hwp file.
 
     Args:
         model: Serialised, as it was given.
-        tensors: What became of each of its `holes`.
+        found: Its holes.
+        tensors: What became of each.
         codec: Its name.
-        decoded: The model that a decoder will put together: `model`, if nothing is lost.
+        told: The bytes that a decoder will put into a hole, by its index; None: those of the model.
         extra: Further sections, behind all others.
     """
-    found = holes(model)
     between = literals(model, found)
+    size, digest = _checksum(model, found, between, told)
     header = {
         "codec": codec,
-        "bytes": len(decoded),
-        "sha256": hashlib.sha256(decoded).hexdigest(),
+        "bytes": size,
+        "sha256": digest,
         "literals": [len(part) for part in between],
         "tensors": [dict(tensor.entry) for tensor in tensors],
     }
@@ -51,12 +52,12 @@ def packed(
         (b"H", fold_document(header)),
         (b"L", fold(b"".join(between))),
         (b"P", fold(b"".join(tensor.pooled for tensor in ordered))),
-        (b"V", b"".join(tensor.verbatim for tensor in ordered)),
+        *((b"V", tensor.verbatim) for tensor in ordered),
     ]
     arrays = [array for tensor in ordered for array in tensor.arrays]
     coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
     done = [*(s for s in sections if s[1]), *coded, *extra]
-    return write_sections([*done, *_filler(done, len(decoded))])
+    return Packed(write_sections([*done, *_filler(done, size)]), elements(found))
 
 
 def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:
@@ -65,13 +66,21 @@ def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:
     return [(b"V", bytes(missing))] if missing > 0 else []
 
 
-def filled(model: bytes, found: Sequence[Hole], tensors: Mapping[int, bytes]) -> bytes:
-    """The model with other bytes in some of its holes, by their index."""
-    between = literals(model, found)
-    parts = [between[0]]
+def _checksum(
+    model: bytes,
+    found: Sequence[Hole],
+    between: Sequence[bytes],
+    told: Callable[[int], bytes | None],
+) -> tuple[int, str]:
+    """Bytes and digest of what a decoder will put together, without doing so."""
+    digest, size = hashlib.sha256(between[0]), len(between[0])
     for i, hole in enumerate(found):
-        parts += [tensors.get(i, model[hole.start : hole.stop]), between[i + 1]]
-    return b"".join(parts)
+        own = told(i)
+        tensor = memoryview(model)[hole.start : hole.stop] if own is None else own
+        for part in (tensor, between[i + 1]):
+            digest.update(part)
+            size += len(part)
+    return size, digest.hexdigest()
 
 
 def _portions(arrays: Sequence[Symbols]) -> Iterator[list[Symbols]]:

@@ -4,16 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hwprune.codec.decoder import decode
+
 _HALVINGS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A .hwp file, the model that a decoder makes of it, and how many numbers its tensors hold."""
+    """A file, and how many numbers its tensors hold; `plain` if it is an ONNX file itself."""
 
     file: bytes
-    model: bytes
     elements: int
+    plain: bool = False
+
+    @property
+    def model(self) -> bytes:
+        """The model that a decoder makes of it."""
+        return self.file if self.plain else decode(self.file).model
 
     @property
     def rate(self) -> float:

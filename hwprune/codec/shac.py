@@ -12,12 +12,12 @@ from hwprune.codec.coded import Coded
 from hwprune.codec.exact import exact
 from hwprune.codec.levels import Reals
 from hwprune.codec.moments import Moment
-from hwprune.codec.packing import filled, packed
+from hwprune.codec.packing import packed
 from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.rate import Packed
 from hwprune.codec.shared import Told, encode_shared, portions, tell
 from hwprune.codec.sharing import Codebook, share, tuned_centroids
-from hwprune.codec.skeleton import elements, holes
+from hwprune.codec.skeleton import holes
 from hwprune.codec.weights import Weight, weights
 
 CODECS = ("ham", "shac")  # every element, or gaps where they are shorter
@@ -98,10 +98,12 @@ class Sharing:
         order = sorted(shared, key=lambda i: (tensors[i].last, i))  # as a decoder tells them
         parts = portions([shared[i].told for i in order])
         sections = [(b"U", encode_shared(part)) for part in parts]
-        stored = {i: one.weight.stored(one.book.values).tobytes() for i, one in shared.items()}
-        decoded = filled(self._model, self._holes, stored)
-        file = packed(self._model, tensors, self._codec, decoded, sections)
-        return Packed(file, decoded, elements(self._holes))
+
+        def told(index: int) -> bytes | None:
+            one = shared.get(index)
+            return None if one is None else one.weight.stored(one.book.values).tobytes()
+
+        return packed(self._model, self._holes, tensors, self._codec, told, sections)
 
     def _shared(self, amount: float) -> "Iterator[_Shared]":
         """The weights for which shared values are shorter than they are."""

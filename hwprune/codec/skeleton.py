@@ -57,8 +57,10 @@ class Hole:
         return found.newbyteorder("<") if whole else None
 
     def read(self, model: bytes) -> NDArray[np.generic]:
-        """The elements, of `dtype`."""
-        return np.frombuffer(model[self.start : self.stop], self.dtype).reshape(self.shape)
+        """The elements, of `dtype`; a view."""
+        dtype = self.dtype or np.dtype(np.uint8)
+        count = self.size // dtype.itemsize
+        return np.frombuffer(model, dtype, count, self.start).reshape(self.shape)
 
 
 def holes(model: bytes) -> list[Hole]:

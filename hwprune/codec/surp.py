@@ -19,10 +19,10 @@ from hwprune.codec.decoder.forms import FORMS
 from hwprune.codec.decoder.parts import Parts
 from hwprune.codec.decoder.refinement import HEAD, walk
 from hwprune.codec.exact import exact
-from hwprune.codec.packing import filled, packed
+from hwprune.codec.packing import packed
 from hwprune.codec.rate import Packed
 from hwprune.codec.refining import Magnitudes, normalised, refinements
-from hwprune.codec.skeleton import elements, holes
+from hwprune.codec.skeleton import holes
 from hwprune.codec.weights import Weight
 
 
@@ -146,12 +146,15 @@ class Surp:
 
     def pack(self, chunks: int) -> Packed:
         """The file of the first chunks."""
-        sections, decoded = self.refined.sections(chunks), self.decoded(chunks)
-        file = packed(self._model, self._tensors, "surp", decoded, sections)
-        return Packed(file, decoded, elements(self._holes))
+        told, sections = self._told(chunks), self.refined.sections(chunks)
+        return packed(self._model, self._holes, self._tensors, "surp", told.get, sections)
 
     def decoded(self, chunks: int) -> bytes:
         """The model that a decoder makes of the first chunks."""
+        return self.pack(chunks).model
+
+    def _told(self, chunks: int) -> dict[int, bytes]:
+        """The bytes of each tensor that is refined."""
         parts, refined, most = Parts(), self.refined, len(self._model)
         for weight in refined.weights:
             if weight.grid is not None:
@@ -159,8 +162,7 @@ class Surp:
                 parts.tensors[weight.grid.scale] = self._model[hole.start : hole.stop]
         for _, content in refined.sections(chunks):
             parts.add_refinement(memoryview(content), most)
-        told = {i: FORMS["refined"](entry, parts, most) for i, entry in refined.entries.items()}
-        return filled(self._model, self._holes, told)
+        return {i: FORMS["refined"](entry, parts, most) for i, entry in refined.entries.items()}
 
     @cached_property
     def _tensors(self) -> list[Coded]:

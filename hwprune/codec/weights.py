@@ -124,7 +124,7 @@ def _weight(
     kind = (_FLOATS | _INTEGERS).get(hole.kind)
     if kind is None or hole.dtype is None or len(hole.shape) < 2 or np.prod(hole.shape) < _LEAST:
         return None
-    values = hole.read(data).astype(np.float32).reshape(view(hole.shape))
+    values = hole.read(data).astype(np.float32, copy=False).reshape(view(hole.shape))
     grid = None
     if hole.kind in _INTEGERS:
         source = _quantised(name, readers, fixed)
@@ -141,7 +141,9 @@ def _weight(
     reader = _reader(readers.get(name, []))
     if reader is None or not np.isfinite(values).all():
         return None
-    return Weight(index, hole.name, kind, hole.shape, values, reader, reader.input[0], grid)
+    own = onnx.NodeProto()  # which does not keep the whole model in memory
+    own.CopyFrom(reader)
+    return Weight(index, hole.name, kind, hole.shape, values, own, own.input[0], grid)
 
 
 def _fits(steps: NDArray[Any], values: Values, axis: int) -> bool:

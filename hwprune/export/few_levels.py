@@ -46,7 +46,7 @@ class FewLevels:
             if w.grid is None
         }
         file = compact(exchanged(self.model, found)).SerializeToString()
-        return Packed(file, file, self._elements)
+        return Packed(file, self._elements, plain=True)
 
     def _rounded(self, weight: Weight, step: float) -> Values:
         scales = self._scales[weight.index]

@@ -6,7 +6,6 @@ from time import perf_counter
 
 import onnx
 
-from hwprune.codec.decoder import decode
 from hwprune.codec.packing import pack_exact
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import elements, holes
@@ -53,9 +52,9 @@ def pack(
         found = fitted(what, dial_of(what, progress), progress)
         with progress.stage("quality"):
             quality = what.quality(found.model)
-    if not options.plain:
+    if quality is None:  # else what was judged had been decoded
         with progress.stage("check"):
-            _check_decodes(found)
+            _check_decodes(found, data)
     write_atomic(out, found.file)
     return _report(model, data, options, found, quality, perf_counter() - start)
 
@@ -65,15 +64,13 @@ def _exact(data: bytes, plain: bool) -> Packed:
     if not plain:
         return pack_exact(data)
     file = compact(onnx.load_from_string(data)).SerializeToString()
-    return Packed(file, file, elements(holes(data)))
+    return Packed(file, elements(holes(data)), plain=True)
 
 
-def _check_decodes(found: Packed) -> None:
+def _check_decodes(found: Packed, data: bytes) -> None:
     """Nothing is written that does not come back."""
-    if decode(found.file).model != found.model:
-        raise HwpruneError(
-            "the packed file does not decode to what was packed", "report this model"
-        )
+    if not found.plain and found.model != data:
+        raise HwpruneError("the file does not decode to what was packed", "report this model")
 
 
 def _report(

@@ -127,7 +127,9 @@ def as_stored(values: Values, dtype: str, steps: Steps | None) -> NDArray[Any]:
     return clipped.astype(kind)
 
 
-def points(k: NDArray[np.int32], step: float, shifts: Sequence[float]) -> NDArray[np.float32]:
+def points(
+    k: NDArray[np.signedinteger[Any]], step: float, shifts: Sequence[float]
+) -> NDArray[np.float32]:
     """Where whole numbers of steps lie, in single precision, one operation after the other."""
     first, others = (np.float32(shift) for shift in shifts)
     most = max(int(k.max(initial=0)), -int(k.min(initial=0)))

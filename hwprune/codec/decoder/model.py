@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arrays import decode_arrays
 from .budget import Budget
 from .container import DecodeError, Section, document, sections
 from .forms import FORMS
@@ -121,11 +120,11 @@ def _pool(parts: Parts, content: memoryview, _most: int) -> None:
 
 
 def _verbatim(parts: Parts, content: memoryview, _most: int) -> None:
-    parts.add_verbatim(bytes(content))
+    parts.add_verbatim(content)
 
 
 def _arrays(parts: Parts, content: memoryview, _most: int) -> None:
-    parts.add_arrays(decode_arrays(content, parts.budget))
+    parts.add_arrays(content)
 
 
 def _refinement(parts: Parts, content: memoryview, most: int) -> None:

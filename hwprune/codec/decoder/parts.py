@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import decode_arrays
 from .budget import Budget
 from .container import DecodeError
 from .refinement import Refinement
@@ -21,6 +22,7 @@ class Parts:
         self.budget = budget or Budget(0)
         self.progressive, self.share = False, 1.0
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
+        self._sections: deque[memoryview] = deque()  # of arrays that were not asked for yet
         self._arrays: deque[NDArray[np.int32]] = deque()
         self._refinement: Refinement | None = None
         self._shared: deque[NDArray[np.uint16]] = deque()
@@ -34,13 +36,13 @@ class Parts:
         """More bytes of small tensors."""
         self._pool.add(data)
 
-    def add_verbatim(self, data: bytes) -> None:
+    def add_verbatim(self, data: memoryview) -> None:
         """More bytes that are not coded."""
         self._verbatim.add(data)
 
-    def add_arrays(self, arrays: list[NDArray[np.int32]]) -> None:
-        """More arrays of integers."""
-        self._arrays.extend(arrays)
+    def add_arrays(self, content: memoryview) -> None:
+        """More arrays of integers, decoded when they are asked for: so few are there at a time."""
+        self._sections.append(content)
 
     def add_refinement(self, content: memoryview, most: int) -> None:
         """The head of the weights' refinement, and then chunk after chunk."""
@@ -74,6 +76,8 @@ class Parts:
 
     def array(self) -> NDArray[np.int32]:
         """The next array of integers, rows x columns x places."""
+        while not self._arrays and self._sections:
+            self._arrays.extend(decode_arrays(self._sections.popleft(), self.budget))
         if not self._arrays:
             raise DecodeError("a tensor has no weights in this file")
         return self._arrays.popleft()
@@ -92,16 +96,25 @@ class Parts:
 
 
 class _Bytes:
-    """A stream of bytes."""
+    """A stream of bytes, kept in the pieces in which it came."""
 
     def __init__(self) -> None:
-        self._data, self._at = bytearray(), 0
+        self._pieces: deque[memoryview] = deque()
 
-    def add(self, data: bytes) -> None:
-        self._data += data
+    def add(self, data: bytes | memoryview) -> None:
+        if len(data):
+            self._pieces.append(memoryview(data))
 
     def take(self, count: int) -> bytes:
-        start, self._at = self._at, self._at + count
-        if count < 0 or self._at > len(self._data):
-            raise DecodeError("the file holds fewer bytes than its tensors need")
-        return bytes(self._data[start : self._at])
+        if count < 0:
+            raise DecodeError("a tensor declares fewer bytes than none")
+        found = []
+        while count > 0:
+            if not self._pieces:
+                raise DecodeError("the file holds fewer bytes than its tensors need")
+            piece = self._pieces.popleft()
+            found.append(piece[:count])
+            if len(piece) > count:
+                self._pieces.appendleft(piece[count:])
+            count -= len(found[-1])
+        return b"".join(found)
