@@ -6,13 +6,14 @@
     python tools/bench_codec.py speed [--weights 25000000]
     python tools/bench_codec.py network MODEL --train-data T.npz --eval-data E.npz [--scale 1]
                                         [--weights-file W] [--rates 1.5 2 3 4] [--drop 0.3]
+    python tools/bench_codec.py parts ...
 
 `files`: whole files to the last bit, beside zip, zstd -19 and xz. `laplacian`: bits of the whole
 file for each weight of a network whose weights are Laplacian, errors with mean magnitude 1, and how
 much more that is than R(D). `speed`: seconds of one thread, MB of fp32 weights a second, and the
 most memory of a process of its own. `network`: the same bytes for all codecs, calibrated on the
 training images, top-1 on the evaluation images, which nothing before has seen; int8 is this
-package's own.
+package's own. `parts`: the default codec without what makes it good.
 """
 
 import argparse
@@ -183,6 +184,16 @@ def rows(subject: Network, args: argparse.Namespace) -> Iterator[tuple[str, int,
     yield f"int8, deadzone --max-drop {args.drop:g}", len(packed.file), packed.model
 
 
+def parts(args: argparse.Namespace) -> None:
+    subject = read_network(args)
+    print(f"| {args.model}, top-1 {subject.top1(subject.model):.2f} % | bits | top-1 |")
+    print("|---|--:|--:|")
+    for name, dial in subject.variants().items():
+        for rate in args.rates:
+            packed, _ = finest_within(dial, lambda p, rate=rate: p.rate <= rate)
+            print(f"| {name} | {packed.rate:.2f} | {subject.top1(packed.model):.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     verbs = parser.add_subparsers(required=True)
@@ -202,14 +213,15 @@ def main() -> None:
         verb.add_argument("source", type=Path)
         verb.add_argument("target", type=Path)
         verb.set_defaults(run=one_process, what=what)
-    verb = verbs.add_parser("network")
-    verb.add_argument("model")
-    for name in ("--weights-file", "--train-data", "--eval-data"):
-        verb.add_argument(name)
-    verb.add_argument("--scale", type=float)
-    verb.add_argument("--drop", type=float, default=0.3)
-    verb.add_argument("--rates", type=float, nargs="+", default=[1.5, 2, 3, 4])
-    verb.set_defaults(run=network)
+    for name, run, rates in (("network", network, [1.5, 2, 3, 4]), ("parts", parts, [2, 3])):
+        verb = verbs.add_parser(name)
+        verb.add_argument("model")
+        for option in ("--weights-file", "--train-data", "--eval-data"):
+            verb.add_argument(option)
+        verb.add_argument("--scale", type=float)
+        verb.add_argument("--drop", type=float, default=0.3)
+        verb.add_argument("--rates", type=float, nargs="+", default=rates)
+        verb.set_defaults(run=run)
     args = parser.parse_args()
     args.run(args)
 

@@ -11,8 +11,13 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
+from hwprune.codec.allocation import relative_steps
+from hwprune.codec.dials import DeadZone
+from hwprune.codec.moments import moments
+from hwprune.codec.probe import Probe
 from hwprune.codec.rate import Dial, Packed
 from hwprune.codec.skeleton import elements, holes
+from hwprune.codec.weights import weights
 from hwprune.export.lower import lower
 from hwprune.frontend.models import load_model
 from hwprune.graph.read import canonical, to_proto
@@ -21,7 +26,7 @@ from hwprune.quantize.ptq import quantize
 from hwprune.registry import get_backend
 from hwprune.stages.options import DataOptions
 from hwprune.stages.pack_bounds import fitted
-from hwprune.stages.pack_dials import dial_of
+from hwprune.stages.pack_dials import dial_of, inverses
 from hwprune.stages.pack_options import PackOptions
 from hwprune.stages.pack_subject import Subject, subject
 from hwprune.verify.outputs import file_outputs
@@ -96,6 +101,24 @@ class Network:
         plain = codec == "levels"
         options = replace(self.options, codec=codec, plain=plain)
         return dial_of(replace(self.subject, options=options), Silent())
+
+    def variants(self) -> dict[str, Dial]:
+        """`deadzone` without what makes it good, one thing after the other."""
+        data, model = self.subject.data, self.subject.model
+        found = weights(model, data, holes(data))
+        probe = Probe(model, found, self.subject.samples(256), self.options.threads)
+        known = inverses(moments(probe))
+        alike = {w.index: 0.5 * float(w.values.std()) for w in found}
+        measured = relative_steps(found, probe.of(64), {})
+        together = relative_steps(found, probe.of(64), known)
+        blind = replace(self.options, codec="deadzone", data=DataOptions())
+        return {
+            "steps alike, to the nearest": DeadZone(data, found, alike),
+            "steps alike, for the output": DeadZone(data, found, alike, known),
+            "steps by effect, to the nearest": DeadZone(data, found, measured),
+            "steps by effect, for the output": DeadZone(data, found, together, known),
+            "the same, on made-up inputs": dial_of(subject(data, blind), Silent()),
+        }
 
     def within(self, drop: float, int8: bool = False) -> Packed:
         """The coarsest file of `deadzone` that loses no more points."""

@@ -37,7 +37,7 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
         if codec in ("surp", "ham", "shac"):
             steps = relative_steps(found, probe.of(_PROBE), {}, tick)
             return _unrounded(what, found, codec, steps, second)
-        known = _inverses(second)
+        known = inverses(second)
         steps = relative_steps(found, probe.of(_PROBE), known, tick)
     if codec == LEVELS:
         return FewLevels(what.model, found, steps, known)
@@ -57,6 +57,6 @@ def _unrounded(
     return Sharing(what.data, found, codec, moments=second, steps=steps)
 
 
-def _inverses(second: dict[int, Moment]) -> dict[int, Inverse]:
+def inverses(second: dict[int, Moment]) -> dict[int, Inverse]:
     """What rounding for the output needs, by weight; the moments are used up."""
     return {index: inverse(torch.from_numpy(second.pop(index))) for index in list(second)}
