@@ -25,13 +25,14 @@ _SHARE = 0.004  # of all elements: fewer do not get a table of their own at eith
 class Symbols:
     """An array rows x columns x places.
 
-    Arrays of one family share their tables. `classed`: values far from zero are rarer, so that
-    classes of rows, columns and places can tell how far.
+    Arrays of one family share their tables. `classed`: their distribution depends on how large
+    `sizes` are in a row, a column and a place (by default the values themselves).
     """
 
     values: Integers
     family: str
     classed: bool = True
+    sizes: NDArray[Any] | None = None
 
 
 def encode_arrays(arrays: Sequence[Symbols]) -> bytes:
@@ -63,7 +64,7 @@ def _chosen(arrays: Sequence[Symbols], first: int) -> _Choice:
     alike = _choice(values, [_alike(v.shape, first) for v in values], first, 1)
     if not arrays[0].classed:
         return alike
-    found = [loudness(v) for v in values]
+    found = [loudness(a.values if a.sizes is None else a.sizes) for a in arrays]
     tried = [_classed(values, found, first, steps) for steps in _RESOLUTIONS]
     return min([alike, *tried], key=lambda choice: choice.bits)
 

@@ -41,7 +41,8 @@ def exact(hole: Hole, model: bytes) -> Coded:
         return _palette(values, colours, index.reshape(raw.shape))
     if np.count_nonzero(raw) < (1 - _SPARSE) * raw.size:
         return _sparse(raw, str(dtype))
-    return _planes(raw, str(dtype))
+    real = dtype.kind == "f" and bool(np.isfinite(values).all())
+    return _planes(raw, str(dtype), values if real else None)
 
 
 def _item(hole: Hole) -> int:
@@ -103,8 +104,11 @@ def _sparse(raw: NDArray[Any], family: str) -> Coded:
     return Coded(entry, (mask, *rest.arrays), verbatim=rest.verbatim)
 
 
-def _planes(raw: NDArray[Any], family: str) -> Coded:
-    """Byte by byte of every element: those of exponents have an order, those of mantissas none."""
+def _planes(raw: NDArray[Any], family: str, reals: NDArray[Any] | None = None) -> Coded:
+    """Byte by byte of every element: those of exponents have an order, those of mantissas none.
+
+    Exponents (the last byte) go by how large the `reals` are around an element.
+    """
     split = np.ascontiguousarray(raw).view(np.uint8).reshape(raw.size, -1)
     marks, arrays, verbatim = "", [], []
     for i, plane in enumerate(split.T):
@@ -114,7 +118,9 @@ def _planes(raw: NDArray[Any], family: str) -> Coded:
         marks += "a" if coded else "v"
         if coded:
             shape = view(raw.shape)
-            arrays.append(Symbols(plane.reshape(shape), f"{family}/{i}", False))
+            exponents = reals if i == split.shape[1] - 1 and shape[0] > 1 else None
+            own = Symbols(plane.reshape(shape), f"{family}/{i}", exponents is not None, exponents)
+            arrays.append(own)
         else:
             verbatim.append(plane.tobytes())
     entry = {"form": "planes", "planes": marks, "count": raw.size}
