@@ -1,5 +1,7 @@
 """Where tensors' bytes stand: what onnx's own parser sees, and the file comes together again."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -110,7 +112,7 @@ def test_literals_and_holes_are_the_file(name):
     for hole, literal in zip(found, between[1:], strict=True):
         parts += [data[hole.start : hole.stop], literal]
     assert b"".join(parts) == data
-    assert all(a.stop <= b.start for a, b in zip(found, found[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in pairwise(found))
 
 
 def test_elements_are_read_as_they_are():
@@ -150,10 +152,8 @@ def test_a_tensor_in_two_pieces_is_left_where_it_is():
 
 
 def test_fields_that_onnx_does_not_know_are_passed_over():
-    unknown = b"".join(
-        [b"\xa0\x06\x07", b"\xa1\x06" + bytes(8), b"\xa5\x06" + bytes(4), b"\xa2\x06\x02hi"]
-        + [b"\xa3\x06", b"\x08\x01", b"\xa4\x06"]  # a group
-    )
+    numbers = b"\xa0\x06\x07" + b"\xa1\x06" + bytes(8) + b"\xa5\x06" + bytes(4)
+    unknown = numbers + b"\xa2\x06\x02hi" + b"\xa3\x06\x08\x01\xa4\x06"  # text, and a group
     data = single(floats(3, 3))
     onnx.load_model_from_string(unknown + data)
     (hole,) = holes(unknown + data)
