@@ -5,6 +5,7 @@ Any file that the runtime runs can be probed: nothing is translated.
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hwprune.codec.weights import Weight
+from hwprune.errors import UnsupportedModelError
 
 Array = NDArray[Any]
 Samples = tuple[Array, ...]  # one array for each input, samples first
@@ -68,7 +70,8 @@ class Probe:
 
     def _run(self, x: Samples, wanted: list[str], exchanged: Mapping[str, Array]) -> list[Array]:
         feeds = dict(zip(self._inputs, x, strict=True)) | dict(exchanged)
-        found: list[Array] = self._session.run(wanted, feeds)
+        with _runnable():
+            found: list[Array] = self._session.run(wanted, feeds)
         return found
 
     def _batches(self) -> Iterator[Samples]:
@@ -113,6 +116,19 @@ def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options.log_severity_level = 3  # that weights are inputs is no news
     options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with _runnable():
+        return ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+
+@contextmanager
+def _runnable() -> Iterator[None]:
+    """What the runtime refuses, as an error of the model."""
+    try:
+        yield
+    except Exception as error:  # its own errors have no class in common
+        said = str(error).strip().partition("\n")[0]
+        raise UnsupportedModelError(
+            f"onnxruntime cannot run the model: {said}", "pack it without a bound: nothing is lost"
+        ) from error

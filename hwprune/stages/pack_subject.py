@@ -10,7 +10,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from hwprune.errors import UsageError
+from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.frontend.arrays import Input
 from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.split import Splits
@@ -53,6 +53,11 @@ def subject(data: bytes, options: PackOptions) -> Subject:
     """Reads the data that go with a model. Raises UsageError, DataError."""
     model = onnx.load_from_string(data)
     inputs, outputs = _inputs(model, options), model.graph.output
+    if not inputs or not outputs:
+        raise UnsupportedModelError(
+            "the model has no inputs or no outputs to judge it by",
+            "pack it without a bound: nothing is lost",
+        )
     shape = _shape(outputs[0])
     labels = shape[1] if len(outputs) == 1 and len(shape) == 2 else None
     splits, known = read_splits(options.data, inputs, labels)
