@@ -12,11 +12,12 @@ from hwprune.codec.decoder.container import CHECK
 from hwprune.codec.decoder.refinement import CHUNK
 from hwprune.codec.decoder.refinement import HEAD as REFINEMENT
 
-_ROOM, _MODEL = 4000, 8 << 20  # bytes of a file, and of the model that it may declare then
+_ROOM, _MODEL = 2000, 4 << 20  # bytes of a file, and of the model that it may declare then
 _ARRAY = {"shape": [1, 1, 1], "first": 0}
 _SURE, _EVEN = {"levels": "0", "lowest": 0}, {"levels": "00", "lowest": 0}
 _PLAIN = {"form": "plain", "bytes": 0, "item": 1}
 _FLOATS = {"form": "steps", "dtype": "float32", "step": 1.0, "shifts": [0, 0]}
+_INDICES = {"form": "codebook", "dtype": "float32", "values": 1}
 
 
 def bombs() -> dict[str, bytes]:
@@ -78,6 +79,11 @@ def bombs() -> dict[str, bytes]:
         "many sections of many lists": _told(
             _FLOATS, *[_section(junk=[[[]]] * 10**6)] * 40, room=10_000
         ),
+        "indices that cost nothing": _told(_INDICES, _shared(4 * _MODEL)),
+        "more indices than there is room for": _told(_INDICES, _shared(5 * _MODEL)),
+        "many sections of many indices": _told(_INDICES, *[_shared(8192)] * 1000),
+        "codes without number": _told(_INDICES, _shared(codes=["1"] * 10**6)),
+        "streams without number": _told(_INDICES, _shared(streams=[[0, 1]] * 10**6)),
         "a description of a gigabyte": write_sections(
             [(b"H", fold(b'{"a":[' + b"[]," * (80 << 20)))]
         ),
@@ -113,8 +119,18 @@ def _section(
     """Of one array, unless told otherwise, whose elements are all alike."""
     array = {**_ARRAY, "shape": shape or [1, 1, 1], **more.pop("axes", {})}
     meta = {"bits": 14, "lane": 8192, "words": [], "tables": tables or [_SURE]}
-    head = fold_document({**meta, "arrays": arrays or [array], **more})
-    return b"A", len(head).to_bytes(4, "little") + head + body
+    return _described(b"A", {**meta, "arrays": arrays or [array], **more}, body)
+
+
+def _shared(size: int = 1, lane: int = 8192, **more: Any) -> Section:
+    """Indices of one array, all of them alike."""
+    meta = {"codes": ["1"], "streams": [[0, size]], "lane": lane, "bits": [0] * -(-size // lane)}
+    return _described(b"U", {**meta, "arrays": [{"shape": [1, 1, size]}], **more})
+
+
+def _described(kind: bytes, meta: dict[str, Any], body: bytes = b"") -> Section:
+    head = fold_document(meta)
+    return kind, len(head).to_bytes(4, "little") + head + body
 
 
 def _classed(*sizes: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def kept(model):
     return len(file)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), st.sampled_from(TYPES), st.sampled_from(["any", "sparse", "few"]))
 def test_any_tensor(data, dtype, kind):
     shape = data.draw(st.sampled_from([(), (1,), (3000,), (40, 60), (9, 20, 3, 5), (2, 2048)]))

@@ -46,13 +46,13 @@ def one_gigabyte_more():
 
 def test_damage_by_chance():
     found, slowest = Counter(), 0.0
-    for number in range(300):
+    for number in range(200):
         damaged = damaged_specimen(number)
         begin = time.process_time()
         found[answer(damaged)] += 1
         slowest = max(slowest, time.process_time() - begin)
     assert found["wrong"] == 0
-    assert found["refused"] > 200
+    assert found["refused"] > 150
     assert found["model"] > 0  # some descriptions may be changed without harm
     assert slowest < SECONDS
 

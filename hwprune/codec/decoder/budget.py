@@ -4,7 +4,7 @@ from typing import Any
 
 from .container import MOST_DOCUMENT, DecodeError, parsed, unfold
 
-_PARSED = 4  # bytes of a description for one unit of work
+_PARSED = 2  # bytes of a description for one unit of work
 
 
 class Budget:
