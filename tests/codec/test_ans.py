@@ -3,7 +3,7 @@
 import constriction
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprune.codec.decoder.ans import MOST_BITS, MOST_SYMBOLS, decode_lanes, frequencies, slots
@@ -32,6 +32,7 @@ def decoded(lanes, counts, tables, bits):
     return decode_lanes(words, lengths, np.array(counts), owners, lut, bits)
 
 
+@settings(deadline=None)
 @given(LEVELS, st.integers(9, MOST_BITS))
 def test_frequencies_sum_to_a_power_of_two(levels, bits):
     found = frequencies(levels, bits)
@@ -59,6 +60,7 @@ def test_tables_that_cannot_be(levels):
         frequencies(levels, 4)
 
 
+@settings(deadline=None)
 @given(LEVELS.filter(lambda levels: np.count_nonzero(levels) > 1), st.integers(10, MOST_BITS))
 def test_slots_hold_symbol_start_and_frequency(levels, bits):
     frequency = frequencies(levels, bits)

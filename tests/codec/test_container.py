@@ -3,7 +3,7 @@
 import lzma
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprune.codec.container import fold, fold_document, write_sections
@@ -12,6 +12,7 @@ from hwprune.codec.decoder.container import MAGIC, DecodeError, document, sectio
 FILE = write_sections([(b"a", b"some bytes"), (b"b", b""), (b"a", bytes(300))])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=1), st.binary(max_size=50))))
 def test_sections_come_back(parts):
     found = [(s.kind, bytes(s.content)) for s in sections(write_sections(parts))]
@@ -60,6 +61,7 @@ def test_a_newer_version_is_named():
         list(sections(MAGIC + b"\x07\0" + FILE[10:]))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_folding_comes_back_and_is_what_lzma_calls_alone(data):
     assert unfold(fold(data), len(data)) == data

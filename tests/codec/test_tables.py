@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwprune.codec.decoder.ans import MOST_SYMBOLS
@@ -20,6 +20,7 @@ def described(values):
     return describe(lowest, counts, BITS), lowest, counts
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3000, 3000), min_size=1, max_size=300))
 def test_values_come_back(values):
     array = np.array(values, np.int32)
