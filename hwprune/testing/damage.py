@@ -7,6 +7,7 @@ import json
 import random
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from hwprune.codec.container import fold, write_sections
@@ -113,7 +114,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 
 def _any(_value: Any, rng: random.Random) -> Any:
-    return rng.choice(_HOSTILE)
+    return deepcopy(rng.choice(_HOSTILE))  # further changes are to the copy
 
 
 def _number(value: Any, rng: random.Random) -> Any:
