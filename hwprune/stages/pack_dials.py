@@ -17,9 +17,9 @@ from hwprune.export.few_levels import FewLevels
 from hwprune.progress import Progress
 from hwprune.quantize.gptq import Inverse, inverse
 from hwprune.stages.pack_options import LEVELS
-from hwprune.stages.pack_subject import Subject
+from hwprune.stages.pack_subject import CALIBRATION, Subject
 
-_CALIBRATION, _PROBE = 256, 64  # samples: to round weights for, to measure their effect on
+_PROBE = 64  # samples on which the effect of each weight is measured
 
 
 def dial_of(what: Subject, progress: Progress) -> Dial:
@@ -31,7 +31,7 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
         def tick() -> None:
             stage.update(next(ticks))
 
-        probe = Probe(what.model, found, what.samples(_CALIBRATION), what.options.threads)
+        probe = Probe(what.model, found, what.samples(CALIBRATION), what.options.threads)
         second = {} if codec == "surp" else moments(probe, what.options.seed)
         tick()
         if codec in ("surp", "ham", "shac"):

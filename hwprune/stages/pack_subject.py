@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.frontend.arrays import Input
-from hwprune.frontend.dataset import DataSet
+from hwprune.frontend.dataset import DataSet, balanced_order
 from hwprune.frontend.split import Splits
 from hwprune.network.run import is_classifier
 from hwprune.report.schema import Quality
@@ -22,7 +22,8 @@ from hwprune.stages.sources import read_splits
 from hwprune.verify.outputs import file_outputs
 
 Outputs = list[torch.Tensor]
-_SEARCH = 4096  # samples at most on which a file is judged while one is looked for
+CALIBRATION = 256  # samples that weights are rounded for
+_JUDGED = 4096  # samples at most, of each of two sets, that files are judged by in the search
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,21 @@ def subject(data: bytes, options: PackOptions) -> Subject:
 
 
 class Judge:
-    """What files lose on the search data, in points of top-1 or of agreement."""
+    """What files lose, in points of top-1 or of agreement, on data that no weight was rounded for.
+
+    That is the search data, and what is left of the training data: the more there are, the less
+    of a file's success is luck.
+    """
 
     def __init__(self, subject: Subject) -> None:
         """Raises UsageError where there is no such figure."""
-        held_out = subject.splits.search
-        self._data = held_out.take(_SEARCH, subject.options.seed + 1)
+        train, seed = subject.splits.train, subject.options.seed
+        left = train.select(balanced_order(train, seed)[CALIBRATION:_JUDGED])
+        held_out = subject.splits.search.take(_JUDGED, seed + 1)
+        self._sets = [data for data in (held_out, left) if len(data)]
         self._subject = subject
-        self._before = subject._outputs(subject.data, self._data)
-        if not is_classifier(self._before):
+        self._before = [subject._outputs(subject.data, data) for data in self._sets]
+        if not is_classifier(self._before[0]):
             raise UsageError(
                 "--max-drop is in points of top-1, and this network is no classifier",
                 "give --rate or --max-size instead",
@@ -81,13 +88,18 @@ class Judge:
 
     def lost_points(self, model: bytes) -> float:
         """One standard error is added: other data should not turn out worse."""
-        after = self._subject._outputs(model, self._data)[0].argmax(1).numpy()
-        before = self._before[0].argmax(1).numpy()
-        if self._data.y is None:
-            lost = (before != after).astype(float)
-        else:
-            lost = (before == self._data.y).astype(float) - (after == self._data.y)
+        parts = zip(self._sets, self._before, strict=True)
+        lost = np.concatenate([self._lost(model, data, before) for data, before in parts])
         return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
+
+    def _lost(self, model: bytes, data: DataSet, before: Outputs) -> NDArray[np.float64]:
+        """Per sample 1 where the answer became wrong (without labels: another), -1 where right."""
+        answers = [
+            found[0].argmax(1).numpy() for found in (before, self._subject._outputs(model, data))
+        ]
+        if data.y is None:
+            return (answers[0] != answers[1]).astype(np.float64)
+        return (answers[0] == data.y).astype(np.float64) - (answers[1] == data.y)
 
 
 def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:
