@@ -74,6 +74,12 @@ def steps(entry: Entry, parts: Parts, most: int) -> bytes:
     return stored(entry, values, parts, most)
 
 
+def trellis(entry: Entry, parts: Parts, most: int) -> bytes:
+    """On two grids of one step, each with shifts of its own; rows, columns or places come last."""
+    found = np.moveaxis(parts.chained(), -1, int(entry["axis"]))
+    return stored(entry, chained_points(found, entry["step"], entry["shifts"]), parts, most)
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """How integers stand for weights: scale (q - zero), with a scale for each index of an axis."""
@@ -141,6 +147,14 @@ def points(k: NDArray[np.int32], step: float, shifts: Sequence[float]) -> NDArra
     return found
 
 
+def chained_points(
+    found: NDArray[np.int32], step: float, shifts: Sequence[Sequence[float]]
+) -> NDArray[np.float32]:
+    """Where numbers on two grids lie, given as 2 k + grid."""
+    grids = [points(found >> 1, step, own) for own in shifts]
+    return np.where(found & 1, grids[1], grids[0])
+
+
 def _ranked(ranks: NDArray[np.int32], centre: int, count: int) -> NDArray[np.int64]:
     found = ranks.astype(np.int64) + centre
     if found.size and not 0 <= found.min() <= found.max() < count:
@@ -168,6 +182,7 @@ FORMS: dict[str, Form] = {
     "palette": palette,
     "sparse": sparse,
     "steps": steps,
+    "trellis": trellis,
     "refined": refined,
     "codebook": codebook,
 }
