@@ -28,7 +28,8 @@ from hwprune.quantize.gptq import Inverse, gptq_by_column
 
 Numbers = NDArray[np.int32]
 Shifts = tuple[float, float]
-_PRICE = 0.075  # of a bit, in steps^2
+_PRICE = 0.075  # of a bit, in steps^2: about dD/dR
+_OUTPUT_PRICE = 0.01  # less: weights that are all too small add up from layer to layer
 _MOST = 1 << 14  # steps that a weight may have
 _RUN, _COLUMN_RUN = 1024, 128  # elements of a path; of one within a column, about
 _EXACT = ((0.0, 0.0), (0.5, 0.5))  # steps by which the grids' points are smaller than numbers
@@ -134,7 +135,7 @@ def _for_output(weight: Weight, steps: Values, known: Inverse, run: int) -> Numb
         weights = ((mean / own) ** 2).expand_as(values)
         near = values[:, :, 0].clamp(-2 * _MOST, 2 * _MOST)
         given = (near.numpy(), sizes[:, :, column], weights[:, :, 0].numpy())
-        paths = best_paths(Elements(*(line(one) for one in given)), _PRICE, run)
+        paths = best_paths(Elements(*(line(one) for one in given)), _OUTPUT_PRICE, run)
         numbers = paths.reshape(-1, apart, outputs).swapaxes(0, 1).reshape(-1, outputs, 1)
         found[:, :, column : column + 1] = numbers
         return torch.from_numpy(chained_points(numbers, 1.0, _EXACT))

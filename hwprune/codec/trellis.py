@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from hwprune.codec.ans import encode_lanes
 from hwprune.codec.arrays import Symbols, chosen, entry
 from hwprune.codec.container import fold_document
-from hwprune.codec.decoder.arrays import MOST_LANE
 from hwprune.codec.decoder.trellis import Owners, Runs, all_starts, lane_starts
 from hwprune.codec.tables import Described, describe
 
@@ -103,7 +102,7 @@ def _section(
 ) -> bytes:
     """The description, and the words of all lanes."""
     starts = all_starts([Runs(a.values.size, a.line, a.run) for a in arrays])
-    counts = np.diff(lane_starts(starts, numbers.size, MOST_LANE), append=numbers.size)
+    counts = np.diff(lane_starts(starts, numbers.size), append=numbers.size)
     widest = max(len(table.table.frequency) for table in tables)
     frequencies = np.zeros((len(tables), widest), np.int64)
     for row, table in zip(frequencies, tables, strict=True):
@@ -112,5 +111,5 @@ def _section(
     words, lengths = encode_lanes(
         numbers - lowest[owners], owners, frequencies, counts, meta["bits"]
     )
-    head = fold_document({**meta, "lane": MOST_LANE, "words": lengths.tolist()})
+    head = fold_document({**meta, "words": lengths.tolist()})
     return len(head).to_bytes(4, "little") + head + words.astype("<u4").tobytes()

@@ -51,11 +51,11 @@ def all_starts(runs: Sequence[Runs]) -> Integers:
     return np.concatenate(parts)
 
 
-def lane_starts(starts: Integers, total: int, most: int) -> Integers:
-    """Which starts of runs begin a lane of at most so many symbols; no run is longer."""
+def lane_starts(starts: Integers, total: int) -> Integers:
+    """Which starts of runs begin a lane: each holds as many as fit into it."""
     found, ends = [0], np.append(starts, total)
     while True:
-        end = int(ends[np.searchsorted(ends, found[-1] + most, side="right") - 1])
+        end = int(ends[np.searchsorted(ends, found[-1] + MOST_LANE, side="right") - 1])
         if end >= total:
             return np.array(found, np.int64)
         found.append(end)
@@ -79,9 +79,8 @@ def decode_trellis(content: memoryview, budget: Budget) -> list[NDArray[np.int32
     owners = np.concatenate([layout.owners().reshape(-1) for layout in layouts])
     owners *= 2
     starts = all_starts([_runs(*pair) for pair in zip(meta["arrays"], layouts, strict=True)])
-    longest = _longest(meta, starts, total)
-    budget.spend(2 * STEP * min(longest, total))
-    lanes = lane_starts(starts, total, longest)
+    budget.spend(2 * STEP * min(MOST_LANE, total))
+    lanes = lane_starts(starts, total)
     words = np.frombuffer(content[4 + length :], "<u4")
     lengths = np.array(meta["words"], np.int64)
     if lengths.shape != lanes.shape or np.any((lengths < 0) | (lengths > words.size)):
@@ -101,17 +100,9 @@ def _check(tables: list[Table]) -> None:
 
 def _runs(entry: Mapping[str, Any], layout: Layout) -> Runs:
     size, line, run = prod(layout.shape), int(entry["line"]), int(entry["run"])
-    if not 0 < run <= line <= size:
+    if not 0 < run <= line <= size or run > MOST_LANE:
         raise DecodeError(f"an array of {size} weights has lines of {line} and runs of {run}")
     return Runs(size, line, run)
-
-
-def _longest(meta: Mapping[str, Any], starts: Integers, total: int) -> int:
-    """How many symbols a lane may have."""
-    found = int(meta["lane"])
-    if not int(np.diff(starts, append=total).max()) <= found <= MOST_LANE:
-        raise DecodeError(f"lanes of {found} symbols are too short or too long")
-    return found
 
 
 def _decoded(
