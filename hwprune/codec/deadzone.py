@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hwprune.codec.classes import loudness
 from hwprune.codec.coded import Coded
-from hwprune.codec.decoder.forms import chained_points
+from hwprune.codec.decoder.forms import points
 from hwprune.codec.products import from_matrix, groups, matrix, outputs_axis
 from hwprune.codec.trellis import Chained
 from hwprune.codec.viterbi import Elements, best_paths
@@ -53,7 +53,7 @@ class Quantized:
     @property
     def values(self) -> Values:
         """Real, as decoded."""
-        return chained_points(self.numbers, self.step, self.shifts)
+        return points(self.numbers, self.step, self.shifts)
 
     @property
     def coded(self) -> Coded:
@@ -138,7 +138,7 @@ def _for_output(weight: Weight, steps: Values, known: Inverse, run: int) -> Numb
         paths = best_paths(Elements(*(line(one) for one in given)), _OUTPUT_PRICE, run)
         numbers = paths.reshape(-1, apart, outputs).swapaxes(0, 1).reshape(-1, outputs, 1)
         found[:, :, column : column + 1] = numbers
-        return torch.from_numpy(chained_points(numbers, 1.0, _EXACT))
+        return torch.from_numpy(points(numbers, 1.0, _EXACT))
 
     gptq_by_column(torch.from_numpy(whole), known, rounding)
     return from_matrix(weight, found)

@@ -27,6 +27,7 @@ from .tables import Table, lookup, read_tables
 
 Owners = NDArray[np.int16]
 _FARTHEST = 1 << 29  # that a number may be
+_PORTION = 1 << 20  # elements whose tables are looked up at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,11 @@ def _values(
 ) -> NDArray[np.int32]:
     """2 k + grid; what is outside of its table's values stands apart."""
     lowest = np.array([2 * table.lowest for table in tables], np.int32)
-    values = lowest[owners + (found & 1).view(np.int16)]
-    values += found
+    values = np.empty(len(found), np.int32)
+    for start in range(0, len(found), _PORTION):
+        part = slice(start, start + _PORTION)
+        own = owners[part] + (found[part] & 1).view(np.int16)
+        np.add(lowest[own], found[part], out=values[part])
     away = meta.get("away", [])
     if away:
         at, numbers = np.cumsum(np.array(away[0], np.int64)), np.array(away[1], np.int64)
