@@ -41,16 +41,16 @@ def encode_arrays(arrays: Sequence[Symbols]) -> bytes:
     tables: list[Described] = []
     for family in dict.fromkeys(array.family for array in arrays):
         members = [i for i, array in enumerate(arrays) if array.family == family]
-        chosen = _chosen([arrays[i] for i in members], len(tables))
-        layouts |= dict(zip(members, chosen.layouts, strict=True))
-        tables += chosen.tables
+        choice = chosen([arrays[i] for i in members], len(tables))
+        layouts |= dict(zip(members, choice.layouts, strict=True))
+        tables += choice.tables
     ordered = [layouts[i] for i in range(len(arrays))]
     streams = _gathered([array.values for array in arrays], ordered, 0, len(tables))
     return _section(ordered, tables, streams)
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class Choice:
     """The layouts of a family's arrays, its tables, and about how many bits all of it takes."""
 
     layouts: Sequence[Layout]
@@ -58,8 +58,8 @@ class _Choice:
     bits: float
 
 
-def _chosen(arrays: Sequence[Symbols], first: int) -> _Choice:
-    """With as many classes as pay."""
+def chosen(arrays: Sequence[Symbols], first: int) -> Choice:
+    """With as many classes as pay; tables are counted from `first` on."""
     values = [array.values for array in arrays]
     alike = _choice(values, [_alike(v.shape, first) for v in values], first, 1)
     if not arrays[0].classed:
@@ -76,7 +76,7 @@ def _alike(shape: tuple[int, ...], first: int) -> Layout:
 
 def _classed(
     values: Sequence[Integers], found: Sequence[Loudness], first: int, steps: int
-) -> _Choice:
+) -> Choice:
     sizes: dict[int, int] = {}
     for one in found:
         for total, count in one.sums(steps):
@@ -91,7 +91,7 @@ def _classed(
 
 def _choice(
     values: Sequence[Integers], layouts: Sequence[Layout], first: int, count: int
-) -> _Choice:
+) -> Choice:
     streams = _gathered(values, layouts, first, count)
     tables, bits = [], 0.0
     for stream in streams:
@@ -100,7 +100,7 @@ def _choice(
         counts = np.bincount(wide) if stream.size else np.ones(1, np.int64)
         tables.append(describe(lowest, counts, _BITS))
         bits += tables[-1].bits(lowest, counts)
-    return _Choice(layouts, tables, bits + sum(_class_bits(layout) for layout in layouts))
+    return Choice(layouts, tables, bits + sum(_class_bits(layout) for layout in layouts))
 
 
 def _class_bits(layout: Layout) -> float:
@@ -139,7 +139,7 @@ def _section(
         "bits": _BITS,
         "lane": each,
         "tables": [table.entry for table in tables],
-        "arrays": [_entry(layout) for layout in layouts],
+        "arrays": [entry(layout) for layout in layouts],
         "words": [len(lane) for lane in words],
         **({"escapes": escapes} if escapes else {}),
     }
@@ -162,7 +162,8 @@ def _lanes(table: Described, symbols: Integers, each: int) -> list[NDArray[np.ui
     return found
 
 
-def _entry(layout: Layout) -> dict[str, Any]:
+def entry(layout: Layout) -> dict[str, Any]:
+    """How a decoder is told of it."""
     """A layout as it is written down; axes of one class are left out."""
     found: dict[str, Any] = {"shape": list(layout.shape), "first": layout.first}
     for axis, classes in zip(AXES, layout.classes, strict=True):

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from hwprune.codec.arrays import Symbols
+from hwprune.codec.trellis import Chained
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Coded:
 
     entry: Mapping[str, Any]
     arrays: tuple[Symbols, ...] = field(default=())
+    chained: tuple[Chained, ...] = ()
     pooled: bytes = b""
     verbatim: bytes = b""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.coded import Coded
@@ -10,7 +11,9 @@ from hwprune.codec.decoder.model import RATIO, SPARE
 from hwprune.codec.exact import exact
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes, literals
+from hwprune.codec.trellis import Chained, encode_trellis
 
+Array = TypeVar("Array", Symbols, Chained)
 _PORTION = 1 << 22  # elements that a section holds, if more than one array does
 
 
@@ -56,7 +59,9 @@ def packed(
     ]
     arrays = [array for tensor in ordered for array in tensor.arrays]
     coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
-    done = [*(s for s in sections if s[1]), *coded, *extra]
+    chained = [array for tensor in ordered for array in tensor.chained]
+    chains = ((b"T", encode_trellis(portion)) for portion in _portions(chained))
+    done = [*(s for s in sections if s[1]), *coded, *chains, *extra]
     return Packed(write_sections([*done, *_filler(done, size)]), elements(found))
 
 
@@ -83,9 +88,9 @@ def _checksum(
     return size, digest.hexdigest()
 
 
-def _portions(arrays: Sequence[Symbols]) -> Iterator[list[Symbols]]:
+def _portions(arrays: Sequence[Array]) -> Iterator[list[Array]]:
     """So many arrays that a decoder needs little memory at a time, and still has many lanes."""
-    portion: list[Symbols] = []
+    portion: list[Array] = []
     for array in arrays:
         portion.append(array)
         if sum(one.values.size for one in portion) >= _PORTION:

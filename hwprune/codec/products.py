@@ -24,25 +24,25 @@ def is_product(weight: Weight) -> bool:
     return operator in {"Gemm", "MatMul"} and plain
 
 
-def matrix(weight: Weight, values: Values) -> Values:
+def matrix(weight: Weight, values: NDArray[Any]) -> NDArray[Any]:
     """The values of a product as groups x outputs x columns."""
     if weight.reader.op_type == "Conv":
-        groups = _groups(weight)
-        return _split(values.reshape(groups, values.shape[0] // groups, -1))
+        apart = groups(weight)
+        return _split(values.reshape(apart, values.shape[0] // apart, -1))
     whole = values[None, :, :, 0]
     return _split(whole if _outputs_first(weight) else whole.swapaxes(1, 2))
 
 
-def from_matrix(weight: Weight, found: Values) -> Values:
+def from_matrix(weight: Weight, found: NDArray[Any]) -> NDArray[Any]:
     """The counterpart of `matrix`."""
-    groups, (_, outputs, columns) = _groups(weight), found.shape
-    apart = found.reshape(groups, -1, outputs, columns).swapaxes(1, 2)
-    whole = apart.reshape(groups, outputs, -1)
+    own, (_, outputs, columns) = groups(weight), found.shape
+    apart = found.reshape(own, -1, outputs, columns).swapaxes(1, 2)
+    whole = apart.reshape(own, outputs, -1)
     ordered = whole if _outputs_first(weight) else whole.swapaxes(1, 2)
     return np.ascontiguousarray(ordered).reshape(weight.values.shape)
 
 
-def _split(whole: Values) -> Values:
+def _split(whole: NDArray[Any]) -> NDArray[Any]:
     """Groups x rows x columns with few enough columns, and more groups."""
     groups, rows, columns = whole.shape
     parts = next(n for n in range(1, columns + 1) if columns % n == 0 and columns <= n * _WIDEST)
@@ -50,8 +50,14 @@ def _split(whole: Values) -> Values:
     return np.ascontiguousarray(apart).reshape(groups * parts, rows, columns // parts)
 
 
-def _groups(weight: Weight) -> int:
+def groups(weight: Weight) -> int:
+    """Of a convolution; otherwise 1."""
     return int(weight.attributes.get("group", 1)) if weight.reader.op_type == "Conv" else 1
+
+
+def outputs_axis(weight: Weight) -> int:
+    """Which axis of a product's values its outputs are."""
+    return 0 if _outputs_first(weight) else 1
 
 
 def _outputs_first(weight: Weight) -> bool:
@@ -79,7 +85,7 @@ def _patches(weight: Weight, x: Values, most: int, rng: np.random.Generator) -> 
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + spatial)))
     every: list[Any] = [slice(None, None, step) for step in (1, 1, *strides, *dilations)]
     windows = windows[tuple(every)]
-    return _sampled(windows, _groups(weight), spatial, most, rng)
+    return _sampled(windows, groups(weight), spatial, most, rng)
 
 
 def _sampled(

@@ -46,12 +46,12 @@ class Described:
         return float(data + _TABLE_BITS + _SYMBOL_BITS * len(share))
 
 
-def describe(lowest: int, counts: Counts, bits: int) -> Described:
+def describe(lowest: int, counts: Counts, bits: int, escapes: bool = True) -> Described:
     """The table of values `lowest`, `lowest` + 1, ... that occur so often.
 
-    Rare values at both ends are left to the escapes where that takes fewer bits.
+    With `escapes`, rare values at both ends are left to them where that takes fewer bits.
     """
-    start, stop = _core(counts)
+    start, stop = _core(counts) if escapes else (0, len(counts))
     kept = counts[start:stop].astype(np.float64)
     escaped = int(counts.sum() - counts[start:stop].sum())
     tail = [float(escaped)] if escaped else []

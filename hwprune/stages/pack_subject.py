@@ -94,12 +94,13 @@ class Judge:
 
     def _lost(self, model: bytes, data: DataSet, before: Outputs) -> NDArray[np.float64]:
         """Per sample 1 where the answer became wrong (without labels: another), -1 where right."""
-        answers = [
-            found[0].argmax(1).numpy() for found in (before, self._subject._outputs(model, data))
-        ]
+        after = self._subject._outputs(model, data)
+        first, second = (found[0].argmax(1).numpy() for found in (before, after))
         if data.y is None:
-            return (answers[0] != answers[1]).astype(np.float64)
-        return (answers[0] == data.y).astype(np.float64) - (answers[1] == data.y)
+            lost: NDArray[np.float64] = (first != second).astype(np.float64)
+        else:
+            lost = (first == data.y).astype(np.float64) - (second == data.y)
+        return lost
 
 
 def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:

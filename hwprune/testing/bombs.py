@@ -16,7 +16,8 @@ _ROOM, _MODEL = 2000, 4 << 20  # bytes of a file, and of the model that it may d
 _ARRAY = {"shape": [1, 1, 1], "first": 0}
 _SURE, _EVEN = {"levels": "0", "lowest": 0}, {"levels": "00", "lowest": 0}
 _PLAIN = {"form": "plain", "bytes": 0, "item": 1}
-_FLOATS = {"form": "steps", "dtype": "float32", "step": 1.0, "shifts": [0, 0]}
+_FLOATS = {"form": "planes", "planes": "a", "count": 1}
+_GRIDS = {"form": "trellis", "dtype": "float32", "step": 1, "shifts": [[0, 0]] * 2, "axis": 0}
 _INDICES = {"form": "codebook", "dtype": "float32", "values": 1}
 
 
@@ -39,9 +40,16 @@ def bombs() -> dict[str, bytes]:
         "a sparse tensor without end": _told(
             {"form": "sparse", "planes": "v" * 8, "count": 1}, _section(shape=[1, 1, _MODEL])
         ),
-        "a weight of 2^31 steps": _told(
-            _FLOATS,
-            _section([{**_EVEN, "escape": 1}], words=[1], escapes=[2**31 - 1], body=_word(1 << 23)),
+        "a weight of 2^28 steps": _told(
+            _GRIDS, _chained(words=[1], body=_word(1 << 23), away=[[0], [1 << 28]])
+        ),
+        "as many chained elements as there is room for": _told(
+            _GRIDS, _chained(axes={"shape": [1, 1, _MODEL], "line": _MODEL, "run": 1})
+        ),
+        "lines without end": _told(_GRIDS, _chained(axes={"line": 1 << 60, "run": 1})),
+        "many sections of many chained steps": _told(
+            _GRIDS,
+            *[_chained(axes={"shape": [1, 1, 8192], "line": 8192, "run": 8192}, words=[0])] * 1000,
         ),
         "an array of 2^40 elements": _told(_FLOATS, _section(shape=[1 << 20, 1 << 20, 1])),
         "an axis of 2^28": _told(_FLOATS, _section(shape=[1, 1, 1 << 28])),
@@ -131,6 +139,12 @@ def _shared(size: int = 1, lane: int = 8192, **more: Any) -> Section:
 def _described(kind: bytes, meta: dict[str, Any], body: bytes = b"") -> Section:
     head = fold_document(meta)
     return kind, len(head).to_bytes(4, "little") + head + body
+
+
+def _chained(axes: Mapping[str, Any] | None = None, **more: Any) -> Section:
+    """Of one array on two grids."""
+    array = {**_ARRAY, "line": 1, "run": 1, **(axes or {})}
+    return b"T", _section([_EVEN, _EVEN], arrays=[array], **more)[1]
 
 
 def _classed(*sizes: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def mended(data: bytes) -> bytes:
 def redescribed(file: bytes, rng: random.Random) -> bytes:
     """With one to three changes to a description."""
     parts = [(s.kind, bytes(s.content)) for s in sections(file)][:-1]
-    where = rng.choice([i for i, (kind, _) in enumerate(parts) if kind in (b"H", b"A", b"U")])
+    where = rng.choice([i for i, (kind, _) in enumerate(parts) if kind in (b"H", b"A", b"T", b"U")])
     kind, content = parts[where]
     start = 0 if kind == b"H" else 4 + int.from_bytes(content[:4], "little")
     document = json.loads(unfold(content[4:start] if start else content, 1 << 24))

@@ -1,156 +1,186 @@
-"""Steps with a dead zone: coarser files are shorter, and outputs suffer less than by rounding."""
+"""Weights on two grids: what a decoder makes of them, how small and how near they are."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
+import hwprune.codec.decoder
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.deadzone import quantize
-from hwprune.codec.decoder import decode
-from hwprune.codec.decoder.forms import points
+from hwprune.codec.decoder import DecodeError, decode
 from hwprune.codec.dials import DeadZone
+from hwprune.codec.products import groups, matrix
 from hwprune.codec.skeleton import holes
-from hwprune.codec.weights import Weight
-from hwprune.quantize.gptq import inverse
-from hwprune.testing.specimens import coded_weights, every_form
+from hwprune.codec.trellis import encode_trellis
+from hwprune.codec.weights import Weight, weights
+from hwprune.quantize.gptq import Inverse, inverse
+from hwprune.testing.damage import damaged
 
-ROWS, COLUMNS = 96, 64
-STEPS = (0.02, 0.1, 0.3, 0.6, 1.2)
+SHAPES = {  # of weights, and how many groups
+    "plain": ((12, 4, 3, 3), 1),
+    "grouped": ((12, 6, 3, 3), 2),
+    "depthwise": ((12, 1, 5, 5), 12),
+    "gemm": ((30, 12), 1),
+    "matmul": ((30, 140), 1),
+    "wide": ((1100, 5), 1),
+}
 
 
-def product(scale=1.0, rows=ROWS):
-    """A Gemm whose columns read inputs that hang together, and E[x x'] of these."""
+def _model(names: Collection[str] = (*SHAPES, "rnn", "again")) -> bytes:
+    """Convolutions, products with outputs first and last, one wider than 1,024, a recurrence."""
     rng = np.random.default_rng(0)
-    values = rng.laplace(0, 1, (rows, COLUMNS, 1)).astype(np.float32) * np.float32(scale)
-    mixed = rng.normal(size=(COLUMNS, COLUMNS)) * np.exp(rng.normal(size=COLUMNS))
-    moment = mixed @ mixed.T / COLUMNS + 0.05 * np.eye(COLUMNS)
-    node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
-    weight = Weight(0, "w", "float32", (rows, COLUMNS), values, node, "x", None)
-    return weight, moment
+    arrays = {name: rng.laplace(size=shape) for name, (shape, _) in SHAPES.items()}
+    arrays |= {"rnn": rng.laplace(size=(1, 16, 20)), "again": rng.laplace(size=(1, 16, 16))}
+    nodes = [
+        helper.make_node("Conv", ["x", name], [f"{name}/y"], group=SHAPES[name][1])
+        for name in ("plain", "grouped", "depthwise")
+    ]
+    nodes += [
+        helper.make_node("Gemm", ["flat", "gemm"], ["g"], transB=1),
+        helper.make_node("MatMul", ["g", "matmul"], ["m"]),
+        helper.make_node("MatMul", ["broad", "wide"], ["w"]),
+        helper.make_node("RNN", ["s", "rnn", "again"], ["r"], hidden_size=16),
+    ]
+    fixed = [numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()]
+    nodes = [node for node in nodes if node.input[1] in names]
+    fixed = [tensor for tensor in fixed if tensor.name in names]
+    outputs = [o for node in nodes for o in node.output if o not in {"g"}]
+    graph = helper.make_graph(
+        nodes,
+        "all",
+        [],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
+        fixed,
+    )
+    return bytes(helper.make_model(graph).SerializeToString())
 
 
-def known(moment):
-    return inverse(torch.from_numpy(moment[None].astype(np.float32)))
+def _weights(model: bytes) -> list[Weight]:
+    return weights(onnx.load_model_from_string(model), model, holes(model))
 
 
-def size(numbers):
-    return len(encode_arrays([Symbols(numbers.astype(np.int32), "steps")]))
+def _moment(weight: Weight) -> np.ndarray:
+    """Of columns that resemble their neighbours."""
+    parts, _, columns = matrix(weight, weight.values).shape
+    rng = np.random.default_rng(weight.index)
+    rows = rng.normal(size=(parts, 2 * columns, columns)).cumsum(2) + 0.3
+    return (rows.swapaxes(1, 2) @ rows).astype(np.float32) / (2 * columns)
 
 
-def harm(weight, values, moment):
-    """tr(E H E') by hand."""
-    errors = (values - weight.values)[:, :, 0].astype(np.float64)
-    return float(np.einsum("ri,ij,rj->", errors, moment, errors))
+MODEL = _model()
+WEIGHTS = _weights(MODEL)
+MOMENTS = {w.index: _moment(w) for w in WEIGHTS if w.name in SHAPES}
+STEPS = {w.index: float(w.values.std()) / 2 for w in WEIGHTS}
 
 
-@pytest.mark.parametrize("guided", [False, True])
-def test_larger_steps_take_fewer_bytes_and_do_more_harm(guided):
-    weight, moment = product()
-    found = [quantize(weight, step, known(moment) if guided else None) for step in STEPS]
-    sizes = [size(q.numbers) for q in found]
-    harms = [harm(weight, q.values, moment) for q in found]
-    assert sizes == sorted(sizes, reverse=True)
-    assert harms == sorted(harms)
-    assert sizes[-1] < 0.3 * sizes[0]
+def _known() -> dict[int, Inverse]:
+    return {index: inverse(torch.from_numpy(moment)) for index, moment in MOMENTS.items()}
 
 
-def test_no_weight_is_further_off_than_a_step():
-    weight, _ = product()
-    for step in STEPS:
-        found = quantize(weight, step)
-        assert np.abs(found.values - weight.values).max() < 1.01 * found.step
+def test_all_kinds_of_weights_are_there():
+    assert {w.name for w in WEIGHTS} == {*SHAPES, "rnn", "again"}
+    assert [groups(w) for w in WEIGHTS if w.name in SHAPES] == [g for _, g in SHAPES.values()]
 
 
-def rounded(weight, step, at_least):
-    """Plain rounding by the largest step that takes so many bytes."""
-    while size(np.rint(weight.values / step)) < at_least:
-        step *= 0.98
-    while size(np.rint(weight.values / (step * 1.02))) >= at_least:
-        step *= 1.02
-    return np.rint(weight.values / step) * np.float32(step)
+@pytest.mark.parametrize("known", [{}, _known()], ids=["alone", "for the output"])
+@pytest.mark.parametrize("coarseness", [0.0, 0.6, 0.75, 1.0])
+def test_a_decoder_finds_what_was_reconstructed(coarseness, known):
+    packed = DeadZone(MODEL, WEIGHTS, STEPS, known).at(coarseness)
+    assert decode(packed.file).model == packed.model
+    after = _weights(packed.model)
+    factor = 2 ** (-7 + 11 * coarseness)
+    for before, now in zip(WEIGHTS, after, strict=True):
+        found = quantize(before, factor * STEPS[before.index], known.get(before.index))
+        assert (now.values == found.values).all()
 
 
-@pytest.mark.parametrize(("step", "share"), [(0.3, 1.01), (0.8, 0.98), (1.5, 0.93), (2.5, 0.88)])
-def test_the_dead_zone_is_better_than_rounding_at_equal_bytes(step, share):
-    weight, _ = product(rows=1000)
-    found = quantize(weight, step)
-    plain = rounded(weight, step, size(found.numbers))
-    error, other = (np.square(v - weight.values).mean() for v in (found.values, plain))
-    assert error < share * other
+READ = """
+import pathlib, sys
+from decoder import decode
+found = decode(pathlib.Path(sys.argv[1]).read_bytes())
+assert not {m.split(".")[0] for m in sys.modules} & {"hwprune", "onnx", "torch", "constriction"}
+sys.stdout.buffer.write(found.model)
+"""
 
 
-@pytest.mark.parametrize("step", [0.1, 0.3, 0.8])
-def test_outputs_suffer_less_where_inputs_are_known(step):
-    """Oracle: tr(E H E') of plain rounding that takes no fewer bytes."""
-    weight, moment = product()
-    found = quantize(weight, step, known(moment))
-    plain = rounded(weight, step, size(found.numbers))
-    assert harm(weight, found.values, moment) < 0.6 * harm(weight, plain, moment)
-    unguided = quantize(weight, step)
-    assert harm(weight, found.values, moment) < harm(weight, unguided.values, moment)
+def test_the_decoder_alone_reads_it_in_another_process(tmp_path):
+    shutil.copytree(Path(hwprune.codec.decoder.__file__).parent, tmp_path / "decoder")
+    packed = DeadZone(MODEL, WEIGHTS, STEPS, _known()).at(0.7)
+    (tmp_path / "model.hwp").write_bytes(packed.file)
+    command = [sys.executable, "-c", READ, "model.hwp"]
+    found = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, check=True)
+    assert found.stdout == packed.model
 
 
-def test_shifts_are_mean_shortfalls():
-    weight, _ = product()
-    found = quantize(weight, 0.7)
-    for shift, where in zip(found.shifts, (1, 2), strict=True):
-        away = np.abs(found.numbers)
-        chosen = away == 1 if where == 1 else away > 1
-        short = away[chosen] * np.float32(found.step) - np.abs(weight.values[chosen])
-        assert shift == pytest.approx(short.mean(), rel=1e-3, abs=1e-5)
-        means = np.abs(found.values[chosen]).mean(), np.abs(weight.values[chosen]).mean()
-        assert means[0] == pytest.approx(means[1], rel=1e-3)
+def _scalar(values: np.ndarray, step: float) -> tuple[int, float]:
+    """Bytes and error of whole steps, the best of some pulls towards zero and of their means."""
+    found = []
+    for pull in (0.0, 0.1, 0.2, 0.3):
+        sizes = np.rint(np.maximum(np.abs(values) / step - pull, 0))
+        points = sizes * step
+        for own in (sizes == 1, sizes > 1):
+            points[own] += (np.abs(values) - points)[own].mean() if own.any() else 0
+        numbers = (np.sign(values) * sizes).astype(np.int32)
+        error = float(np.square(np.abs(values) - points).mean())
+        found.append((len(encode_arrays([Symbols(numbers, "scalar")])), error))
+    return min(found, key=lambda one: one[1] * 4 ** (8 * one[0] / values.size))
 
 
-def test_points_are_step_times_number_less_a_shift():
-    k = np.array([[[-3, -1, 0, 1, 2, 5]]], np.int32)
-    wanted = [-(3 * 0.5 - 0.25), -(0.5 - 0.125), 0, 0.5 - 0.125, 1 - 0.25, 2.5 - 0.25]
-    np.testing.assert_array_equal(points(k, 0.5, [0.125, 0.25]).ravel(), np.float32(wanted))
+@pytest.mark.parametrize(("step", "decibels"), [(0.3, 0.75), (0.8, 0.55), (1.5, 0.3)])
+def test_errors_are_smaller_than_of_whole_steps_in_as_many_bytes(step, decibels):
+    values = np.random.default_rng(1).laplace(size=(300, 300, 1)).astype(np.float32)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    found = quantize(Weight(0, "w", "float32", (300, 300), values, node, "x", None), step)
+    size = len(encode_trellis(found.coded.chained))
+    error = float(np.square(found.values - values).mean())
+    scalars = sorted(_scalar(values, s) for s in np.geomspace(0.6, 1.2, 12) * step)
+    sizes, errors = np.array(scalars).T
+    assert sizes[0] < size < sizes[-1]
+    assert np.log10(np.interp(size, sizes, errors) / error) > decibels / 10
 
 
-@pytest.mark.parametrize("values", [0.0, 1e-38, 1e30])
-def test_weights_of_any_size(values):
-    weight, _ = product(scale=values)
-    found = quantize(weight, 1e-40)
+def _lost(weight: Weight, values: np.ndarray) -> float:
+    error = matrix(weight, weight.values - values).astype(np.float64)
+    return float(np.einsum("gri,gij,grj->", error, MOMENTS[weight.index], error))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_moments_lessen_the_error_of_outputs(name):
+    weight = next(w for w in WEIGHTS if w.name == name)
+    known = inverse(torch.from_numpy(MOMENTS[weight.index]))
+    for step in (STEPS[weight.index] / 3, STEPS[weight.index], 3 * STEPS[weight.index]):
+        alone, found = quantize(weight, step), quantize(weight, step, known)
+        assert _lost(weight, found.values) < 0.5 * _lost(weight, alone.values)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-38, 1e30])
+def test_extreme_weights_are_coded(scale):
+    values = (np.random.default_rng(2).normal(size=(20, 20, 1)) * scale).astype(np.float32)
+    values[3, 3] *= 1e6
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    found = quantize(Weight(0, "w", "float32", (20, 20), values, node, "x", None), 0.1 * scale)
     assert np.isfinite(found.values).all()
-    assert np.abs(found.numbers).max() <= 1 << 15
-    np.testing.assert_allclose(found.values, weight.values, atol=float(found.step))
+    assert encode_trellis(found.coded.chained)
 
 
-@pytest.mark.parametrize("guided", [False, True])
-def test_what_is_decoded_is_what_was_chosen(guided):
-    model = every_form()
-    found, chosen = coded_weights(model), {}
-    rng = np.random.default_rng(0)
-    for w in found:
-        if guided and w.reader.op_type == "MatMul":
-            rows = rng.normal(size=(200, w.shape[0])).astype(np.float32)
-            chosen[w.index] = inverse(torch.from_numpy((rows.T @ rows)[None] / 200))
-    steps = {w.index: float(w.values.std()) / 4 for w in found}
-    packed = DeadZone(model, found, steps, chosen).at(7 / 11)  # a factor of 1
-    decoded = decode(packed.file)
-    assert (decoded.codec, decoded.complete) == ("deadzone", True)
-    places = holes(decoded.model)
-    for w in found:
-        own = places[w.index].read(decoded.model)
-        wanted = quantize(w, steps[w.index], chosen.get(w.index)).values
-        np.testing.assert_array_equal(own, w.stored(wanted))
-    for hole in places:
-        if hole.name not in {w.name for w in found}:
-            assert decoded.model[hole.start : hole.stop] == model[hole.start : hole.stop]
-
-
-def test_the_dial_goes_from_fine_to_coarse():
-    model = every_form()
-    found = coded_weights(model)
-    dial = DeadZone(model, found, {w.index: float(w.values.std()) / 2 for w in found})
-    sizes = [len(dial.at(coarseness).file) for coarseness in (0, 0.25, 0.5, 0.75, 1)]
-    assert sizes == sorted(sizes, reverse=True)
-    errors = []
-    for coarseness in (0, 1):
-        decoded = dial.at(coarseness).model
-        hole = holes(decoded)[found[0].index]
-        errors.append(np.abs(hole.read(decoded).reshape(-1) - found[0].values.reshape(-1)).max())
-    assert errors[0] < 0.01 * found[0].values.std()
-    assert errors[1] > found[0].values.std()
+def test_damaged_files_are_refused_or_a_model():
+    model = _model(("plain", "gemm"))
+    small = _weights(model)
+    files = [DeadZone(model, small, dict.fromkeys(range(9), 0.5)).at(c).file for c in (0.6, 0.8)]
+    refused = 0
+    for number in range(0, 600, 3):  # a third are changed descriptions with right checksums
+        file, mended = damaged(files[number % 2], files[1], number + number % 2)
+        assert mended
+        try:
+            assert isinstance(decode(file).model, bytes)
+        except DecodeError:
+            refused += 1
+    assert 150 < refused < 200

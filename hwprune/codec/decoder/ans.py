@@ -70,7 +70,7 @@ def decode_lanes(
     if int(lengths.sum()) != len(words):
         raise DecodeError("the lanes are not as long as they say")
     order = np.argsort(-counts, kind="stable")  # the lanes that are still running come first
-    lanes = _Lanes(words, lengths, tables << bits, lut.ravel(), bits, order)
+    lanes = Lanes(words, lengths, tables << bits, lut.ravel(), bits, order)
     steps = int(counts.max(initial=0))
     running = np.searchsorted(-counts[order], -np.arange(steps), side="left")
     found = np.empty((steps, len(counts)), np.uint16)
@@ -83,8 +83,8 @@ def decode_lanes(
     return by_lane
 
 
-class _Lanes:
-    """The states of all lanes, and where each reads on."""
+class Lanes:
+    """The states of all lanes, and where each reads on; `base` is where in `lut` its table is."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class _Lanes:
         self.state = np.zeros(len(lengths), np.uint64)
         for _ in range(2):
             self._refill(np.flatnonzero(self._next >= self._first))
-        self._base, self._lut = base[order].astype(np.uint64), lut
+        self.base, self._lut = base[order].astype(np.uint64), lut
         self._shift = np.uint64(PRECISION - bits)
         self._rest, self._slot, self._entry = (np.empty_like(self.state) for _ in range(3))
         self._low = np.empty(len(lengths), np.bool_)
@@ -112,7 +112,7 @@ class _Lanes:
         slot, entry = self._slot[:running], self._entry[:running]
         np.bitwise_and(state, _LOW, out=rest)
         np.right_shift(rest, self._shift, out=slot)
-        np.add(slot, self._base[:running], out=slot)
+        np.add(slot, self.base[:running], out=slot)
         np.take(self._lut, slot.view(np.int64), out=entry, mode="clip")
         symbols[:running] = entry  # its lowest 16 bits
         np.right_shift(state, np.uint64(PRECISION), out=state)

@@ -24,6 +24,7 @@ AXES = ("rows", "columns", "places")
 MOST_LANE = 1 << 13  # symbols: each is a step
 STEP = 12  # work
 _ARRAY, _BLOCK = 64, 8
+_FAR = 1 << 12  # no class is so large
 Box = tuple[slice, slice, slice]
 
 
@@ -50,6 +51,15 @@ class Layout:
             total = rows[0] + columns[0] + places[0] - self.offset
             table = self.first + min(max(total, 0), self.tables - 1)
             yield table, (rows[1], columns[1], places[1])
+
+    def owners(self) -> NDArray[np.int16]:
+        """The table of each element, in the array's order."""
+        rows, columns, places = (c.astype(np.int16) for c in self.classes)
+        rows = np.clip(rows - self.offset, -_FAR, _FAR).astype(np.int16)
+        found = rows[:, None, None] + columns[:, None] + places
+        np.clip(found, 0, self.tables - 1, out=found)
+        found += np.int16(self.first)
+        return found
 
     def sorted(self, array: NDArray[Any]) -> NDArray[Any]:
         """The array with its indices sorted by class."""
@@ -94,7 +104,7 @@ def decode_arrays(content: memoryview, budget: Budget) -> list[NDArray[np.int32]
     length = int.from_bytes(content[:4], "little")
     meta = budget.document(content[4 : 4 + length])
     tables, bits = read_tables(meta, budget)
-    layouts = [_layout(entry, len(tables), budget) for entry in meta["arrays"]]
+    layouts = [read_layout(entry, len(tables), budget) for entry in meta["arrays"]]
     totals = _totals(layouts, len(tables))
     budget.spend(STEP * min(_lane(meta), max(totals)))
     words = np.frombuffer(content[4 + length :], "<u4")
@@ -103,7 +113,8 @@ def decode_arrays(content: memoryview, budget: Budget) -> list[NDArray[np.int32]
     return [_placed(layout, values, taken) for layout in layouts]
 
 
-def _layout(entry: Mapping[str, Any], tables: int, budget: Budget) -> Layout:
+def read_layout(entry: Mapping[str, Any], tables: int, budget: Budget) -> Layout:
+    """How an array uses that many tables. Raises DecodeError."""
     sizes = [int(size) for size in entry["shape"]]
     if len(sizes) != len(AXES) or min(sizes) < 1:
         raise DecodeError(f"an array declares the shape {sizes}")

@@ -68,10 +68,10 @@ def sparse(entry: Entry, parts: Parts, most: int) -> bytes:
     return found.tobytes()
 
 
-def steps(entry: Entry, parts: Parts, most: int) -> bytes:
-    """On a grid: sign(k) (|k| step - shift), with a shift for |k| = 1 and one for others."""
-    values = points(parts.array(), entry["step"], entry["shifts"])
-    return stored(entry, values, parts, most)
+def trellis(entry: Entry, parts: Parts, most: int) -> bytes:
+    """On two grids of one step, each with shifts of its own; rows, columns or places come last."""
+    values = points(parts.chained(), entry["step"], entry["shifts"])
+    return stored(entry, np.moveaxis(values, -1, int(entry["axis"])), parts, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +128,22 @@ def as_stored(values: Values, dtype: str, steps: Steps | None) -> NDArray[Any]:
 
 
 def points(
-    k: NDArray[np.signedinteger[Any]], step: float, shifts: Sequence[float]
+    found: NDArray[np.int32], step: float, shifts: Sequence[Sequence[float]]
 ) -> NDArray[np.float32]:
-    """Where whole numbers of steps lie, in single precision, one operation after the other."""
-    first, others = (np.float32(shift) for shift in shifts)
-    most = max(int(k.max(initial=0)), -int(k.min(initial=0)))
+    """Where numbers on two grids lie, given as 2 k + grid: sign(k) (|k| step - shift), in single
+    precision, one operation after the other. Each grid has a shift for |k| = 1 and one for others.
+    """
+    most = max(int(found.max(initial=0)) >> 1, -(int(found.min(initial=0)) >> 1))
     if most > MOST_STEPS:
         raise DecodeError(f"a weight is {most} steps from zero")
-    magnitudes = np.arange(most + 1).astype(np.float32) * np.float32(step)
-    magnitudes[1:2] -= first
-    magnitudes[2:] -= others
-    table = np.concatenate([magnitudes, -magnitudes[:0:-1]])  # a negative k counts from the end
-    found: NDArray[np.float32] = table[k]
-    return found
+    with np.errstate(all="ignore"):
+        first, others = np.array(shifts, np.float32).T
+        sizes = np.arange(most + 1).astype(np.float32)[:, None] * np.full(2, step, np.float32)
+        sizes[1:2] -= first
+        sizes[2:] -= others
+    table = np.concatenate([sizes, -sizes[:0:-1]]).reshape(-1)  # a negative k counts from the end
+    values: NDArray[np.float32] = table[found]
+    return values
 
 
 def _ranked(ranks: NDArray[np.int32], centre: int, count: int) -> NDArray[np.int64]:
@@ -169,7 +172,7 @@ FORMS: dict[str, Form] = {
     "packed": packed,
     "palette": palette,
     "sparse": sparse,
-    "steps": steps,
+    "trellis": trellis,
     "refined": refined,
     "codebook": codebook,
 }

@@ -10,6 +10,7 @@ from .container import DecodeError, Section, document, sections
 from .forms import FORMS
 from .parts import Parts
 from .shared import decode_shared
+from .trellis import decode_trellis
 
 MAX_BYTES = 4 << 30
 RATIO, SPARE = 2048, 1 << 20  # a file may unfold into so many times its bytes, and so many more
@@ -135,6 +136,10 @@ def _shared(parts: Parts, content: memoryview, _most: int) -> None:
     parts.add_shared(decode_shared(content, parts.budget))
 
 
+def _trellis(parts: Parts, content: memoryview, _most: int) -> None:
+    parts.add_chained(decode_trellis(content, parts.budget))
+
+
 _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {
     b"L": _literals,
     b"P": _pool,
@@ -142,4 +147,5 @@ _READERS: dict[bytes, Callable[[Parts, memoryview, int], None]] = {
     b"A": _arrays,
     b"R": _refinement,
     b"U": _shared,
+    b"T": _trellis,
 }

@@ -24,6 +24,7 @@ class Parts:
         self._literals, self._pool, self._verbatim = _Bytes(), _Bytes(), _Bytes()
         self._sections: deque[memoryview] = deque()  # of arrays that were not asked for yet
         self._arrays: deque[NDArray[np.int32]] = deque()
+        self._chained: deque[NDArray[np.int32]] = deque()
         self._refinement: Refinement | None = None
         self._shared: deque[NDArray[np.uint16]] = deque()
         self.tensors: dict[int, bytes] = {}
@@ -56,6 +57,10 @@ class Parts:
         """More arrays of indices into shared values."""
         self._shared.extend(arrays)
 
+    def add_chained(self, arrays: list[NDArray[np.int32]]) -> None:
+        """More arrays of numbers on two grids."""
+        self._chained.extend(arrays)
+
     def literal(self, count: int) -> bytes:
         """The next bytes of the model that are of no tensor."""
         return self._literals.take(count)
@@ -81,6 +86,12 @@ class Parts:
         if not self._arrays:
             raise DecodeError("a tensor has no weights in this file")
         return self._arrays.popleft()
+
+    def chained(self) -> NDArray[np.int32]:
+        """The next array of numbers on two grids, as 2 k + grid."""
+        if not self._chained:
+            raise DecodeError("a tensor has no weights in this file")
+        return self._chained.popleft()
 
     def refined(self, count: int) -> NDArray[np.int32]:
         """The next weights that are refined chunk by chunk."""
