@@ -60,7 +60,7 @@ def _as_good(what: Subject, dial: Dial, most: float, progress: Progress) -> Pack
     if not fitting:
         raise InfeasibleError(
             f"even the finest steps lose more than {most:g} points as far as "
-            "these samples tell (a standard error is added)",
+            "these samples tell (two standard errors are added)",
             "give more data, or allow a larger --max-drop",
         )
     return found

@@ -87,10 +87,10 @@ class Judge:
             )
 
     def lost_points(self, model: bytes) -> float:
-        """One standard error is added: other data should not turn out worse."""
+        """Two standard errors are added: other data should not turn out worse."""
         parts = zip(self._sets, self._before, strict=True)
         lost = np.concatenate([self._lost(model, data, before) for data, before in parts])
-        return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
+        return float(100 * (lost.mean() + 2 * lost.std() / sqrt(len(lost))))
 
     def _lost(self, model: bytes, data: DataSet, before: Outputs) -> NDArray[np.float64]:
         """Per sample 1 where the answer became wrong (without labels: another), -1 where right."""
