@@ -40,7 +40,7 @@ weights = [p.detach().flatten().tolist() for p in student.parameters()]
 with open(f"{sys.argv[1]}-{rank}", "w") as file:
     json.dump({"loss": loss, "weights": sum(weights, [])}, file)
 """
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.mark.parametrize("mixup", [0.3, pytest.param(0.0, marks=pytest.mark.slow)])
@@ -49,8 +49,7 @@ def test_two_processes_train_like_one(tmp_path: Path, mixup: float) -> None:
     script.write_text(SCRIPT)
     alone = [sys.executable, str(script), str(tmp_path / "alone"), str(mixup)]
     subprocess.run(alone, check=True, capture_output=True)
-    port = "29611" if mixup else "29612"
-    both = [*TORCHRUN, port, str(script), str(tmp_path / "both"), str(mixup)]
+    both = [*TORCHRUN, str(script), str(tmp_path / "both"), str(mixup)]
     subprocess.run(both, check=True, capture_output=True)
     one, first, second = (
         json.loads((tmp_path / name).read_text()) for name in ("alone-0", "both-0", "both-1")
@@ -67,7 +66,7 @@ def test_a_compile_on_two_processes(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=x, y=y)
     out = tmp_path / "out"
     command = [
-        *TORCHRUN, "29613", "-m", "hwprune", "compile", "resnet20",
+        *TORCHRUN, "-m", "hwprune", "compile", "resnet20",
         "--data", str(tmp_path / "data.npz"), "--target", "null", "--budget", "0.5x",
         "--epochs", "1", "--evaluations", "2", "--out", str(out),
     ]  # fmt: skip
