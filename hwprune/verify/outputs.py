@@ -27,6 +27,7 @@ def file_outputs(
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # older files list every weight as an input: a warning for each
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     feeds, given = session.get_inputs(), x if isinstance(x, tuple) else (x,)
     count, batch = len(given[0]), feeds[0].shape[0] if isinstance(feeds[0].shape[0], int) else 1
