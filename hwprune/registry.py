@@ -62,7 +62,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     },
     "codec": {
         "exact": "entropy coding to the last bit (default of hwprune pack without a bound)",
-        "deadzone": "uniform steps with a dead zone, rounded for the output (default with a bound)",
+        "deadzone": "steps on two chained grids, rounded for the output (default with a bound)",
         "surp": "successive refinement: any beginning of the file is a coarser model (SuRP)",
         "ham": "shared values by Huffman codes (HAM)",
         "shac": "the same, or gaps between what is not zero, where they are shorter (sHAM)",
