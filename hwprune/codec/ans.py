@@ -2,14 +2,28 @@
 
 from typing import Any
 
+import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.codec.decoder.ans import PRECISION
+from hwprune.codec.decoder.arrays import lane_counts
 
 Integers = NDArray[np.int64]
 _WORD, _TOP, _SLOT = np.uint64(32), np.uint64(40), np.uint64(PRECISION)
 _LOW = np.uint64((1 << 32) - 1)
+
+
+def encode_alike(symbols: NDArray[Any], frequency: Integers, each: int) -> list[NDArray[np.uint32]]:
+    """Words of each lane of `each` symbols (the last has what is left), all of one table."""
+    model = constriction.stream.model.Categorical(frequency / frequency.sum(), perfect=True)
+    found, start = [], 0
+    for count in lane_counts(len(symbols), each):
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(symbols[start : start + count], model)
+        found.append(coder.get_compressed())
+        start += count
+    return found
 
 
 def encode_lanes(

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprune.codec.ans import encode_alike
 from hwprune.codec.classes import Loudness, loudness
 from hwprune.codec.container import fold_document
-from hwprune.codec.decoder.arrays import AXES, MOST_LANE, Layout, lane_counts
+from hwprune.codec.decoder.arrays import AXES, MOST_LANE, Layout
 from hwprune.codec.decoder.tables import ORIGIN
 from hwprune.codec.tables import Described, describe
 
@@ -151,19 +151,10 @@ def _section(
 def _lanes(table: Described, symbols: Integers, each: int) -> list[NDArray[np.uint32]]:
     if table.table.certain or not len(symbols):
         return []
-    shares = table.table.frequency / table.table.frequency.sum()
-    model = constriction.stream.model.Categorical(shares, perfect=True)
-    found, start = [], 0
-    for count in lane_counts(len(symbols), each):
-        coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(symbols[start : start + count], model)
-        found.append(coder.get_compressed())
-        start += count
-    return found
+    return encode_alike(symbols, table.table.frequency, each)
 
 
 def entry(layout: Layout) -> dict[str, Any]:
-    """How a decoder is told of it."""
     """A layout as it is written down; axes of one class are left out."""
     found: dict[str, Any] = {"shape": list(layout.shape), "first": layout.first}
     for axis, classes in zip(AXES, layout.classes, strict=True):

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from math import log, log1p, log2
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from hwprune.codec.ans import encode_alike
 from hwprune.codec.decoder.ans import Integers, Words
-from hwprune.codec.decoder.arrays import lane_counts
 from hwprune.codec.decoder.refinement import CHUNK, LANE, SLOPES, gap_table, reach
 
 _LEAST, _CHUNKS = 600, 400  # bytes of a chunk; chunks that take a byte of every weight together
@@ -59,12 +58,4 @@ def _symbols(gaps: Integers, most: int) -> NDArray[np.int32]:
 
 
 def _lanes(symbols: NDArray[np.int32], slope: int) -> list[Words]:
-    frequency = gap_table(slope)
-    model = constriction.stream.model.Categorical(frequency / frequency.sum(), perfect=True)
-    found, start = [], 0
-    for count in lane_counts(len(symbols), LANE):
-        coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(symbols[start : start + count], model)
-        found.append(coder.get_compressed())
-        start += count
-    return found
+    return encode_alike(symbols, gap_table(slope), LANE)

@@ -16,9 +16,14 @@ from hwprune.quantize.gptq import Inverse
 _FINEST, _COARSEST = -7.0, 4.0  # log2 of the common factor of all steps
 
 
+def common_factor(coarseness: float) -> float:
+    """Of all steps: 2^-7 (0) to 2^4 (1)."""
+    return float(2 ** (_FINEST + coarseness * (_COARSEST - _FINEST)))
+
+
 @dataclass(frozen=True)
 class DeadZone:
-    """Uniform steps with a dead zone.
+    """Steps on two grids, pulled towards zero.
 
     Attributes:
         model: Serialised.
@@ -34,7 +39,7 @@ class DeadZone:
 
     def at(self, coarseness: float) -> Packed:
         """The file whose steps are multiplied by 2^-7 (0) to 2^4 (1)."""
-        factor = 2 ** (_FINEST + coarseness * (_COARSEST - _FINEST))
+        factor = common_factor(coarseness)
         found = [
             quantize(w, factor * self.steps[w.index], self.known.get(w.index)) for w in self.weights
         ]

@@ -42,18 +42,7 @@ def finest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed, b
     Returns:
         It and True, or the coarsest file and False where not even that fits.
     """
-    best = dial.at(1.0)
-    if not fits(best):
-        return best, False
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        found = dial.at(middle)
-        if fits(found):
-            best, high = found, middle
-        else:
-            low = middle
-    return best, True
+    return _farthest(lambda way: dial.at(1 - way), fits)
 
 
 def coarsest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed, bool]:
@@ -62,13 +51,18 @@ def coarsest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed,
     Returns:
         It and True, or the finest file and False where not even that fits.
     """
-    best = dial.at(0.0)
+    return _farthest(dial.at, fits)
+
+
+def _farthest(at: Callable[[float], Packed], fits: Callable[[Packed], bool]) -> tuple[Packed, bool]:
+    """The file farthest from where it fits best, 0, towards 1 that still fits."""
+    best = at(0.0)
     if not fits(best):
         return best, False
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = dial.at(middle)
+        found = at(middle)
         if fits(found):
             best, low = found, middle
         else:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -73,6 +72,7 @@ class Sharing:
         self._model, self._weights, self._holes = model, found, holes(model)
         self._codec, self._quantiser, self._joint = codec, quantiser, joint
         self._moments = moments or {}
+        self._kept: dict[int, Coded] = {}
         self._counted = [
             _counted(w, self._moments.get(w.index), (steps or {}).get(w.index)) for w in found
         ]
@@ -92,9 +92,9 @@ class Sharing:
             ValueError: So many values, or such a price, are not possible.
         """
         shared = {one.weight.index: one for one in self._shared(amount)}
-        tensors = list(self._exact)
-        for index, one in shared.items():
-            tensors[index] = one.coded
+        tensors = [
+            shared[i].coded if i in shared else self._exact(i) for i in range(len(self._holes))
+        ]
         order = sorted(shared, key=lambda i: (tensors[i].last, i))  # as a decoder tells them
         parts = portions([shared[i].told for i in order])
         sections = [(b"U", encode_shared(part)) for part in parts]
@@ -140,9 +140,11 @@ class Sharing:
         for part, shape in zip(parts, shapes, strict=True):
             yield replace(book, index=part.reshape(shape))
 
-    @cached_property
-    def _exact(self) -> list[Coded]:
-        return [exact(hole, self._model) for hole in self._holes]
+    def _exact(self, index: int) -> Coded:
+        """A tensor that shares nothing; coded once, whatever the amount."""
+        if index not in self._kept:
+            self._kept[index] = exact(self._holes[index], self._model)
+        return self._kept[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from hwprune.codec.dials import common_factor
 from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import elements, holes
@@ -18,7 +19,6 @@ from hwprune.quantize.formulas import least_error
 from hwprune.quantize.gptq import Inverse, gptq_by_column
 
 _HIGHEST = (1, 2, 3, 5, 7, 15, 31, 63, 127)  # of integers on both sides of zero
-_FINEST, _COARSEST = -7.0, 4.0  # log2 of the common factor of all steps
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FewLevels:
 
     def at(self, coarseness: float) -> Packed:
         """The ONNX file whose steps are multiplied by 2^-7 (0) to 2^4 (1)."""
-        factor = 2 ** (_FINEST + coarseness * (_COARSEST - _FINEST))
+        factor = common_factor(coarseness)
         found = {
             w.name: self._rounded(w, factor * self.steps[w.index])
             for w in self.weights

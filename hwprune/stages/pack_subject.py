@@ -17,7 +17,7 @@ from hwprune.frontend.split import Splits
 from hwprune.network.run import is_classifier
 from hwprune.report.schema import Quality
 from hwprune.stages.pack_options import PackOptions
-from hwprune.stages.quality import report_quality
+from hwprune.stages.quality import lost_answers, report_quality
 from hwprune.stages.sources import read_splits
 from hwprune.verify.outputs import file_outputs
 
@@ -93,14 +93,9 @@ class Judge:
         return float(100 * (lost.mean() + 2 * lost.std() / sqrt(len(lost))))
 
     def _lost(self, model: bytes, data: DataSet, before: Outputs) -> NDArray[np.float64]:
-        """Per sample 1 where the answer became wrong (without labels: another), -1 where right."""
         after = self._subject._outputs(model, data)
         first, second = (found[0].argmax(1).numpy() for found in (before, after))
-        if data.y is None:
-            lost: NDArray[np.float64] = (first != second).astype(np.float64)
-        else:
-            lost = (first == data.y).astype(np.float64) - (second == data.y)
-        return lost
+        return lost_answers(first, second, data.y)
 
 
 def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:

@@ -60,11 +60,19 @@ def lost_points(job: Job, work: Path, name: str) -> float:
         file_outputs(work / file, x, job.threads)[0].argmax(1).numpy()
         for file in ("original.onnx", name)
     )
-    if data.y is None:
-        lost = (before != after).astype(float)
-    else:
-        lost = (before == data.y).astype(float) - (after == data.y)
+    lost = lost_answers(before, after, data.y)
     return float(100 * (lost.mean() + lost.std() / sqrt(len(lost))))
+
+
+def lost_answers(
+    before: NDArray[np.int64], after: NDArray[np.int64], labels: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """Per sample 1 where the answer became wrong (without labels: another), -1 where right."""
+    if labels is None:
+        return np.asarray(before != after, np.float64)
+    right, still = ((answers == labels).astype(np.float64) for answers in (before, after))
+    found: NDArray[np.float64] = right - still
+    return found
 
 
 def _noise_to_signal(reference: torch.Tensor, candidate: torch.Tensor) -> float:
