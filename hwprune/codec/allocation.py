@@ -44,8 +44,8 @@ def relative_steps(
         return trial
     truth = probe.outputs()
     effects = {}
-    for w in weights:
-        found = quantize(w, trial[w.index], known.get(w.index))
+    for found in quantize(weights, trial, known):
+        w = found.weight
         moved = probe.outputs({w.name: w.stored(found.values)})
         effects[w.index] = distortion(truth, moved) / (found.step**2 * w.values.size)
         tick()

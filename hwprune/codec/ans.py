@@ -40,13 +40,14 @@ def encode_lanes(
     """
     scaled = frequencies.astype(np.uint64) << np.uint64(PRECISION - bits)
     starts = (np.cumsum(scaled, axis=1) - scaled).reshape(-1)
-    codes = tables * np.int32(frequencies.shape[1]) + symbols
+    width = np.int32(frequencies.shape[1])
     order = np.argsort(-counts, kind="stable")
     where, state = (np.cumsum(counts) - 1)[order], np.zeros(len(counts), np.uint64)
     running = np.searchsorted(-counts[order], -np.arange(counts.max()), side="left")
     lanes, words = [], []
     for count in running.tolist():
-        code, x = codes[where[:count]], state[:count]
+        at, x = where[:count], state[:count]
+        code = tables[at] * width + symbols[at]
         frequency = scaled.reshape(-1)[code]
         full = np.flatnonzero(x >= frequency << _TOP)
         lanes.append(full)

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwprune.codec.arrays import Symbols
 from hwprune.codec.trellis import Chained
 
@@ -14,19 +17,15 @@ class Coded:
     """One tensor: how it is told (`hwprune.codec.decoder.forms`), and the parts that this takes.
 
     `pooled` and `verbatim` are bytes that are compressed together with other tensors', or not at
-    all.
+    all. `data` is what a decoder makes of it; None: what stands in the model.
     """
 
     entry: Mapping[str, Any]
     arrays: tuple[Symbols, ...] = field(default=())
     chained: tuple[Chained, ...] = ()
     pooled: bytes = b""
-    verbatim: bytes = b""
-
-    @property
-    def last(self) -> bool:
-        """Whether a decoder tells it after those that it depends on."""
-        return "scale" in self.entry
+    verbatim: tuple[NDArray[np.uint8], ...] = ()
+    data: bytes | None = None
 
 
 def view(shape: tuple[int, ...]) -> tuple[int, int, int]:

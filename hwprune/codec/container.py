@@ -4,20 +4,28 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterable
+from io import BytesIO
+from itertools import chain
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hwprune.codec.decoder.container import CHECK, HEAD, MAGIC, MAX_FOLDED, VERSION
 
-Section = tuple[bytes, bytes]  # kind and content
+Section = tuple[bytes, bytes | NDArray[np.uint8]]  # kind and content
 
 
 def write_sections(sections: Iterable[Section]) -> bytes:
-    """A whole file, its end included."""
-    parts = [MAGIC, VERSION.to_bytes(2, "little")]
-    for kind, content in (*sections, (b"E", b"")):
+    """A whole file, its end included; sections are asked for one by one."""
+    file = BytesIO()
+    file.write(MAGIC + VERSION.to_bytes(2, "little"))
+    for kind, given in chain(sections, [(b"E", b"")]):
+        content = given if isinstance(given, bytes) else given.tobytes()
         head = HEAD.pack(kind, len(content))
-        parts += [head, content, CHECK.pack(zlib.crc32(content, zlib.crc32(head)))]
-    return b"".join(parts)
+        for part in (head, content, CHECK.pack(zlib.crc32(content, zlib.crc32(head)))):
+            file.write(part)
+    return file.getvalue()
 
 
 def fold(data: bytes) -> bytes:

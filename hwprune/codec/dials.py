@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
-from hwprune.codec.coded import Coded
-from hwprune.codec.deadzone import Quantized, quantize
-from hwprune.codec.exact import exact
-from hwprune.codec.packing import packed
+from hwprune.codec.deadzone import quantize
+from hwprune.codec.packing import in_order, packed
 from hwprune.codec.rate import Packed
-from hwprune.codec.skeleton import Hole, holes
 from hwprune.codec.weights import Weight
 from hwprune.quantize.gptq import Inverse
 
@@ -40,29 +36,7 @@ class DeadZone:
     def at(self, coarseness: float) -> Packed:
         """The file whose steps are multiplied by 2^-7 (0) to 2^4 (1)."""
         factor = common_factor(coarseness)
-        found = [
-            quantize(w, factor * self.steps[w.index], self.known.get(w.index)) for w in self.weights
-        ]
-        return self._packed(found)
-
-    def _packed(self, found: Sequence[Quantized]) -> Packed:
-        by_index = {one.weight.index: one for one in found}
-        coded = [
-            by_index[i].coded if i in by_index else self._exact[i] for i in range(len(self._holes))
-        ]
-
-        def told(index: int) -> bytes | None:
-            one = by_index.get(index)
-            return None if one is None else one.weight.stored(one.values).tobytes()
-
-        return packed(self.model, self._holes, coded, "deadzone", told)
-
-    @cached_property
-    def _holes(self) -> list[Hole]:
-        return holes(self.model)
-
-    @cached_property
-    def _exact(self) -> dict[int, Coded]:
-        """All other tensors."""
-        own = {w.index for w in self.weights}
-        return {i: exact(h, self.model) for i, h in enumerate(self._holes) if i not in own}
+        steps = {index: factor * step for index, step in self.steps.items()}
+        ordered = in_order(self.weights)
+        coded = (one.coded for one in quantize(ordered, steps, self.known))
+        return packed(self.model, "deadzone", ordered, coded)

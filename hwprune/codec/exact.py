@@ -24,15 +24,15 @@ _PACKED = {  # element types that share bytes: bits, and whether they have a sig
 
 def exact(hole: Hole, model: bytes) -> Coded:
     """A tensor of a serialised model, to the last bit."""
-    data, dtype = model[hole.start : hole.stop], hole.dtype
+    data, dtype = np.frombuffer(model, np.uint8, hole.size, hole.start), hole.dtype
     if hole.size < _SMALL:
         return _plain(data, dtype.itemsize if dtype is not None else 1)
     if hole.kind in _PACKED:
         return _packed(data, hole)
     if dtype is None:
         item = _item(hole)
-        return _planes(np.frombuffer(data, f"<u{item}"), f"bytes/{item}")
-    values = np.frombuffer(data, dtype).reshape(view(hole.shape))
+        return _planes(data.view(f"<u{item}"), f"bytes/{item}")
+    values = data.view(dtype).reshape(view(hole.shape))
     if dtype.itemsize == 1:
         return _bytes(values)
     raw = values.view(f"<u{dtype.itemsize}")
@@ -51,8 +51,8 @@ def _item(hole: Hole) -> int:
     return sizes[0] if sizes else 1
 
 
-def _plain(data: bytes, item: int) -> Coded:
-    shuffled = np.frombuffer(data, np.uint8).reshape(-1, item).T.tobytes()
+def _plain(data: NDArray[np.uint8], item: int) -> Coded:
+    shuffled = data.reshape(-1, item).T.tobytes()
     return Coded({"form": "plain", "bytes": len(data), "item": item}, pooled=shuffled)
 
 
@@ -66,10 +66,10 @@ def _bytes(values: NDArray[Any]) -> Coded:
     return Coded(entry, (Symbols(signed - centre, family, classed),))
 
 
-def _packed(data: bytes, hole: Hole) -> Coded:
+def _packed(data: NDArray[np.uint8], hole: Hole) -> Coded:
     """Elements of 4 or 2 bits, one by one."""
     bits, signed = _PACKED[hole.kind]
-    parts = np.frombuffer(data, np.uint8)[:, None] >> np.arange(0, 8, bits)
+    parts = data[:, None] >> np.arange(0, 8, bits)
     values = (parts & ((1 << bits) - 1)).reshape(-1).astype(np.int32)
     if signed:
         values -= (values >> (bits - 1)) << bits
@@ -122,6 +122,6 @@ def _planes(raw: NDArray[Any], family: str, reals: NDArray[Any] | None = None) -
             own = Symbols(plane.reshape(shape), f"{family}/{i}", exponents is not None, exponents)
             arrays.append(own)
         else:
-            verbatim.append(plane.tobytes())
+            verbatim.append(plane)
     entry = {"form": "planes", "planes": marks, "count": raw.size}
-    return Coded(entry, tuple(arrays), verbatim=b"".join(verbatim))
+    return Coded(entry, tuple(arrays), verbatim=tuple(verbatim))

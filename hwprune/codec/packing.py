@@ -1,8 +1,9 @@
 """Puts coded tensors and what stands between them into a .hwp file."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.coded import Coded
@@ -12,57 +13,64 @@ from hwprune.codec.exact import exact
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes, literals
 from hwprune.codec.trellis import Chained, encode_trellis
+from hwprune.codec.weights import Weight
 
-Array = TypeVar("Array", Symbols, Chained)
-_PORTION = 1 << 22  # elements that a section holds, if more than one array does
+_ARRAYS, _CHAINED = 1 << 21, 1 << 22  # elements of a section, if it holds more than one array
 
 
 def pack_exact(model: bytes) -> Packed:
     """A serialised model, to the last bit."""
-    found = holes(model)
-    return packed(model, found, [exact(hole, model) for hole in found], "exact")
+    return packed(model, "exact")
+
+
+def in_order(weights: Iterable[Weight]) -> list[Weight]:
+    """As a decoder tells them: those that need another tensor's scale come last."""
+    return sorted(weights, key=lambda weight: (weight.grid is not None, weight.index))
 
 
 def packed(
     model: bytes,
-    found: Sequence[Hole],
-    tensors: Sequence[Coded],
     codec: str,
-    told: Callable[[int], bytes | None] = lambda _index: None,
+    weights: Iterable[Weight] = (),
+    coded: Iterable[Coded] = (),
     extra: Iterable[Section] = (),
 ) -> Packed:
     """A .hwp file.
 
     Args:
         model: Serialised, as it was given.
-        found: Its holes.
-        tensors: What became of each.
         codec: Its name.
-        told: The bytes that a decoder will put into a hole, by its index; None: those of the model.
+        weights: Those that are not exact.
+        coded: What became of each of them, `in_order`; one at a time is asked for.
         extra: Further sections, behind all others.
     """
+    found = holes(model)
     between = literals(model, found)
-    size, digest = _checksum(model, found, between, told)
+    tensors, digest = _Tensors(), _Digest(model, found, between)
+    for index, one in _in_turn(model, found, weights, coded):
+        tensors.add(index, one)
+        digest.add(index, one.data)
     header = {
         "codec": codec,
-        "bytes": size,
-        "sha256": digest,
+        "bytes": digest.size,
+        "sha256": digest.hex,
         "literals": [len(part) for part in between],
-        "tensors": [dict(tensor.entry) for tensor in tensors],
+        "tensors": [tensors.entries[i] for i in range(len(found))],
     }
-    ordered = sorted(tensors, key=lambda tensor: tensor.last)  # as the decoder tells them
-    sections = [
-        (b"H", fold_document(header)),
-        (b"L", fold(b"".join(between))),
-        (b"P", fold(b"".join(tensor.pooled for tensor in ordered))),
-        *((b"V", tensor.verbatim) for tensor in ordered),
-    ]
-    arrays = [array for tensor in ordered for array in tensor.arrays]
-    coded = ((b"A", encode_arrays(portion)) for portion in _portions(arrays))
-    chained = [array for tensor in ordered for array in tensor.chained]
-    chains = ((b"T", encode_trellis(portion)) for portion in _portions(chained))
-    done = [*(s for s in sections if s[1]), *coded, *chains, *extra]
-    return Packed(write_sections([*done, *_filler(done, size)]), elements(found))
+    head, literal = (b"H", fold_document(header)), (b"L", fold(b"".join(between)))
+    sections = deque([head, literal, *tensors.sections(), *extra])
+    sections += _filler(sections, digest.size)
+    return Packed(write_sections(_drained(sections)), elements(found))
+
+
+def _in_turn(
+    model: bytes, found: Sequence[Hole], weights: Iterable[Weight], coded: Iterable[Coded]
+) -> Iterator[tuple[int, Coded]]:
+    """Every tensor and its index, as a decoder tells them."""
+    lossy = {weight.index: weight.grid is not None for weight in weights}
+    given = iter(coded)
+    for i in sorted(range(len(found)), key=lambda i: lossy.get(i, False)):
+        yield i, next(given) if i in lossy else exact(found[i], model)
 
 
 def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:
@@ -71,30 +79,73 @@ def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:
     return [(b"V", bytes(missing))] if missing > 0 else []
 
 
-def _checksum(
-    model: bytes,
-    found: Sequence[Hole],
-    between: Sequence[bytes],
-    told: Callable[[int], bytes | None],
-) -> tuple[int, str]:
-    """Bytes and digest of what a decoder will put together, without doing so."""
-    digest, size = hashlib.sha256(between[0]), len(between[0])
-    for i, hole in enumerate(found):
-        own = told(i)
-        tensor = memoryview(model)[hole.start : hole.stop] if own is None else own
-        for part in (tensor, between[i + 1]):
-            digest.update(part)
-            size += len(part)
-    return size, digest.hexdigest()
+def _drained(sections: deque[Section]) -> Iterator[Section]:
+    """Those that hold something, freed as they are written."""
+    while sections:
+        section = sections.popleft()
+        if len(section[1]):
+            yield section
 
 
-def _portions(arrays: Sequence[Array]) -> Iterator[list[Array]]:
-    """So many arrays that a decoder needs little memory at a time, and still has many lanes."""
-    portion: list[Array] = []
-    for array in arrays:
-        portion.append(array)
-        if sum(one.values.size for one in portion) >= _PORTION:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+class _Tensors:
+    """What stands in a file for its tensors; arrays are coded as soon as there are enough."""
+
+    def __init__(self) -> None:
+        self.entries: dict[int, dict[str, Any]] = {}
+        self._pooled: list[bytes] = []
+        self._sections: list[Section] = []
+        self._arrays: list[Symbols] = []
+        self._chained: list[Chained] = []
+
+    def add(self, index: int, tensor: Coded) -> None:
+        """The next one, as a decoder tells them."""
+        self.entries[index] = dict(tensor.entry)
+        self._pooled.append(tensor.pooled)
+        self._sections += [(b"V", plane) for plane in tensor.verbatim]
+        self._arrays += tensor.arrays
+        self._chained += tensor.chained
+        self._code(_ARRAYS, _CHAINED)
+
+    def sections(self) -> list[Section]:
+        """All of them, which are not kept."""
+        self._code(1, 1)
+        found, self._sections = self._sections, []
+        return [(b"P", fold(b"".join(self._pooled))), *found]
+
+    def _code(self, arrays: int, chained: int) -> None:
+        """What waits, if it is no less than so many elements."""
+        if sum(array.values.size for array in self._arrays) >= arrays:
+            self._sections.append((b"A", encode_arrays(self._arrays)))
+            self._arrays = []
+        if sum(array.values.size for array in self._chained) >= chained:
+            self._sections.append((b"T", encode_trellis(self._chained)))
+            self._chained = []
+
+
+class _Digest:
+    """Of what a decoder will put together, without doing so.
+
+    Tensors that are told before those in front of them wait.
+    """
+
+    def __init__(self, model: bytes, found: Sequence[Hole], between: Sequence[bytes]) -> None:
+        self._model, self._found, self._between = memoryview(model), found, between
+        self._hash, self.size = hashlib.sha256(between[0]), len(between[0])
+        self._waiting: dict[int, bytes | None] = {}
+        self._next = 0
+
+    @property
+    def hex(self) -> str:
+        """Once all tensors are there."""
+        return self._hash.hexdigest()
+
+    def add(self, index: int, data: bytes | None) -> None:
+        """A tensor; None: as it stands in the model."""
+        self._waiting[index] = data
+        while self._next in self._waiting:
+            hole, own = self._found[self._next], self._waiting.pop(self._next)
+            tensor = self._model[hole.start : hole.stop] if own is None else own
+            for part in (tensor, self._between[self._next + 1]):
+                self._hash.update(part)
+                self.size += len(part)
+            self._next += 1

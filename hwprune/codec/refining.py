@@ -9,7 +9,8 @@ another, so that no bit tells what was known before. Entropies of hits, over the
 log2(1 / (lambda D)): 1.2 for halvings, 1.4 to 1.5 for 0.9 or for a threshold that follows the mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import log
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 Magnitudes = NDArray[np.int32]
 ONE = 1 << 16  # what the scale of a tensor is written as
 MOST = (1 << 31) - 1
+_BLOCK = 1 << 20
 _BETA = 64.0  # hits that the first threshold is expected to have
 _LEAST, _GREATEST = 2.0, 6.0  # of q
 
@@ -53,17 +55,36 @@ def first_threshold(magnitudes: Magnitudes) -> int:
     return found
 
 
-def refinements(magnitudes: Magnitudes) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Every threshold that hits, and where; `magnitudes` become what is lacking then.
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """All weights once: how many a threshold hits, and where, block by block, ascending.
+
+    As blocks are gone through, the threshold is taken off the magnitudes.
+    """
+
+    threshold: int
+    hits: int
+    blocks: Iterator[Magnitudes]
+
+
+def refinements(magnitudes: Magnitudes) -> Iterator[Walk]:
+    """Every threshold that hits; `magnitudes` become what is lacking then.
 
     It ends when nothing is lacking.
     """
-    threshold = first_threshold(magnitudes)
+    threshold, blocks = first_threshold(magnitudes), range(0, len(magnitudes), _BLOCK)
+    parts = [magnitudes[start : start + _BLOCK] for start in blocks]
     while True:
-        hits = np.flatnonzero(magnitudes >= threshold)
-        magnitudes[hits] -= np.int32(threshold)
-        if len(hits):
-            yield threshold, hits
+        hits = sum(int(np.count_nonzero(part >= threshold)) for part in parts)
+        if hits:
+            yield Walk(threshold, hits, _blocks(parts, threshold))
         if threshold == 1:
             return
         threshold = (threshold + 1) // 2
+
+
+def _blocks(parts: Sequence[Magnitudes], threshold: int) -> Iterator[Magnitudes]:
+    for i, part in enumerate(parts):
+        hits = np.flatnonzero(part >= threshold)
+        part[hits] -= np.int32(threshold)
+        yield (hits + i * _BLOCK).astype(np.int32)

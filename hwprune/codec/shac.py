@@ -8,13 +8,12 @@ import numpy as np
 import onnx
 
 from hwprune.codec.coded import Coded
-from hwprune.codec.exact import exact
 from hwprune.codec.levels import Reals
 from hwprune.codec.moments import Moment
-from hwprune.codec.packing import packed
+from hwprune.codec.packing import in_order, packed
 from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.rate import Packed
-from hwprune.codec.shared import Told, encode_shared, portions, tell
+from hwprune.codec.shared import Told, encode_shared, shared_portions, tell
 from hwprune.codec.sharing import Codebook, share, tuned_centroids
 from hwprune.codec.skeleton import holes
 from hwprune.codec.weights import Weight, weights
@@ -92,18 +91,11 @@ class Sharing:
             ValueError: So many values, or such a price, are not possible.
         """
         shared = {one.weight.index: one for one in self._shared(amount)}
-        tensors = [
-            shared[i].coded if i in shared else self._exact(i) for i in range(len(self._holes))
-        ]
-        order = sorted(shared, key=lambda i: (tensors[i].last, i))  # as a decoder tells them
-        parts = portions([shared[i].told for i in order])
-        sections = [(b"U", encode_shared(part)) for part in parts]
-
-        def told(index: int) -> bytes | None:
-            one = shared.get(index)
-            return None if one is None else one.weight.stored(one.book.values).tobytes()
-
-        return packed(self._model, self._holes, tensors, self._codec, told, sections)
+        ordered = in_order(one.weight for one in shared.values())
+        told = [shared[weight.index].told for weight in ordered]
+        sections = ((b"U", encode_shared(part)) for part in shared_portions(told))
+        coded = (shared[weight.index].coded for weight in ordered)
+        return packed(self._model, self._codec, ordered, coded, sections)
 
     def _shared(self, amount: float) -> "Iterator[_Shared]":
         """The weights for which shared values are shorter than they are."""
@@ -140,12 +132,6 @@ class Sharing:
         for part, shape in zip(parts, shapes, strict=True):
             yield replace(book, index=part.reshape(shape))
 
-    def _exact(self, index: int) -> Coded:
-        """A tensor that shares nothing; coded once, whatever the amount."""
-        if index not in self._kept:
-            self._kept[index] = exact(self._holes[index], self._model)
-        return self._kept[index]
-
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
@@ -159,7 +145,8 @@ class _Shared:
     def coded(self) -> Coded:
         """Without its indices, which are in sections of their own."""
         entry = self.weight.entry("codebook") | {"values": len(self.book.centroids)}
-        return Coded(entry, pooled=self.book.centroids.astype("<f4").tobytes())
+        data = self.weight.stored(self.book.values).tobytes()
+        return Coded(entry, pooled=self.book.centroids.astype("<f4").tobytes(), data=data)
 
 
 def _counted(weight: Weight, moment: Moment | None, step: float | None) -> Reals:

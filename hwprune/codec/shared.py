@@ -4,7 +4,7 @@ HAM and sHAM, after Marino et al., "Efficient and Compact Representations of Dee
 via Entropy Coding" (arXiv 2108.12704).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwprune.codec.container import fold_document
 from hwprune.codec.huffman import Integers, bits_of, code_lengths, encode_streams
+from hwprune.codec.portions import portions
 
 _SPARSE = 0.5  # of the elements: where more are not zero, gaps cannot be shorter than zeros
 _REACHES = [1 << i for i in range(1, 11)]
@@ -78,16 +79,9 @@ def encode_shared(arrays: Sequence[Told]) -> bytes:
     return len(head).to_bytes(4, "little") + head + payload
 
 
-def portions(arrays: Sequence[Told]) -> Iterator[list[Told]]:
+def shared_portions(arrays: Iterable[Told]) -> Iterator[list[Told]]:
     """So many arrays that a decoder needs little memory at a time, and still has many lanes."""
-    portion: list[Told] = []
-    for array in arrays:
-        portion.append(array)
-        if len(portion) == _ARRAYS or sum(prod(one.shape) for one in portion) >= _PORTION:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+    return portions(arrays, lambda one: max(prod(one.shape), _PORTION // _ARRAYS), _PORTION)
 
 
 def _entry(array: Told) -> dict[str, Any]:

@@ -6,7 +6,6 @@ magnitude, or by what matters alike to the outputs, and all of them are refined 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,12 @@ from numpy.typing import NDArray
 
 from hwprune.codec.chunks import pieces, write_chunk
 from hwprune.codec.coded import Coded
-from hwprune.codec.container import Section
 from hwprune.codec.decoder.forms import FORMS
 from hwprune.codec.decoder.parts import Parts
 from hwprune.codec.decoder.refinement import HEAD, walk
-from hwprune.codec.exact import exact
-from hwprune.codec.packing import packed
+from hwprune.codec.packing import in_order, packed
 from hwprune.codec.rate import Packed
 from hwprune.codec.refining import Magnitudes, normalised, refinements
-from hwprune.codec.skeleton import holes
 from hwprune.codec.weights import Weight
 
 
@@ -61,7 +57,7 @@ class Refined:
     count: int
     steps: Sequence[Step]
 
-    def sections(self, chunks: int) -> list[Section]:
+    def sections(self, chunks: int) -> list[tuple[bytes, bytes]]:
         """Of a file that holds the first chunks; none where there are no weights."""
         if not self.weights:
             return []
@@ -77,34 +73,33 @@ def refine(
 
     `scales`, by the index of a weight, are magnitudes that matter alike; their means, if None.
     """
-    ordered = sorted(found, key=lambda weight: weight.grid is not None)
+    ordered = in_order(found)
     count = sum(weight.values.size for weight in ordered)
-    magnitudes, negative = np.empty(count, np.int32), np.empty(count, np.bool_)
+    magnitudes, signs = np.empty(count, np.int32), np.empty(count, np.int8)
     entries, at = {}, 0
     for weight in ordered:
         own, unit = normalised(weight.values, (scales or {}).get(weight.index))
         for first, places in walk(at, at + own.size, count):
             part = slice(first - at, first - at + len(places))
             magnitudes[places] = own[part]
-            negative[places] = weight.values.reshape(-1)[part] < 0
+            signs[places] = np.where(weight.values.reshape(-1)[part] < 0, -1, 1)
         more = {"shape": list(weight.values.shape), "unit": float(unit)}
         entries[weight.index] = weight.entry("refined") | more
         at += own.size
-    steps = _until(_steps(magnitudes, negative), count, stop) if count else []
+    steps = _until(_steps(magnitudes, signs), count, stop) if count else []
     return Refined(ordered, entries, count, steps)
 
 
-def _steps(magnitudes: Magnitudes, negative: NDArray[np.bool_]) -> Iterator[Step]:
-    """Of magnitudes in the order of the walk, which are used up."""
-    count, fresh = len(magnitudes), np.ones(len(magnitudes), np.bool_)
+def _steps(magnitudes: Magnitudes, signs: NDArray[np.int8]) -> Iterator[Step]:
+    """Of magnitudes in the order of the walk, which are used up, as signs are: 0 once told."""
+    count = zeros = len(magnitudes)
     total = lacking = int(magnitudes.sum(dtype=np.int64))
-    zeros = count
-    for threshold, hits in refinements(magnitudes):
-        for start, places in pieces(hits, count):
-            new = places[fresh[places]]
-            fresh[new] = False
-            zeros, lacking = zeros - len(new), lacking - threshold * len(places)
-            chunk = write_chunk(threshold, start, places, negative[new])
+    for one in refinements(magnitudes):
+        for start, places in pieces(one.blocks, one.hits, count):
+            new = places[signs[places] != 0]
+            chunk = write_chunk(one.threshold, start, places, signs[new] < 0)
+            signs[new] = 0
+            zeros, lacking = zeros - len(new), lacking - one.threshold * len(places)
             yield Step(chunk, zeros / count, lacking / total)
 
 
@@ -132,7 +127,7 @@ class Surp:
         stop: Stop = Stop(),
         scales: Mapping[int, float] | None = None,
     ) -> None:
-        self._model, self._holes = model, holes(model)
+        self._model = model
         self.refined = refine(found, stop, scales)
 
     @property
@@ -146,28 +141,21 @@ class Surp:
 
     def pack(self, chunks: int) -> Packed:
         """The file of the first chunks."""
-        told, sections = self._told(chunks), self.refined.sections(chunks)
-        return packed(self._model, self._holes, self._tensors, "surp", told.get, sections)
+        sections = self.refined.sections(chunks)
+        return packed(self._model, "surp", self.refined.weights, self._coded(sections), sections)
 
     def decoded(self, chunks: int) -> bytes:
         """The model that a decoder makes of the first chunks."""
         return self.pack(chunks).model
 
-    def _told(self, chunks: int) -> dict[int, bytes]:
-        """The bytes of each tensor that is refined."""
+    def _coded(self, sections: Sequence[tuple[bytes, bytes]]) -> Iterator[Coded]:
+        """Each tensor as a decoder tells it by these sections."""
         parts, refined, most = Parts(), self.refined, len(self._model)
         for weight in refined.weights:
             if weight.grid is not None:
-                hole = self._holes[weight.grid.scale]
-                parts.tensors[weight.grid.scale] = self._model[hole.start : hole.stop]
-        for _, content in refined.sections(chunks):
+                parts.tensors[weight.grid.scale] = weight.grid.steps.astype("<f4").tobytes()
+        for _, content in sections:
             parts.add_refinement(memoryview(content), most)
-        return {i: FORMS["refined"](entry, parts, most) for i, entry in refined.entries.items()}
-
-    @cached_property
-    def _tensors(self) -> list[Coded]:
-        entries = self.refined.entries
-        return [
-            Coded(entries[i]) if i in entries else exact(hole, self._model)
-            for i, hole in enumerate(self._holes)
-        ]
+        for weight in refined.weights:
+            entry = refined.entries[weight.index]
+            yield Coded(entry, data=FORMS["refined"](entry, parts, most))

@@ -11,6 +11,7 @@ mean magnitude m, |x| < 1/2 (grid 0) or 1/4 (grid 1) is zero, and k costs log2(e
 k - 1.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,37 +38,65 @@ class Elements(NamedTuple):
     sizes: Values
     weights: Values
 
-    def runs(self, run: int) -> "Elements":
-        """Each line cut into runs, the last one filled up: elements x runs."""
-        missing = -self.values.shape[1] % run
-        padded = (np.pad(a, [(0, 0), (0, missing)], "edge") if missing else a for a in self)
-        return Elements(*(a.reshape(-1, run).T for a in padded))
+    def runs(self, run: int, longest: int) -> tuple["Elements", NDArray[np.intp]]:
+        """Each line cut into runs, filled up to the longest there are: longest x runs; and how many
+        elements each has.
+        """
+        lines, length = self.values.shape
+        starts = np.arange(0, length, run)
+        parts = (_cut(a, run, longest) for a in self)
+        return Elements(*parts), np.tile(np.minimum(length - starts, run), lines)
 
     def some(self, runs: slice) -> "Elements":
         """Those of some runs."""
         return Elements(*(np.ascontiguousarray(a[:, runs]) for a in self))
 
 
-def best_paths(given: Elements, price: float, run: int) -> Numbers:
+def _cut(lines: Values, run: int, longest: int) -> Values:
+    """Lines x elements as longest x runs."""
+    missing = -lines.shape[1] % run
+    padded = np.pad(lines, [(0, 0), (0, missing)], "edge") if missing else lines
+    runs = padded.reshape(-1, run)
+    return (np.pad(runs, [(0, 0), (0, longest - run)], "edge") if longest > run else runs).T
+
+
+def best_paths(given: Sequence[Elements], price: float, runs: Sequence[int]) -> list[Numbers]:
     """The cheapest paths as 2 k + grid, lines x elements.
 
     Args:
-        given: What they are to meet.
+        given: What they are to meet; all of it is looked at side by side.
         price: Of a bit.
-        run: Elements after which a line begins anew.
+        runs: For each of them, after how many elements a line begins anew.
     """
-    lines, length = given.values.shape
-    apart, each = given.runs(run), max(1, _SLAB // run)
-    found = np.empty((apart.values.shape[1], run), np.int32)
-    for start in range(0, len(found), each):
+    longest = max(runs)
+    cut, lengths = zip(
+        *(one.runs(run, longest) for one, run in zip(given, runs, strict=True)), strict=True
+    )
+    joined = cut[0] if len(cut) == 1 else Elements(*(np.hstack(p) for p in zip(*cut, strict=True)))
+    found = _all_paths(joined, np.concatenate(lengths), np.float32(price))
+    ends = np.cumsum([len(own) for own in lengths])
+    return [
+        part[:, :run].reshape(len(one.values), -1)[:, : one.values.shape[1]]
+        for one, run, part in zip(given, runs, np.split(found, ends[:-1]), strict=True)
+    ]
+
+
+def _all_paths(given: Elements, lengths: NDArray[np.intp], price: np.float32) -> Numbers:
+    """Runs x elements."""
+    length, runs = given.values.shape
+    found, each = np.empty((runs, length), np.int32), max(1, _SLAB // length)
+    for start in range(0, runs, each):
         slab = slice(start, start + each)
-        found[slab] = _paths(apart.some(slab), np.float32(price)).T
-    return found.reshape(lines, -1)[:, :length]
+        found[slab] = _paths(given.some(slab), lengths[slab], price).T
+    return found
 
 
-def _paths(given: Elements, price: np.float32) -> Numbers:
+def _paths(given: Elements, lengths: NDArray[np.intp], price: np.float32) -> Numbers:
     """Elements x runs."""
     costs, numbers = _branches(given, price)
+    if lengths.min() < len(costs):
+        beyond = np.arange(len(costs))[:, None] >= lengths
+        costs.swapaxes(1, 2)[beyond] = 0
     states = _states(costs)
     branches = _BRANCHES[2 * states[:-1] + (states[1:] & 1)]
     taken = np.take_along_axis(numbers, branches[:, None], 1)[:, 0]
@@ -105,7 +134,7 @@ def _states(costs: Values) -> NDArray[np.int8]:
     best[0] = 0
     flat, half = total.reshape(16, runs), total.reshape(2, 8, runs)
     for i in range(length):
-        np.take(costs[i], _BRANCHES, 0, out=flat, mode="clip")
+        costs[i].take(_BRANCHES, 0, out=flat, mode="clip")
         np.add(total, best[:, None], out=total)
         np.less(half[1], half[0], out=later[i])
         np.minimum(half[0], half[1], out=best)

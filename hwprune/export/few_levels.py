@@ -16,7 +16,7 @@ from hwprune.codec.skeleton import elements, holes
 from hwprune.codec.weights import Values, Weight
 from hwprune.export.compact import compact
 from hwprune.quantize.formulas import least_error
-from hwprune.quantize.gptq import Inverse, gptq_by_column
+from hwprune.quantize.gptq import Inverse, gptq
 
 _HIGHEST = (1, 2, 3, 5, 7, 15, 31, 63, 127)  # of integers on both sides of zero
 
@@ -96,10 +96,10 @@ def _scale(values: Values, highest: int) -> float:
 
 
 def _for_output(weight: Weight, scale: float, highest: int, known: Inverse) -> Values:
-    def rounding(values: torch.Tensor, _column: int, _spread: torch.Tensor) -> torch.Tensor:
+    def rounding(values: torch.Tensor) -> torch.Tensor:
         return (values / scale).round_().clamp_(-highest, highest).mul_(scale)
 
     whole = torch.from_numpy(matrix(weight, weight.values).copy())
-    found = gptq_by_column(whole, known, rounding).numpy()
+    found = gptq(whole, known, rounding).numpy()
     numbers: Values = np.rint(from_matrix(weight, found) / np.float32(scale))
     return numbers

@@ -49,8 +49,10 @@ def _given(norms: list[NDArray[np.float64]]) -> NDArray[np.int64]:
     """V of all norms, one array behind the other."""
     whole = np.concatenate([normalised(own)[0] for own in norms])
     lacking = whole.copy()
-    for threshold, _ in refinements(lacking):
-        if threshold <= _FINEST:
+    for walk in refinements(lacking):
+        for _ in walk.blocks:
+            pass  # going through them is what refines
+        if walk.threshold <= _FINEST:
             break
     given: NDArray[np.int64] = (whole - lacking).astype(np.int64)
     return given

@@ -4,7 +4,7 @@ Frantar et al. 2022 (GPTQ, section 3) minimises |(W - Q) X|^2, whose Hessian is 
 grid of a quantiser whose scales are fixed.
 """
 
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,24 @@ from torch import Tensor
 
 from hwprune.quantize.grids import Grid
 
-# Rounds one column of all outputs (groups x outputs x 1), given its index and, for each group, how
-# much an error in it costs once the columns behind have made up for what they can: 1 / its square.
-Rounding = Callable[[Tensor, int, Tensor], Tensor]
 _DAMPING = 0.01  # of the mean diagonal of H, added to it
 _BLOCK = 64  # columns; what they leave to those behind the block is carried over at its end
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is to be rounded next.
+
+    `values` are those of all outputs, groups x outputs x 1; `spread`, groups x 1 x 1, says how much
+    an error in it costs once the columns behind have made up for what they can: 1 / its square.
+    """
+
+    values: Tensor
+    index: int
+    spread: Tensor
+
+
+Columns = Generator[Column, Tensor, Tensor]  # each is answered by its rounded values; returns Q
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +59,54 @@ def inverse(moment: Tensor) -> Inverse:
     return Inverse(order, factor.to(moment.dtype))
 
 
-def gptq(weight: Tensor, moment: Tensor, grid: Grid) -> Tensor:
+def gptq(weight: Tensor, known: Inverse, grid: Grid) -> Tensor:
     """Weights on the grid whose products with the inputs are near to those of `weight`.
 
     Args:
         weight: W, groups x outputs x columns.
-        moment: X X' up to a factor, groups x columns x columns.
+        known: Of X X'.
         grid: Rounds one column of all outputs.
 
     Returns:
         Q, of the shape of `weight`. The columns of most power were rounded first.
     """
-    return gptq_by_column(weight, inverse(moment), lambda values, _index, _spread: grid(values))
+    asked = by_column(weight, known)
+    try:
+        column = next(asked)
+        while True:
+            column = asked.send(grid(column.values))
+    except StopIteration as done:
+        found: Tensor = done.value
+        return found
 
 
-def gptq_by_column(weight: Tensor, known: Inverse, rounding: Rounding) -> Tensor:
-    """As `gptq`, by a rounding that depends on the column."""
+def by_column(weight: Tensor, known: Inverse) -> Columns:
+    """As `gptq`, by any rounding: every column is asked for, so that several weights, or other
+    things that are known of a column, can be looked at side by side.
+    """
     order, factor = known.order, known.factor.to(weight.dtype)
     rest, found = weight[:, :, order].clone(), torch.empty_like(weight)
     for start in range(0, weight.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
         columns = order[block].tolist()
-        rounded, errors = _round_block(
-            rest[:, :, block].clone(), factor[:, block, block], columns, rounding
+        rounded, errors = yield from _block(
+            rest[:, :, block].clone(), factor[:, block, block], columns
         )
         found[:, :, order[block]] = rounded
         rest[:, :, start + _BLOCK :] -= errors @ factor[:, block, start + _BLOCK :]
     return found
 
 
-def _round_block(
-    rest: Tensor, factor: Tensor, columns: list[int], rounding: Rounding
-) -> tuple[Tensor, Tensor]:
+def _block(
+    rest: Tensor, factor: Tensor, columns: list[int]
+) -> Generator[Column, Tensor, tuple[Tensor, Tensor]]:
     """The rounded columns, and their errors over the diagonal of the factor."""
     rounded, errors = torch.empty_like(rest), torch.empty_like(rest)
     for i, column in enumerate(columns):
         here = slice(i, i + 1)
-        rounded[:, :, here] = rounding(rest[:, :, here], column, factor[:, here, here])
-        errors[:, :, here] = (rest[:, :, here] - rounded[:, :, here]) / factor[:, here, here]
+        spread = factor[:, here, here]
+        rounded[:, :, here] = yield Column(rest[:, :, here], column, spread)
+        errors[:, :, here] = (rest[:, :, here] - rounded[:, :, here]) / spread
         rest[:, :, i:] -= errors[:, :, here] * factor[:, here, i:]
     return rounded, errors
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from hwprune.network import linear
 from hwprune.network.run import Inputs
-from hwprune.quantize.gptq import gptq
+from hwprune.quantize.gptq import gptq, inverse
 from hwprune.quantize.grids import Grid
 from hwprune.quantize.quantizers import nearest
 
@@ -61,7 +61,7 @@ def round_layer(layer: linear.Layer, rows: Tensor, grid: Grid) -> None:
     mean = rows.mean(1, keepdim=True)
     if layer.bias is not None:
         rows = rows - mean
-    rounded = gptq(weight, rows.mT @ rows / rows.shape[1], grid)
+    rounded = gptq(weight, inverse(rows.mT @ rows / rows.shape[1]), grid)
     if layer.bias is not None:
         layer.bias += ((weight - rounded) @ mean.mT).flatten()
     layer.weight.copy_(rounded.reshape(layer.weight.shape))

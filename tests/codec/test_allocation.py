@@ -29,7 +29,7 @@ def test_effects_are_levelled():
     (truth,) = probe.outputs()
     levels, moved, elements = [], 0.0, 0
     for w in WEIGHTS:
-        trial = quantize(w, 0.5 * float(w.values.std()))
+        [trial] = quantize([w], {w.index: 0.5 * float(w.values.std())}, {})
         (other,) = probe.outputs({w.name: w.stored(trial.values)})
         error = np.square(truth.astype(np.float64) - other).mean() / truth.var(dtype=np.float64)
         levels.append(error / (trial.step**2 * w.values.size) * found[w.index] ** 2)

@@ -98,7 +98,7 @@ def test_a_decoder_finds_what_was_reconstructed(coarseness, known):
     after = _weights(packed.model)
     factor = 2 ** (-7 + 11 * coarseness)
     for before, now in zip(WEIGHTS, after, strict=True):
-        found = quantize(before, factor * STEPS[before.index], known.get(before.index))
+        [found] = quantize([before], {before.index: factor * STEPS[before.index]}, known)
         assert (now.values == found.values).all()
 
 
@@ -138,7 +138,8 @@ def _scalar(values: np.ndarray, step: float) -> tuple[int, float]:
 def test_errors_are_smaller_than_of_whole_steps_in_as_many_bytes(step, decibels):
     values = np.random.default_rng(1).laplace(size=(300, 300, 1)).astype(np.float32)
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    found = quantize(Weight(0, "w", "float32", (300, 300), values, node, "x", None), step)
+    weight = Weight(0, "w", "float32", (300, 300), values, node, "x", None)
+    [found] = quantize([weight], {0: step}, {})
     size = len(encode_trellis(found.coded.chained))
     error = float(np.square(found.values - values).mean())
     scalars = sorted(_scalar(values, s) for s in np.geomspace(0.6, 1.2, 12) * step)
@@ -155,9 +156,10 @@ def _lost(weight: Weight, values: np.ndarray) -> float:
 @pytest.mark.parametrize("name", SHAPES)
 def test_moments_lessen_the_error_of_outputs(name):
     weight = next(w for w in WEIGHTS if w.name == name)
-    known = inverse(torch.from_numpy(MOMENTS[weight.index]))
+    known = {weight.index: inverse(torch.from_numpy(MOMENTS[weight.index]))}
     for step in (STEPS[weight.index] / 3, STEPS[weight.index], 3 * STEPS[weight.index]):
-        alone, found = quantize(weight, step), quantize(weight, step, known)
+        steps = {weight.index: step}
+        [alone], [found] = quantize([weight], steps, {}), quantize([weight], steps, known)
         assert _lost(weight, found.values) < 0.5 * _lost(weight, alone.values)
 
 
@@ -166,7 +168,8 @@ def test_extreme_weights_are_coded(scale):
     values = (np.random.default_rng(2).normal(size=(20, 20, 1)) * scale).astype(np.float32)
     values[3, 3] *= 1e6
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    found = quantize(Weight(0, "w", "float32", (20, 20), values, node, "x", None), 0.1 * scale)
+    weight = Weight(0, "w", "float32", (20, 20), values, node, "x", None)
+    [found] = quantize([weight], {0: 0.1 * scale}, {})
     assert np.isfinite(found.values).all()
     assert encode_trellis(found.coded.chained)
 

@@ -1,8 +1,10 @@
 """Whole models, packed exactly: the same bytes come back."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,9 @@ from hwprune.codec.decoder import Decoded, DecodeError, decode
 from hwprune.codec.decoder.container import document, sections
 from hwprune.codec.exact import exact
 from hwprune.codec.packing import pack_exact, packed
+from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import elements, holes
+from hwprune.codec.weights import weights
 from hwprune.frontend.models import load_model
 from hwprune.graph.read import to_proto
 from hwprune.testing.networks import BLOCKS, HEADS, build_model
@@ -76,7 +80,7 @@ def test_the_header_tells_what_is_in_the_file():
 def test_large_models_are_coded_in_portions(monkeypatch):
     model = every_form()
     whole = pack_exact(model).file
-    monkeypatch.setattr(packing, "_PORTION", 4000)
+    monkeypatch.setattr(packing, "_ARRAYS", 4000)
     parts = pack_exact(model).file
     counts = [[s.kind for s in sections(file)].count(b"A") for file in (whole, parts)]
     assert counts[0] == 1
@@ -91,13 +95,16 @@ def test_the_same_model_gives_the_same_file():
 def test_what_is_said_to_be_told_is_held_against_what_is():
     model = every_form()
     found = holes(model)
-    coded = [exact(hole, model) for hole in found]
-    index = next(i for i, hole in enumerate(found) if hole.name == "product")
-    same = packed(model, found, coded, "exact", {index: found[index].read(model).tobytes()}.get)
-    assert same.model == model
-    other = packed(model, found, coded, "exact", {index: bytes(found[index].size)}.get)
+    every = weights(onnx.load_from_string(model), model, found)
+    weight = next(w for w in every if w.name == "product")
+    coded = exact(found[weight.index], model)
+
+    def saying(data: bytes) -> Packed:
+        return packed(model, "exact", [weight], [replace(coded, data=data)])
+
+    assert saying(found[weight.index].read(model).tobytes()).model == model
     with pytest.raises(DecodeError, match="digest"):
-        decode(other.file)
+        decode(saying(bytes(found[weight.index].size)).file)
 
 
 def test_it_is_shorter_than_lzma_of_the_whole():

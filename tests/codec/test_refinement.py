@@ -77,14 +77,16 @@ def test_a_stretch_of_the_walk_is_spread_over_all_weights():
     st.integers(1, 40_000),
     st.floats(0, 1),
     st.integers(1, 1 << 30),
+    st.integers(1, 9),
     st.integers(0, 1000),
 )
-def test_chunks_are_read_as_they_were_written(count, share, threshold, seed):
+def test_chunks_are_read_as_they_were_written(count, share, threshold, blocks, seed):
     rng = np.random.default_rng(seed)
     hits = np.flatnonzero(rng.random(count) < share)
     hits = hits if len(hits) else np.array([count - 1])
     negative = rng.random(count) < 0.5
-    chunks = [write_chunk(threshold, at, p, negative[p]) for at, p in pieces(hits, count)]
+    cut = pieces(np.array_split(hits, blocks), len(hits), count)
+    chunks = [write_chunk(threshold, at, p, negative[p]) for at, p in cut]
     wanted = np.zeros(count, np.int32)
     wanted[hits] = np.where(negative[hits], -threshold, threshold)
     assert np.array_equal(in_walk(refinement(count, *chunks).take(count)), wanted)
@@ -114,7 +116,7 @@ def test_another_threshold_walks_anew_and_needs_no_sign_of_what_has_one():
 
 def test_reading_goes_on_where_a_prefix_ended():
     hits = np.arange(0, 30_000, 3)
-    chunks = [write_chunk(8, at, p, p % 2 == 0) for at, p in pieces(hits, 30_000)]
+    chunks = [write_chunk(8, at, p, p % 2 == 0) for at, p in pieces([hits], 10_000, 30_000)]
     assert len(chunks) > 3
     whole = refinement(30_000, *chunks).take(30_000)
     head = memoryview(HEAD.pack(30_000, sum(map(len, chunks))))

@@ -24,19 +24,22 @@ def one_by_one(magnitudes: list[int], threshold: int) -> list[tuple[int, list[in
 
 @pytest.mark.parametrize("count", [1, 7, 300])
 @pytest.mark.parametrize("heavy", [1, 4])
-def test_against_the_algorithm_step_by_step(count, heavy):
+def test_against_the_algorithm_step_by_step(count, heavy, monkeypatch):
     rng = np.random.default_rng(count)
     magnitudes, _ = normalised(rng.laplace(size=count) ** heavy)
     wanted = one_by_one(magnitudes.tolist(), first_threshold(magnitudes))
-    found = [(threshold, hits.tolist()) for threshold, hits in refinements(magnitudes)]
-    assert found == wanted
+    monkeypatch.setattr("hwprune.codec.refining._BLOCK", 64)
+    walks = [(w.threshold, w.hits, np.concatenate(list(w.blocks))) for w in refinements(magnitudes)]
+    assert [(threshold, places.tolist()) for threshold, _, places in walks] == wanted
+    assert all(len(places) == hits for _, hits, places in walks)
     assert not magnitudes.any()
 
 
 def test_nobody_is_hit_twice_by_a_threshold():
     magnitudes = np.array([1, 2, 3, 1 << 30, (1 << 31) - 1], np.int32)
-    for _, hits in refinements(magnitudes.copy()):
-        assert len(set(hits.tolist())) == len(hits)
+    for walk in refinements(magnitudes.copy()):
+        places = np.concatenate(list(walk.blocks)).tolist()
+        assert len(set(places)) == len(places) == walk.hits
     assert magnitudes.max() < 2 * first_threshold(magnitudes) <= 2 * int(magnitudes.max())
 
 

@@ -10,7 +10,7 @@ from hwprune.codec.container import fold_document
 from hwprune.codec.decoder.budget import Budget
 from hwprune.codec.decoder.container import DecodeError, document
 from hwprune.codec.decoder.shared import decode_shared
-from hwprune.codec.shared import encode_shared, portions, tell
+from hwprune.codec.shared import encode_shared, shared_portions, tell
 
 
 def index_array(shape, density, seed=0):
@@ -77,10 +77,10 @@ def test_estimated_bits_are_those_of_the_file():
 
 def test_portions_keep_the_order_and_are_small():
     told = [tell(index_array((2, 2, 1), 1, i), "a", False) for i in range(150)]
-    parts = list(portions(told))
+    parts = list(shared_portions(told))
     assert [one for part in parts for one in part] == told
     assert max(map(len, parts)) <= 64
-    assert list(portions([])) == []
+    assert list(shared_portions([])) == []
 
 
 def _changed(content, change):

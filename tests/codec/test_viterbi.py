@@ -48,7 +48,7 @@ def _elements(seed: int, shape: tuple[int, int], scale: float) -> Elements:
 def test_no_path_is_cheaper(seed, scale, price):
     given = _elements(seed, (1, 5), scale)
     every = np.array(list(product(NUMBERS, repeat=5)))
-    found = best_paths(given, price, 5)
+    found = best_paths([given], price, [5])[0]
     assert (found & 1 == _grids(found >> 1)).all()
     assert np.abs(found >> 1).max() < NUMBERS.max()  # all that could be better was tried
     cost = _costs(found >> 1, given, price)[0]
@@ -56,13 +56,17 @@ def test_no_path_is_cheaper(seed, scale, price):
 
 
 def test_lines_and_runs_do_not_touch_one_another():
-    given = _elements(9, (3, 10), 1.0)
-    found = best_paths(given, 0.07, 4)
-    for line in range(3):
-        for start in (0, 4, 8):
-            own = slice(start, min(start + 4, 10))
-            alone = Elements(*(a[line : line + 1, own] for a in given))
-            assert (best_paths(alone, 0.07, own.stop - start)[0] == found[line, own]).all()
+    lines, line = _elements(9, (3, 10), 1.0), _elements(8, (1, 7), 0.5)
+    together = best_paths([lines, line], 0.07, [4, 6])
+    for given, run, found in zip([lines, line], [4, 6], together, strict=True):
+        count, length = given.values.shape
+        for row in range(count):
+            for start in range(0, length, run):
+                own = slice(start, min(start + run, length))
+                alone = Elements(*(a[row : row + 1, own] for a in given))
+                assert (
+                    best_paths([alone], 0.07, [own.stop - start])[0][0] == found[row, own]
+                ).all()
 
 
 def _tried(step: float, price: float) -> tuple[float, float]:
@@ -71,7 +75,7 @@ def _tried(step: float, price: float) -> tuple[float, float]:
         step
     )
     alike = np.ones_like(values)
-    found = best_paths(Elements(values, alike / np.float32(step), alike), price, 1000)
+    [found] = best_paths([Elements(values, alike / np.float32(step), alike)], price, [1000])
     numbers, grids, bits = found >> 1, found & 1, 0.0
     for grid in (0, 1):
         counts = np.unique(numbers[grids == grid], return_counts=True)[1]

@@ -50,7 +50,8 @@ def test_two_processes_train_like_one(tmp_path: Path, mixup: float) -> None:
     alone = [sys.executable, str(script), str(tmp_path / "alone"), str(mixup)]
     subprocess.run(alone, check=True, capture_output=True)
     both = [*TORCHRUN, str(script), str(tmp_path / "both"), str(mixup)]
-    subprocess.run(both, check=True, capture_output=True)
+    done = subprocess.run(both, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     one, first, second = (
         json.loads((tmp_path / name).read_text()) for name in ("alone-0", "both-0", "both-1")
     )

@@ -1,8 +1,9 @@
 """Puts an ONNX file together again: what stood between its tensors, and its tensors."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from .budget import Budget
@@ -83,27 +84,36 @@ def _header(first: Section | None, size: int, max_bytes: int) -> dict[str, Any]:
 
 
 def _join(header: Mapping[str, Any], parts: Parts) -> bytes:
-    """Literals and tensors in turns."""
+    """Literals and tensors in turns, written as soon as all in front of them are."""
     literals, most = [int(n) for n in header["literals"]], int(header["bytes"])
-    tensors = _tensors(header["tensors"], parts, most)
-    if len(literals) != len(tensors) + 1:
+    entries = header["tensors"]
+    if len(literals) != len(entries) + 1:
         raise DecodeError("the file has tensors that have no place")
-    between = [parts.literal(n) for n in literals]
-    pairs = zip(between, [*tensors, b""], strict=True)
-    model = b"".join(part for pair in pairs for part in pair)
-    if len(model) != most:
-        raise DecodeError(f"the model has {len(model)} bytes, {most} were declared")
-    return model
+    model, waiting, after = BytesIO(), dict[int, bytes](), 0
+    model.write(parts.literal(literals[0]))
+    for i, tensor in _tensors(entries, parts, most):
+        waiting[i] = tensor
+        while after in waiting:
+            model.write(waiting.pop(after))
+            model.write(parts.literal(literals[after + 1]))
+            after += 1
+    if model.tell() != most:
+        raise DecodeError(f"the model has {model.tell()} bytes, {most} were declared")
+    return model.getvalue()
 
 
-def _tensors(entries: Sequence[Mapping[str, Any]], parts: Parts, most: int) -> list[bytes]:
-    """The bytes of all tensors; those that need another one's scale are told last."""
+def _tensors(
+    entries: Sequence[Mapping[str, Any]], parts: Parts, most: int
+) -> Iterator[tuple[int, bytes]]:
+    """The index and bytes of all tensors; those that need another one's scale are told last."""
+    scales = {int(entry["scale"]) for entry in entries if "scale" in entry}
     order, left = sorted(range(len(entries)), key=lambda i: "scale" in entries[i]), most
     for i in order:
         found = FORMS[entries[i]["form"]](entries[i], parts, left)
-        parts.tensors[i] = found
+        if i in scales:
+            parts.tensors[i] = found
         left -= len(found)
-    return [parts.tensors[i] for i in range(len(entries))]
+        yield i, found
 
 
 def _reader(kind: bytes) -> Callable[[Parts, memoryview, int], None]:

@@ -28,7 +28,7 @@ MOST = (1 << 31) - 1  # of a threshold
 _GOLDEN = 618033989, 1000000000
 _REACH, _DROP = 1023, 24  # gaps with a symbol: so many; or until so many times 2^(1/4) rarer
 _SYMBOLS, _SPARE = 160, 256  # that a word may hold; that the state of a lane may hold
-_PORTION = 1 << 24  # symbols that are decoded at a time
+_PORTION = 1 << 22  # symbols that are decoded at a time
 _BLOCK = 1 << 18
 
 
