@@ -72,7 +72,7 @@ def laplacian_table(args: argparse.Namespace) -> None:
     for codec in LOSSY:
         dial = dial_of(codec, model, found, {})
         for rate in args.rates:
-            packed, _ = finest_within(dial, lambda p, rate=rate: p.rate <= rate)
+            packed, _ = finest_within(dial, rate)
             absolute, squared, zeros = distortions(packed, found)
             print(
                 f"| {codec} | {rate:g} | {packed.rate:.3f} "
@@ -175,7 +175,7 @@ def rows(subject: Network, args: argparse.Namespace) -> Iterator[tuple[str, int,
     for codec in (*LOSSY, "levels"):
         dial = subject.dial(codec)
         for rate in args.rates:
-            packed, fits = finest_within(dial, lambda p, rate=rate: p.rate <= rate)
+            packed, fits = finest_within(dial, rate)
             if fits:
                 yield f"{codec} at {rate:g} bits", len(packed.file), packed.model
     packed = subject.within(args.drop)
@@ -190,7 +190,7 @@ def parts(args: argparse.Namespace) -> None:
     print("|---|--:|--:|")
     for name, dial in subject.variants().items():
         for rate in args.rates:
-            packed, _ = finest_within(dial, lambda p, rate=rate: p.rate <= rate)
+            packed, _ = finest_within(dial, rate)
             print(f"| {name} | {packed.rate:.2f} | {subject.top1(packed.model):.2f} |", flush=True)
 
 

@@ -14,10 +14,8 @@ from onnx import helper, numpy_helper
 from hwprune.codec.allocation import relative_steps
 from hwprune.codec.dials import DeadZone
 from hwprune.codec.moments import moments
-from hwprune.codec.probe import Probe
 from hwprune.codec.rate import Dial, Packed
 from hwprune.codec.skeleton import elements, holes
-from hwprune.codec.weights import weights
 from hwprune.export.lower import lower
 from hwprune.frontend.models import load_model
 from hwprune.graph.read import canonical, to_proto
@@ -26,7 +24,7 @@ from hwprune.quantize.ptq import quantize
 from hwprune.registry import get_backend
 from hwprune.stages.options import DataOptions
 from hwprune.stages.pack_bounds import fitted
-from hwprune.stages.pack_dials import dial_of, inverses
+from hwprune.stages.pack_dials import dial_of, inverses, probed
 from hwprune.stages.pack_options import PackOptions
 from hwprune.stages.pack_subject import Subject, subject
 from hwprune.verify.outputs import file_outputs
@@ -104,9 +102,8 @@ class Network:
 
     def variants(self) -> dict[str, Dial]:
         """`deadzone` without what makes it good, one thing after the other."""
-        data, model = self.subject.data, self.subject.model
-        found = weights(model, data, holes(data))
-        probe = Probe(model, found, self.subject.samples(256), self.options.threads)
+        data, probe = self.subject.data, probed(self.subject)
+        found = probe.weights
         known = inverses(moments(probe))
         alike = {w.index: 0.5 * float(w.values.std()) for w in found}
         measured = relative_steps(found, probe.of(64), {})

@@ -28,7 +28,7 @@ from hwprune.quantize.gptq import Inverse
 Shifts = tuple[float, float]
 _PRICE = 0.075  # of a bit, in steps^2: about dD/dR
 _RUN = 1024  # elements of a path
-_PORTION = 1 << 21  # elements that are looked at side by side
+_PORTION = 1 << 22  # elements that are rounded side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,11 @@ def quantize(
         known: Of the second moments of what weights multiply; where nothing is known, errors in all
             elements of a weight count alike.
     """
-    for portion in portions(found, lambda weight: weight.values.size, _PORTION):
+
+    def walked(weight: Weight) -> int:
+        return weight.values.size if weight.index in known else 0
+
+    for portion in portions(found, walked, _PORTION):
         exact = {weight.index: _representable(weight, steps[weight.index]) for weight in portion}
         multiplied = [w for w in portion if w.index in known]
         products = [Product(w, exact[w.index], known[w.index]) for w in multiplied]

@@ -9,7 +9,7 @@ from hwprune.codec.weights import Values, Weight
 
 Moment = NDArray[np.float32]  # groups x columns x columns
 _ROWS = 32  # positions that are looked at for each column
-_PORTION = 1 << 12  # rows that are multiplied at once
+_PORTION = 1 << 8  # rows that are multiplied at once
 
 
 def moments(probe: Probe, seed: int = 0) -> dict[int, Moment]:
@@ -24,7 +24,7 @@ def moments(probe: Probe, seed: int = 0) -> dict[int, Moment]:
         for weight in wanted:
             count = -(-_ROWS * sums[weight.index].columns // probe.batches)
             sums[weight.index].add(input_rows(weight, tensors[weight.data], count, rng))
-    return {index: found.mean() for index, found in sums.items()}
+    return {index: sums.pop(index).mean() for index in list(sums)}
 
 
 class _Sum:
@@ -48,9 +48,10 @@ class _Sum:
             self._flush()
 
     def mean(self) -> Moment:
-        """Of all rows so far."""
+        """Of all rows, once."""
         self._flush()
-        return self._total / np.float32(max(1, self._seen))
+        self._total /= np.float32(max(1, self._seen))
+        return self._total
 
     def _flush(self) -> None:
         if self._waiting:

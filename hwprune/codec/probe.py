@@ -3,18 +3,22 @@
 Any file that the runtime runs can be probed: nothing is translated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from google.protobuf.message import Message
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
+from hwprune.codec.products import multiplications
 from hwprune.codec.weights import Weight
 from hwprune.errors import UnsupportedModelError
 
@@ -28,19 +32,23 @@ class Probe:
     Args:
         model: Parsed; it is left as it is.
         weights: Those that may be exchanged.
-        x: Samples, N x ..., one array for each input.
+        x: Samples, N x ..., one array for each input; repeated where a batch takes more.
         threads: So many batches run side by side.
     """
 
     def __init__(
         self, model: onnx.ModelProto, weights: Sequence[Weight], x: Samples, threads: int = 1
     ) -> None:
-        self.weights, self.x, self._threads = weights, x, threads
-        self._session = _session(_opened(model, weights))
-        given = self._session.get_inputs()[: len(x)]
+        self.weights, self._threads = weights, threads
+        self._session = _session(_light(model, weights))
+        tensors = _tensors(model, {weight.name for weight in weights})
+        self._held = {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+        given = [i for i in self._session.get_inputs() if i.name not in tensors][: len(x)]
         self._inputs = [i.name for i in given]
         sizes = [i.shape[0] for i in given]
         self._batch = sizes[0] if isinstance(sizes[0], int) else 1
+        least = max(len(x[0]), self._batch)
+        self.x = tuple(np.resize(a, (least, *a.shape[1:])) if len(a) < least else a for a in x)
         self._outputs = [o.name for o in self._session.get_outputs()][: len(model.graph.output)]
 
     @property
@@ -48,10 +56,16 @@ class Probe:
         """Into how many runs the samples are divided."""
         return len(self.x[0]) // self._batch
 
+    @property
+    def multiplications(self) -> int:
+        """About how many a sample takes."""
+        tensors = next(self.read(list(dict.fromkeys(w.data for w in self.weights))))
+        return sum(multiplications(w, tensors[w.data]) for w in self.weights) // self._batch
+
     def of(self, samples: int) -> "Probe":
-        """A probe that looks at the first samples only."""
+        """A probe that looks at the first samples only, in whole batches."""
         found = copy(self)
-        found.x = tuple(a[:samples] for a in self.x)
+        found.x = tuple(a[: -(-samples // self._batch) * self._batch] for a in self.x)
         return found
 
     def outputs(self, exchanged: Mapping[str, Array] | None = None) -> list[Array]:
@@ -64,12 +78,18 @@ class Probe:
     def read(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
         """What stands in some tensors, batch by batch."""
         inside = [name for name in names if name not in self._inputs]
-        for x in self._batches():
+
+        def tensors(x: Samples) -> dict[str, Array]:
             given = dict(zip(self._inputs, x, strict=True))
-            yield given | dict(zip(inside, self._run(x, inside, {}), strict=True))
+            return given | dict(zip(inside, self._run(x, inside, {}), strict=True))
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            batches = self._batches()
+            while portion := list(islice(batches, self._threads)):
+                yield from pool.map(tensors, portion)
 
     def _run(self, x: Samples, wanted: list[str], exchanged: Mapping[str, Array]) -> list[Array]:
-        feeds = dict(zip(self._inputs, x, strict=True)) | dict(exchanged)
+        feeds = dict(zip(self._inputs, x, strict=True)) | self._held | dict(exchanged)
         with _runnable():
             found: list[Array] = self._session.run(wanted, feeds)
         return found
@@ -80,19 +100,19 @@ class Probe:
             yield tuple(a[start : start + self._batch] for a in self.x)
 
 
-def _opened(model: onnx.ModelProto, weights: Sequence[Weight]) -> onnx.ModelProto:
-    """A copy whose weights are inputs with defaults, and which gives out what they multiply."""
+def _light(model: onnx.ModelProto, weights: Sequence[Weight]) -> onnx.ModelProto:
+    """The model with its weights as inputs, which gives out what they multiply."""
+    names = {weight.name for weight in weights}
     found = onnx.ModelProto()
-    found.CopyFrom(model)
-    _constants_to_initializers(found.graph)
-    held = {t.name: t for t in found.graph.initializer}
+    _copy(model, found, {"graph"})
+    _copy(model.graph, found.graph, {"initializer", "node"})
+    found.graph.initializer.extend(t for t in model.graph.initializer if t.name not in names)
+    found.graph.node.extend(n for n in model.graph.node if names.isdisjoint(n.output))
     own = {i.name for i in found.graph.input}
-    for weight in weights:
-        tensor = held[weight.name]
-        if weight.name not in own:
-            found.graph.input.append(
-                onnx.helper.make_tensor_value_info(weight.name, tensor.data_type, tensor.dims)
-            )
+    for name, tensor in _tensors(model, names).items():
+        if name not in own:
+            info = onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            found.graph.input.append(info)
     out = {o.name for o in found.graph.output} | {i.name for i in found.graph.input}
     for name in dict.fromkeys(weight.data for weight in weights):
         if name not in out:
@@ -100,15 +120,22 @@ def _opened(model: onnx.ModelProto, weights: Sequence[Weight]) -> onnx.ModelProt
     return found
 
 
-def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    constants = [n for n in graph.node if n.op_type == "Constant"]
-    for node in constants:
-        values = [a.t for a in node.attribute if a.name == "value"]
-        if values:
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(values[0])
-            tensor.name = node.output[0]
-            graph.node.remove(node)
+def _copy(source: Message, target: Message, without: set[str]) -> None:
+    """All other fields; none of them is a single message."""
+    for field, value in source.ListFields():
+        if field.name in without:
+            continue
+        if isinstance(value, str | int):
+            setattr(target, field.name, value)
+        else:
+            getattr(target, field.name).extend(value)
+
+
+def _tensors(model: onnx.ModelProto, names: Set[str]) -> dict[str, onnx.TensorProto]:
+    """Initializers, and what Constant nodes hold, of these names."""
+    nodes = (n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in names)
+    found = {n.output[0]: a.t for n in nodes for a in n.attribute if a.name == "value"}
+    return {t.name: t for t in model.graph.initializer if t.name in names} | found
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -5,6 +5,7 @@ do with one another: what is known of them then stays small beside the weights.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,19 @@ def _outputs_first(weight: Weight) -> bool:
     return weight.reader.op_type == "Conv" or bool(weight.attributes.get("transB", 0))
 
 
+def multiplications(weight: Weight, x: NDArray[Any]) -> int:
+    """About how many a weight takes part in when it reads x, N x ... ."""
+    if not weight.reader.op_type.startswith("Conv"):
+        return x.size // x.shape[-1] * weight.values.size
+    steps = 1 if weight.reader.op_type == "ConvTranspose" else prod(_strides(weight))
+    return len(x) * prod(x.shape[2:]) // steps * weight.values.size
+
+
+def _strides(weight: Weight) -> list[int]:
+    """Of a convolution."""
+    return list(weight.attributes.get("strides", [1] * (len(weight.shape) - 2)))
+
+
 def input_rows(weight: Weight, x: NDArray[Any], most: int, rng: np.random.Generator) -> Values:
     """Some of the rows that a weight's matrix is multiplied with, groups x rows x columns."""
     if weight.reader.op_type != "Conv":
@@ -77,7 +91,7 @@ def _patches(weight: Weight, x: Values, most: int, rng: np.random.Generator) -> 
     attributes = weight.attributes
     kernel = [int(k) for k in attributes["kernel_shape"]]
     spatial = len(kernel)
-    strides = attributes.get("strides", [1] * spatial)
+    strides = _strides(weight)
     dilations = attributes.get("dilations", [1] * spatial)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     pads = _pads(attributes, x.shape[2:], spans, strides)

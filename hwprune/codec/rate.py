@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import copysign, log
 from typing import Protocol
 
 from hwprune.codec.decoder import decode
 
-_HALVINGS = 9
+_FINE = 2.0**-8  # of the dial: files nearer to one another are alike
+_NEAR, _AIM = 0.995, 0.998  # of the rate that a file may have: what will do, and what is tried
+_NEAREST = 0.05  # to a file that was tried, of what is left between two
+_SLOPE, _START = 11.0, 0.9  # bits that all of the dial takes away, and where none would be left
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,76 @@ class Dial(Protocol):
         ...
 
 
-def finest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed, bool]:
-    """The finest file that fits a bound which coarser files fit better (its size, its rate).
+Point = tuple[float, float]  # coarseness and rate
+
+
+def finest_within(dial: Dial, rate: float) -> tuple[Packed, bool]:
+    """The finest file whose rate is no higher; half a percent less will do.
 
     Returns:
-        It and True, or the coarsest file and False where not even that fits.
+        The file and True, or the coarsest file and False where not even that fits.
     """
-    return _farthest(lambda way: dial.at(1 - way), fits)
+    tried = _Tried(rate)
+    best, way = None, min(max(_START - rate / _SLOPE, 0.0), 1.0)
+    while best is None or not tried.settled:
+        found = dial.at(way)
+        if found.rate <= rate:
+            best = found
+        elif way == 1:
+            return found, False
+        tried.add((way, found.rate))
+        way = tried.next_way()
+    return best, True
+
+
+class _Tried:
+    """Where the dial was, and which rates were found."""
+
+    def __init__(self, rate: float) -> None:
+        self._most, self._room = rate, 1.0
+        self._points: list[Point] = []
+        self._high: Point | None = None  # the coarsest whose rate is too high
+        self._fitting: Point | None = None  # the finest that fits
+
+    def add(self, point: Point) -> None:
+        """The next one; each is between these two."""
+        self._points.append(point)
+        if point[1] <= self._most:
+            self._fitting = point
+        else:
+            self._high = point
+
+    @property
+    def settled(self) -> bool:
+        """Whether no file is much better than that which fits."""
+        if self._fitting is None:
+            return False
+        way, rate = self._fitting
+        least = self._high[0] + _FINE if self._high else 0.0
+        return way <= least or rate >= _NEAR * self._most
+
+    def next_way(self) -> float:
+        """Where to try."""
+        if self._high is None or self._fitting is None:
+            return self._beyond()
+        return self._between(self._high, self._fitting)
+
+    def _beyond(self) -> float:
+        """On a straight line through the last two; the first time its slope is a usual one."""
+        (way, rate), slope = self._points[-1], -_SLOPE
+        if len(self._points) > 1 and self._points[-2][1] != rate:
+            slope = (rate - self._points[-2][1]) / (way - self._points[-2][0])
+        step = abs((_AIM * self._most - rate) / slope)
+        least = _FINE * 2.0 ** len(self._points)  # so that the other side is reached
+        return min(max(way + copysign(max(step, least), rate - self._most), 0.0), 1.0)
+
+    def _between(self, high: Point, fitting: Point) -> float:
+        """By the logarithm of rates; half way, if the last step has not halved what is left."""
+        before, self._room = self._room, fitting[0] - high[0]
+        share = log(high[1] / (_AIM * self._most)) / log(high[1] / fitting[1])
+        if self._room > before / 2:
+            share = 0.5
+        return high[0] + min(max(share, _NEAREST), 1 - _NEAREST) * self._room
 
 
 def coarsest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed, bool]:
@@ -51,20 +118,15 @@ def coarsest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed,
     Returns:
         It and True, or the finest file and False where not even that fits.
     """
-    return _farthest(dial.at, fits)
-
-
-def _farthest(at: Callable[[float], Packed], fits: Callable[[Packed], bool]) -> tuple[Packed, bool]:
-    """The file farthest from where it fits best, 0, towards 1 that still fits."""
-    best = at(0.0)
-    if not fits(best):
-        return best, False
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
+    best, low, high = None, 0.0, 1.0
+    while high - low > _FINE:
         middle = (low + high) / 2
-        found = at(middle)
+        found = dial.at(middle)
         if fits(found):
             best, low = found, middle
         else:
             high = middle
+    if best is None:
+        best = dial.at(0.0)
+        return best, fits(best)
     return best, True

@@ -26,13 +26,13 @@ class FewLevels:
     """Float weights as integers times a scale of their tensor, the fewer the coarser.
 
     Attributes:
-        model: Parsed; it is left as it is.
+        model: Serialised.
         weights: Of it; those of integers stay as they are.
         steps: For each weight, at factor 1; it gets as few levels as have steps no larger.
         known: Of what weights are multiplied with, where it is known.
     """
 
-    model: onnx.ModelProto
+    model: bytes
     weights: Sequence[Weight]
     steps: Mapping[int, float]
     known: Mapping[int, Inverse] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class FewLevels:
             for w in self.weights
             if w.grid is None
         }
-        file = compact(exchanged(self.model, found)).SerializeToString()
+        file = compact(exchanged(onnx.load_from_string(self.model), found)).SerializeToString()
         return Packed(file, self._elements, plain=True)
 
     def _rounded(self, weight: Weight, step: float) -> Values:
@@ -71,15 +71,13 @@ class FewLevels:
 
     @cached_property
     def _elements(self) -> int:
-        return elements(holes(self.model.SerializeToString()))
+        return elements(holes(self.model))
 
 
 def exchanged(model: onnx.ModelProto, values: Mapping[str, Values]) -> onnx.ModelProto:
-    """A copy with other values in some initializers and Constant nodes, by name."""
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    held = {t.name: t for t in found.graph.initializer}
-    for node in found.graph.node:
+    """The model itself, with other values in some initializers and Constant nodes, by name."""
+    held = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
         if node.op_type == "Constant":
             held.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
     for name, array in values.items():
@@ -87,7 +85,7 @@ def exchanged(model: onnx.ModelProto, values: Mapping[str, Values]) -> onnx.Mode
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         own = array.astype(kind).reshape(tuple(tensor.dims))
         tensor.CopyFrom(numpy_helper.from_array(own, tensor.name))
-    return found
+    return model
 
 
 def _scale(values: Values, highest: int) -> float:

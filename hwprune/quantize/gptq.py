@@ -34,29 +34,30 @@ Columns = Generator[Column, Tensor, Tensor]  # each is answered by its rounded v
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """What rounding needs of a second moment: its columns by falling power, and U of H^-1 = U' U.
+    """What rounding needs of a second moment H: its columns by falling power, and U of H^-1 = U' U.
 
     Attributes:
         order: Of the columns.
-        factor: U, groups x columns x columns, for columns in that order.
+        rows: Those of U, each over its diagonal element: groups x columns x columns, in that order.
+        spreads: The diagonal, groups x columns, in that order.
     """
 
     order: Tensor
-    factor: Tensor
+    rows: Tensor
+    spreads: Tensor
 
-    @property
-    def spreads(self) -> Tensor:
-        """What a `Rounding` is told of each column, groups x columns, in their own order."""
-        found = torch.empty_like(self.factor[:, 0])
-        found[:, self.order] = self.factor.diagonal(dim1=1, dim2=2)
-        return found
+    def half(self) -> "Inverse":
+        """With rows of half precision, which is enough for what later columns make up for."""
+        return Inverse(self.order, self.rows.half(), self.spreads)
 
 
 def inverse(moment: Tensor) -> Inverse:
     """Of X X' up to a factor, groups x columns x columns."""
     order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
     factor = _inverse_factor(moment[:, order][:, :, order].double())
-    return Inverse(order, factor.to(moment.dtype))
+    spreads = factor.diagonal(dim1=1, dim2=2).clone()
+    factor /= spreads[:, :, None]
+    return Inverse(order, factor.to(moment.dtype), spreads.to(moment.dtype))
 
 
 def gptq(weight: Tensor, known: Inverse, grid: Grid) -> Tensor:
@@ -84,30 +85,29 @@ def by_column(weight: Tensor, known: Inverse) -> Columns:
     """As `gptq`, by any rounding: every column is asked for, so that several weights, or other
     things that are known of a column, can be looked at side by side.
     """
-    order, factor = known.order, known.factor.to(weight.dtype)
+    order = known.order
     rest, found = weight[:, :, order].clone(), torch.empty_like(weight)
     for start in range(0, weight.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
-        columns = order[block].tolist()
+        rows = known.rows[:, block, start:].to(weight.dtype)
         rounded, errors = yield from _block(
-            rest[:, :, block].clone(), factor[:, block, block], columns
+            rest[:, :, block].clone(), rows, known.spreads[:, block], order[block].tolist()
         )
         found[:, :, order[block]] = rounded
-        rest[:, :, start + _BLOCK :] -= errors @ factor[:, block, start + _BLOCK :]
+        rest[:, :, start + _BLOCK :] -= errors @ rows[:, :, _BLOCK:]
     return found
 
 
 def _block(
-    rest: Tensor, factor: Tensor, columns: list[int]
+    rest: Tensor, rows: Tensor, spreads: Tensor, columns: list[int]
 ) -> Generator[Column, Tensor, tuple[Tensor, Tensor]]:
-    """The rounded columns, and their errors over the diagonal of the factor."""
+    """The rounded columns, and their errors."""
     rounded, errors = torch.empty_like(rest), torch.empty_like(rest)
     for i, column in enumerate(columns):
         here = slice(i, i + 1)
-        spread = factor[:, here, here]
-        rounded[:, :, here] = yield Column(rest[:, :, here], column, spread)
-        errors[:, :, here] = (rest[:, :, here] - rounded[:, :, here]) / spread
-        rest[:, :, i:] -= errors[:, :, here] * factor[:, here, i:]
+        rounded[:, :, here] = yield Column(rest[:, :, here], column, spreads[:, here, None])
+        errors[:, :, here] = rest[:, :, here] - rounded[:, :, here]
+        rest[:, :, i:] -= errors[:, :, here] * rows[:, here, i : len(columns)]
     return rounded, errors
 
 

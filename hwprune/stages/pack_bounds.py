@@ -1,8 +1,11 @@
 """Turns a codec's dial until a file keeps all bounds."""
 
+from dataclasses import dataclass
+
 from hwprune.codec.rate import Dial, Packed, coarsest_within, finest_within
+from hwprune.codec.skeleton import elements, holes
 from hwprune.errors import InfeasibleError
-from hwprune.progress import Progress
+from hwprune.progress import Progress, Stage
 from hwprune.stages.pack_subject import Judge, Subject
 from hwprune.units import format_bytes
 
@@ -19,24 +22,20 @@ def fitted(what: Subject, dial: Dial, progress: Progress) -> Packed:
     most_drop, most_rate = options.max_drop, options.rate
     if (most_drop, most_rate, options.max_size) == (None, None, None):
         most_drop, most_rate = (_DROP, None) if what.known else (None, _RATE)
-    if options.max_size is not None or most_rate is not None:
-        found = _sized(dial, options.max_size, most_rate, progress)
+    if options.max_size is not None:
+        most_rate = 8 * options.max_size / max(1, elements(holes(what.data)))
+    if most_rate is not None:
+        found = _sized(dial, most_rate, progress)
         if most_drop is not None:
             _check_drop(what, found, most_drop)
         return found
     return _as_good(what, dial, most_drop or 0.0, progress)
 
 
-def _sized(dial: Dial, max_size: int | None, rate: float | None, progress: Progress) -> Packed:
-    """The finest file that is small enough. Raises InfeasibleError."""
-
-    def fits(found: Packed) -> bool:
-        return (max_size is None or len(found.file) <= max_size) and (
-            rate is None or found.rate <= rate
-        )
-
-    with progress.stage("fit"):
-        found, fitting = finest_within(dial, fits)
+def _sized(dial: Dial, most: float, progress: Progress) -> Packed:
+    """The finest file of so many bits for each number. Raises InfeasibleError."""
+    with progress.stage("fit") as stage:
+        found, fitting = finest_within(_Watched(dial, stage), most)
     if not fitting:
         size = f"{format_bytes(len(found.file))}, {found.rate:.2f} bits a weight"
         raise InfeasibleError(
@@ -44,6 +43,20 @@ def _sized(dial: Dial, max_size: int | None, rate: float | None, progress: Progr
             "allow as much, or prune the network first: hwprune compile --max-size",
         )
     return found
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A dial that tells what files it has made."""
+
+    dial: Dial
+    stage: Stage
+
+    def at(self, coarseness: float) -> Packed:
+        """As the dial."""
+        found = self.dial.at(coarseness)
+        self.stage.update(0, f"{format_bytes(len(found.file))}, {found.rate:.2f} bits a weight")
+        return found
 
 
 def _as_good(what: Subject, dial: Dial, most: float, progress: Progress) -> Packed:

@@ -1,7 +1,9 @@
 """The codecs by name, each set up for a model."""
 
+from collections.abc import Sequence
 from itertools import count
 
+import onnx
 import torch
 
 from hwprune.codec.allocation import relative_steps
@@ -19,34 +21,49 @@ from hwprune.quantize.gptq import Inverse, inverse
 from hwprune.stages.pack_options import LEVELS
 from hwprune.stages.pack_subject import CALIBRATION, Subject
 
-_PROBE = 64  # samples on which the effect of each weight is measured
+_PROBED = 4, 64  # samples on which the effect of each weight is measured
+_EFFECTS, _MOMENTS = 1e12, 3e11  # multiplications that this may take: a minute of a core, or less
 
 
 def dial_of(what: Subject, progress: Progress) -> Dial:
     """The codec that was chosen, its steps allocated by what each weight does to the outputs."""
-    found, codec = weights(what.model, what.data, holes(what.data)), what.options.chosen
+    codec = what.options.chosen
+    probe = probed(what)
+    found = probe.weights
     with progress.stage("weights", total=len(found) + 1) as stage:
         ticks = count(1)
 
         def tick() -> None:
             stage.update(next(ticks))
 
-        probe = Probe(what.model, found, what.samples(CALIBRATION), what.options.threads)
-        second = {} if codec == "surp" else moments(probe, what.options.seed)
+        work = max(1, probe.multiplications)
+        some = probe.of(_within(_PROBED, _EFFECTS / work / (1 + len(found))))
+        many = probe.of(_within((_PROBED[1], CALIBRATION), _MOMENTS / work))
+        second = {} if codec == "surp" else moments(many, what.options.seed)
         tick()
         if codec in ("surp", "ham", "shac"):
-            steps = relative_steps(found, probe.of(_PROBE), {}, tick)
-            return _unrounded(what, found, codec, steps, second)
+            return _unrounded(what, found, codec, relative_steps(found, some, {}, tick), second)
         known = inverses(second)
-        steps = relative_steps(found, probe.of(_PROBE), known, tick)
+        steps = relative_steps(found, some, known, tick)
     if codec == LEVELS:
-        return FewLevels(what.model, found, steps, known)
+        return FewLevels(what.data, found, steps, known)
     return DeadZone(what.data, found, steps, known)
+
+
+def probed(what: Subject) -> Probe:
+    """Of its weights, on samples of its data."""
+    model = onnx.load_from_string(what.data)
+    found = weights(model, what.data, holes(what.data))
+    return Probe(model, found, what.samples(CALIBRATION), what.options.threads)
+
+
+def _within(limits: tuple[int, int], wanted: float) -> int:
+    return int(min(max(wanted, limits[0]), limits[1]))
 
 
 def _unrounded(
     what: Subject,
-    found: list[Weight],
+    found: Sequence[Weight],
     codec: str,
     steps: dict[int, float],
     second: dict[int, Moment],
@@ -59,4 +76,4 @@ def _unrounded(
 
 def inverses(second: dict[int, Moment]) -> dict[int, Inverse]:
     """What rounding for the output needs, by weight; the moments are used up."""
-    return {index: inverse(torch.from_numpy(second.pop(index))) for index in list(second)}
+    return {index: inverse(torch.from_numpy(second.pop(index))).half() for index in list(second)}

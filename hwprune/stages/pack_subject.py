@@ -28,10 +28,9 @@ _JUDGED = 4096  # samples at most, of each of two sets, that files are judged by
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model, serialised and parsed, with data; `known` is False where they are synthetic."""
+    """A serialised model, with data; `known` is False where they are synthetic."""
 
     data: bytes
-    model: onnx.ModelProto
     splits: Splits
     known: bool
     options: PackOptions
@@ -62,7 +61,7 @@ def subject(data: bytes, options: PackOptions) -> Subject:
     shape = _shape(outputs[0])
     labels = shape[1] if len(outputs) == 1 and len(shape) == 2 else None
     splits, known = read_splits(options.data, inputs, labels)
-    return Subject(data, model, splits, known, options)
+    return Subject(data, splits, known, options)
 
 
 class Judge:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from hwprune.stages.options import JOINT, CompileOptions, DataOptions
 from hwprune.stages.subject import Subject
 from hwprune.stages.training import check_training
 
-_SYNTHETIC = 256  # samples where there is no data at all
+_SYNTHETIC, _SYNTHETIC_BYTES = (32, 256), 32 << 20  # samples where there are no data
 _CALIBRATION = 4096  # samples at most, for repair and for activation ranges
 _SEARCH = 2048  # samples at most, to compare candidates
 _TRAINING = (*sorted(TRAINED), JOINT)  # searches
@@ -147,8 +148,15 @@ def read_splits(
 
     data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
     if data is None and train is None and evaluation is None:
-        return split(made_up(inputs, _SYNTHETIC, options.seed), None, None, options.seed), False
+        data = made_up(inputs, _synthetic_samples(inputs), options.seed)
+        return split(data, None, None, options.seed), False
     return split(data, train, evaluation, options.seed), True
+
+
+def _synthetic_samples(inputs: Sequence[Input]) -> int:
+    least, most = _SYNTHETIC
+    each = sum(4 * prod(one.shape[1:]) for one in inputs)
+    return min(max(_SYNTHETIC_BYTES // max(1, each), least), most)
 
 
 def classes(graph: gs.Graph) -> int | None:

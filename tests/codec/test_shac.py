@@ -146,7 +146,7 @@ def test_a_size_is_met_by_turning_the_dial(name, least):
     dial = _sharing(_dense(1, (100, 80, 60)), "shac", name)
     rates = [dial.at(coarseness).rate for coarseness in (0, 0.5, 1)]
     assert rates[0] > rates[1] > rates[2]
-    found, fits = finest_within(dial, lambda packed: len(packed.file) <= 4000)
+    found, fits = finest_within(dial, 8 * 4000 / dial.at(1).elements)
     assert fits
     assert least < len(found.file) <= 4000
     assert decode(found.file).model == found.model
