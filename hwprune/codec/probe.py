@@ -3,7 +3,8 @@
 Any file that the runtime runs can be probed: nothing is translated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -23,6 +23,7 @@ from hwprune.codec.weights import Weight
 from hwprune.errors import UnsupportedModelError
 
 Array = NDArray[Any]
+Proto = onnx.ModelProto | onnx.GraphProto
 Samples = tuple[Array, ...]  # one array for each input, samples first
 
 
@@ -81,7 +82,8 @@ class Probe:
 
         def tensors(x: Samples) -> dict[str, Array]:
             given = dict(zip(self._inputs, x, strict=True))
-            return given | dict(zip(inside, self._run(x, inside, {}), strict=True))
+            found = self._run(x, inside, {}) if inside else []
+            return given | dict(zip(inside, found, strict=True))
 
         with ThreadPoolExecutor(self._threads) as pool:
             batches = self._batches()
@@ -120,7 +122,7 @@ def _light(model: onnx.ModelProto, weights: Sequence[Weight]) -> onnx.ModelProto
     return found
 
 
-def _copy(source: Message, target: Message, without: set[str]) -> None:
+def _copy(source: Proto, target: Proto, without: set[str]) -> None:
     """All other fields; none of them is a single message."""
     for field, value in source.ListFields():
         if field.name in without:
@@ -131,7 +133,7 @@ def _copy(source: Message, target: Message, without: set[str]) -> None:
             getattr(target, field.name).extend(value)
 
 
-def _tensors(model: onnx.ModelProto, names: Set[str]) -> dict[str, onnx.TensorProto]:
+def _tensors(model: onnx.ModelProto, names: AbstractSet[str]) -> dict[str, onnx.TensorProto]:
     """Initializers, and what Constant nodes hold, of these names."""
     nodes = (n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in names)
     found = {n.output[0]: a.t for n in nodes for a in n.attribute if a.name == "value"}

@@ -68,9 +68,9 @@ def _outputs_first(weight: Weight) -> bool:
 def multiplications(weight: Weight, x: NDArray[Any]) -> int:
     """About how many a weight takes part in when it reads x, N x ... ."""
     if not weight.reader.op_type.startswith("Conv"):
-        return x.size // x.shape[-1] * weight.values.size
+        return x.size // int(x.shape[-1]) * int(weight.values.size)
     steps = 1 if weight.reader.op_type == "ConvTranspose" else prod(_strides(weight))
-    return len(x) * prod(x.shape[2:]) // steps * weight.values.size
+    return len(x) * prod(x.shape[2:]) // steps * int(weight.values.size)
 
 
 def _strides(weight: Weight) -> list[int]:

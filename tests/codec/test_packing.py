@@ -1,6 +1,7 @@
 """Whole models, packed exactly: the same bytes come back."""
 
 import hashlib
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from hwprune.codec import packing
 from hwprune.codec.container import fold
@@ -110,3 +111,27 @@ def test_what_is_said_to_be_told_is_held_against_what_is():
 def test_it_is_shorter_than_lzma_of_the_whole():
     model = every_form()
     assert len(pack_exact(model).file) < len(fold(model))
+
+
+def test_few_tensors_are_held_at_a_time(monkeypatch):
+    """What was coded is let go, however many tensors there are."""
+    monkeypatch.setattr(packing, "_ARRAYS", 5000)
+    tensors = [numpy_helper.from_array(np.full((50, 60), i, np.int8), f"w{i}") for i in range(20)]
+    graph = helper.make_graph([], "many", [], [], tensors)
+    model = helper.make_model(graph).SerializeToString()
+    alive: list[weakref.ref] = []
+    most = 0
+    own = exact
+
+    def watched(hole, data):
+        nonlocal most
+        found = own(hole, data)
+        array = found.arrays[0].values
+        alive.append(weakref.ref(array))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(packing, "exact", watched)
+    assert pack_exact(model).model == model
+    assert len(alive) == 20
+    assert most <= 3

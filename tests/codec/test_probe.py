@@ -70,6 +70,48 @@ def test_fewer_samples(probe):
     np.testing.assert_allclose(few.outputs()[0], probe.outputs()[0][:2], rtol=1e-4, atol=1e-4)
 
 
+def _batches_of_four():
+    """x @ w, four rows at a time."""
+    values = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, n])
+        for name, n in (("x", 20), ("y", 16))
+    )
+    fixed = [numpy_helper.from_array(values, "w")]
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], fixed), opset_imports=opset)
+    model.ir_version = 8
+    return model, values
+
+
+def test_batches_are_whole_however_few_samples_there_are():
+    model, values = _batches_of_four()
+    weights = coded_weights(model.SerializeToString())
+    rows = np.random.default_rng(1).normal(size=(10, 20)).astype(np.float32)
+    few = Probe(model, weights, (rows[:3],))
+    np.testing.assert_allclose(few.outputs()[0], rows[[0, 1, 2, 0]] @ values, rtol=1e-5, atol=1e-5)
+    many = Probe(model, weights, (rows,))
+    assert (many.batches, many.of(5).batches, many.of(1).batches) == (2, 2, 1)
+    np.testing.assert_allclose(many.of(2).outputs()[0], rows[:4] @ values, rtol=1e-5, atol=1e-5)
+
+
+def test_multiplications_of_a_sample(probe):
+    weights = {w.name: w for w in probe.weights}
+    found = {name: np.concatenate([t[name] for t in probe.read([name])]) for name in ["c", "d"]}
+    assert {w.data for w in weights.values()} <= {"x", *found}
+    wanted = 6 * 6 * weights["conv"].values.size
+    wanted += sum(
+        found[w.data].size // len(X) // w.values.shape[0] * w.values.size
+        for name, w in weights.items()
+        if name != "conv"
+    )
+    assert probe.multiplications == wanted
+    model, _ = _batches_of_four()
+    other = Probe(model, coded_weights(model.SerializeToString()), (np.zeros((4, 20), "f4"),))
+    assert other.multiplications == 20 * 16
+
+
 def test_the_model_is_left_as_it_is():
     model = onnx.load_model_from_string(MODEL)
     Probe(model, coded_weights(MODEL), (X,)).outputs()

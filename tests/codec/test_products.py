@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from onnx import helper
 
-from hwprune.codec.products import from_matrix, input_rows, is_product, matrix
+from hwprune.codec.products import from_matrix, input_rows, is_product, matrix, multiplications
 from hwprune.codec.weights import Weight
 
 
@@ -161,3 +161,16 @@ def test_what_is_a_product():
     assert not is_product(weight("LSTM", (1, 16, 4), hidden_size=4))
     assert not is_product(weight("ConvTranspose", (4, 4, 3, 3)))
     assert onnx.defs.get_schema("Gemm").attributes["transA"]
+
+
+@pytest.mark.parametrize("name", ["pads", "groups", "depthwise", "pointwise", "3-d", "strides"])
+def test_multiplications_are_those_of_the_outputs(name):
+    shape, given, attributes = CONVOLUTIONS[name]
+    x, kernel = noise(*given), shape[2:]
+    outputs = padded(x, kernel, attributes)[0].shape[2:]
+    strides = attributes.get("strides", [1] * len(kernel))
+    counted = len(x) * np.prod(shape)
+    for size, k, stride in zip(outputs, kernel, strides, strict=True):
+        counted *= (size - k) // stride + 1
+    found = multiplications(weight("Conv", shape, **attributes), x)
+    assert counted / 2.5 <= found <= 2.5 * counted  # borders apart
