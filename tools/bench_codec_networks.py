@@ -106,8 +106,8 @@ class Network:
         found = probe.weights
         known = inverses(moments(probe))
         alike = {w.index: 0.5 * float(w.values.std()) for w in found}
-        measured = relative_steps(found, probe.of(64), {})
-        together = relative_steps(found, probe.of(64), known)
+        measured = relative_steps(found, probe, {})
+        together = relative_steps(found, probe, known)
         blind = replace(self.options, codec="deadzone", data=DataOptions())
         return {
             "steps alike, to the nearest": DeadZone(data, found, alike),

@@ -27,6 +27,7 @@ from hwprune.quantize.gptq import Inverse
 
 Shifts = tuple[float, float]
 _PRICE = 0.075  # of a bit, in steps^2: about dD/dR
+_RARE_PRICE = 0.17  # in steps x mean magnitude, where that is less: few weights are not zero then
 _RUN = 1024  # elements of a path
 _PORTION = 1 << 22  # elements that are rounded side by side
 
@@ -108,7 +109,8 @@ def _one_path(weight: Weight, step: float) -> Quantized:
     sizes = np.moveaxis(expected_sizes(steps), axis, -1)
     alike = np.broadcast_to(np.float32(1), (1, steps.size))
     given = Elements(ordered.reshape(1, -1), sizes.reshape(1, -1), alike)
-    [found] = best_paths([given], _PRICE, [run])
+    price = min(_PRICE, _RARE_PRICE * float(np.abs(steps).mean()))
+    [found] = best_paths([given], price, [run])
     numbers = np.moveaxis(found.reshape(ordered.shape), -1, axis)
     shifts = _shifts(steps, numbers, step)
     return Quantized(weight, numbers, step, shifts, axis, numbers.size, run)

@@ -21,8 +21,8 @@ from hwprune.quantize.gptq import Inverse, inverse
 from hwprune.stages.pack_options import LEVELS
 from hwprune.stages.pack_subject import CALIBRATION, Subject
 
-_PROBED = 4, 64  # samples on which the effect of each weight is measured
-_EFFECTS, _MOMENTS = 1e12, 3e11  # multiplications that this may take: a minute of a core, or less
+# So many multiplications, about a minute of a core, and so many samples at least:
+_EFFECTS, _MOMENTS = (1e12, 4), (3e11, 64)
 
 
 def dial_of(what: Subject, progress: Progress) -> Dial:
@@ -37,8 +37,7 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
             stage.update(next(ticks))
 
         work = max(1, probe.multiplications)
-        some = probe.of(_within(_PROBED, _EFFECTS / work / (1 + len(found))))
-        many = probe.of(_within((_PROBED[1], CALIBRATION), _MOMENTS / work))
+        some, many = _of(probe, _EFFECTS, work * (1 + len(found))), _of(probe, _MOMENTS, work)
         second = {} if codec == "surp" else moments(many, what.options.seed)
         tick()
         if codec in ("surp", "ham", "shac"):
@@ -57,8 +56,9 @@ def probed(what: Subject) -> Probe:
     return Probe(model, found, what.samples(CALIBRATION), what.options.threads)
 
 
-def _within(limits: tuple[int, int], wanted: float) -> int:
-    return int(min(max(wanted, limits[0]), limits[1]))
+def _of(probe: Probe, limits: tuple[float, int], work: int) -> Probe:
+    """On as many samples as may be looked at, if each takes so many multiplications."""
+    return probe.of(min(max(int(limits[0] / work), limits[1]), CALIBRATION))
 
 
 def _unrounded(
