@@ -6,7 +6,8 @@ from hwprune.codec.rate import Dial, Packed, coarsest_within, finest_within
 from hwprune.codec.skeleton import elements, holes
 from hwprune.errors import InfeasibleError
 from hwprune.progress import Progress, Stage
-from hwprune.stages.pack_subject import Judge, Subject
+from hwprune.stages.pack_judge import Judge
+from hwprune.stages.pack_subject import Subject
 from hwprune.units import format_bytes
 
 _DROP, _RATE = 0.3, 4.0  # where no bound is given: points if there are data, else bits
@@ -61,15 +62,15 @@ class _Watched:
 
 def _as_good(what: Subject, dial: Dial, most: float, progress: Progress) -> Packed:
     """The coarsest file that loses no more. Raises InfeasibleError."""
-    judge = Judge(what)
     with progress.stage("fit") as stage:
+        judge = Judge(what, lambda text: stage.update(0, text))
 
         def fits(found: Packed) -> bool:
-            lost = judge.lost_points(found.model)
+            lost = judge.lost_points(found.model, most)
             stage.update(0, f"{format_bytes(len(found.file))}, {lost:.2f} points")
             return lost <= most
 
-        found, fitting = coarsest_within(dial, fits)
+        found, fitting = coarsest_within(_Watched(dial, stage), fits)
     if not fitting:
         raise InfeasibleError(
             f"even the finest steps lose more than {most:g} points as far as "

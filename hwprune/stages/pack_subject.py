@@ -1,8 +1,7 @@
-"""The model that is packed, the samples it is judged by, and what coding may lose on them."""
+"""The model that is packed, and the data that go with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,16 @@ from numpy.typing import NDArray
 
 from hwprune.errors import UnsupportedModelError, UsageError
 from hwprune.frontend.arrays import Input
-from hwprune.frontend.dataset import DataSet, balanced_order
+from hwprune.frontend.dataset import DataSet
 from hwprune.frontend.split import Splits
-from hwprune.network.run import is_classifier
 from hwprune.report.schema import Quality
 from hwprune.stages.pack_options import PackOptions
-from hwprune.stages.quality import lost_answers, report_quality
+from hwprune.stages.quality import report_quality
 from hwprune.stages.sources import read_splits
 from hwprune.verify.outputs import file_outputs
 
 Outputs = list[torch.Tensor]
 CALIBRATION = 256  # samples that weights are rounded for
-_JUDGED = 4096  # samples at most, of each of two sets, that files are judged by in the search
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +39,11 @@ class Subject:
 
     def quality(self, model: bytes) -> Quality:
         """Of another file, on the evaluation data."""
-        before, after = (self._outputs(m, self.splits.eval) for m in (self.data, model))
+        before, after = (self.outputs(m, self.splits.eval) for m in (self.data, model))
         return report_quality(before, after, self.splits.eval.y, self.known)
 
-    def _outputs(self, model: bytes, data: DataSet) -> Outputs:
+    def outputs(self, model: bytes, data: DataSet) -> Outputs:
+        """Of a file, for each sample."""
         return file_outputs(model, data.inputs(slice(0, len(data))), self.options.threads)
 
 
@@ -62,39 +60,6 @@ def subject(data: bytes, options: PackOptions) -> Subject:
     labels = shape[1] if len(outputs) == 1 and len(shape) == 2 else None
     splits, known = read_splits(options.data, inputs, labels)
     return Subject(data, splits, known, options)
-
-
-class Judge:
-    """What files lose, in points of top-1 or of agreement, on data that no weight was rounded for.
-
-    That is the search data, and what is left of the training data: the more there are, the less
-    of a file's success is luck.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        """Raises UsageError where there is no such figure."""
-        train, seed = subject.splits.train, subject.options.seed
-        left = train.select(balanced_order(train, seed)[CALIBRATION:_JUDGED])
-        held_out = subject.splits.search.take(_JUDGED, seed + 1)
-        self._sets = [data for data in (held_out, left) if len(data)]
-        self._subject = subject
-        self._before = [subject._outputs(subject.data, data) for data in self._sets]
-        if not is_classifier(self._before[0]):
-            raise UsageError(
-                "--max-drop is in points of top-1, and this network is no classifier",
-                "give --rate or --max-size instead",
-            )
-
-    def lost_points(self, model: bytes) -> float:
-        """Two standard errors are added: other data should not turn out worse."""
-        parts = zip(self._sets, self._before, strict=True)
-        lost = np.concatenate([self._lost(model, data, before) for data, before in parts])
-        return float(100 * (lost.mean() + 2 * lost.std() / sqrt(len(lost))))
-
-    def _lost(self, model: bytes, data: DataSet, before: Outputs) -> NDArray[np.float64]:
-        after = self._subject._outputs(model, data)
-        first, second = (found[0].argmax(1).numpy() for found in (before, after))
-        return lost_answers(first, second, data.y)
 
 
 def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:
