@@ -104,7 +104,7 @@ class Network:
         """`deadzone` without what makes it good, one thing after the other."""
         data, probe = self.subject.data, probed(self.subject)
         found = probe.weights
-        known = inverses(moments(probe))
+        known = inverses(found, moments(probe))
         alike = {w.index: 0.5 * float(w.values.std()) for w in found}
         measured = relative_steps(found, probe, {})
         together = relative_steps(found, probe, known)

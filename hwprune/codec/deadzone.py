@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwprune.codec.coded import Coded
+from hwprune.codec.decoder.ans import Integers
 from hwprune.codec.decoder.forms import points
+from hwprune.codec.decoder.prediction import restored
 from hwprune.codec.outputs import MOST_STEPS, Product, expected_sizes, for_outputs
 from hwprune.codec.portions import portions
+from hwprune.codec.prediction import written
 from hwprune.codec.products import outputs_axis
 from hwprune.codec.trellis import Chained
 from hwprune.codec.viterbi import Elements, Numbers, best_paths
@@ -37,6 +40,7 @@ class Quantized:
     """A weight in whole numbers of steps, and what a decoder makes of it.
 
     `numbers` are 2 k + grid; `line` and `run` say how they are chained once `axis` comes last.
+    Where places of a kernel are `foretold`, they are of what is left.
     """
 
     weight: Weight
@@ -46,17 +50,21 @@ class Quantized:
     axis: int
     line: int
     run: int
+    foretold: Integers | None = None
 
     @property
     def values(self) -> Values:
         """Real, as decoded."""
-        return points(self.numbers, self.step, self.shifts)
+        found = points(self.numbers, self.step, self.shifts)
+        return found if self.foretold is None else restored(found, self.foretold)
 
     @property
     def coded(self) -> Coded:
         """For the file."""
         entry = self.weight.entry("trellis")
         entry |= {"step": self.step, "shifts": list(self.shifts), "axis": self.axis}
+        if self.foretold is not None:
+            entry["foretold"] = written(self.foretold)
         ordered = np.ascontiguousarray(np.moveaxis(self.numbers, self.axis, -1))
         chained = Chained(ordered, self.line, self.run)
         return Coded(entry, chained=(chained,), data=self.weight.stored(self.values).tobytes())
@@ -99,7 +107,8 @@ def _product(product: Product, numbers: Numbers) -> Quantized:
     weight, step = product.weight, product.step
     exact: tuple[Shifts, Shifts] = ((0.0, 0.0), (step / 2, step / 2))
     axis = outputs_axis(weight)
-    return Quantized(weight, numbers, step, exact, axis, product.line, product.run)
+    line, run = product.line, product.run
+    return Quantized(weight, numbers, step, exact, axis, line, run, product.foretold)
 
 
 def _one_path(weight: Weight, step: float) -> Quantized:

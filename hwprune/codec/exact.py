@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hwprune.codec.arrays import Symbols
 from hwprune.codec.coded import Coded, view
+from hwprune.codec.prediction import predictor, rest_of_integers, written
 from hwprune.codec.skeleton import Hole
 
 _SMALL = 1 << 11  # bytes: fewer are compressed together with others'
@@ -58,12 +59,16 @@ def _plain(data: NDArray[np.uint8], item: int) -> Coded:
 
 def _bytes(values: NDArray[Any]) -> Coded:
     """Integers of one byte: the farther from their middle, the rarer."""
-    signed = values.astype(np.int16)
+    signed = values.astype(np.int32)
     centre = int(np.median(signed)) if values.dtype.kind == "u" else 0
     entry = {"form": "planes", "planes": "a", "count": values.size, "centre": centre}
-    classed = values.shape[0] > 1
+    centred, classed = signed - centre, values.shape[0] > 1
     family = "integers" if classed else f"bytes/{values.size}"
-    return Coded(entry, (Symbols(signed - centre, family, classed),))
+    foretold = predictor(centred) if classed else None
+    if foretold is not None:
+        entry["foretold"] = written(foretold)
+        centred = rest_of_integers(centred, foretold)
+    return Coded(entry, (Symbols(centred, family, classed),))
 
 
 def _packed(data: NDArray[np.uint8], hole: Hole) -> Coded:

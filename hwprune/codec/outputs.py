@@ -7,6 +7,7 @@ weights are walked side by side.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from hwprune.codec.classes import loudness
+from hwprune.codec.decoder.ans import Integers
 from hwprune.codec.decoder.forms import points
+from hwprune.codec.decoder.prediction import ONE
+from hwprune.codec.prediction import predictor, rest
 from hwprune.codec.products import from_matrix, groups, matrix, outputs_axis
 from hwprune.codec.viterbi import Elements, Numbers, Values, best_paths
 from hwprune.codec.weights import Weight
@@ -22,17 +26,27 @@ from hwprune.quantize.gptq import Inverse, by_column
 
 MOST_STEPS = 1 << 14  # that a weight may have
 _PRICE = 0.01  # of a bit, in steps^2: weights that are all too small add up from layer to layer
+_ERROR = 0.05  # mean square of an error, in steps^2
 _RUN = 128  # elements of a path, about
 _EXACT = ((0.0, 0.0), (0.5, 0.5))  # steps by which the grids' points are smaller than numbers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
-    """A weight of a product, its step, and what is known of its inputs."""
+    """A weight of a product, its step, and what is known of its inputs: columns that read the same
+    one are in their order, one behind the other (`hwprune.codec.products.places`).
+    """
 
     weight: Weight
     step: float
     known: Inverse
+
+    @cached_property
+    def foretold(self) -> Integers | None:
+        """What places of a kernel take from those before them."""
+        if self.weight.reader.op_type != "Conv":
+            return None
+        return predictor(self.weight.values, _ERROR * self.step**2)
 
     @property
     def line(self) -> int:
@@ -68,8 +82,10 @@ class _Walk:
 
     def __init__(self, product: Product) -> None:
         self.product, weight, known = product, product.weight, product.known
-        steps = weight.values / np.float32(product.step)
-        whole, self._sizes = matrix(weight, steps), matrix(weight, expected_sizes(steps))
+        steps, self._foretold = weight.values / np.float32(product.step), product.foretold
+        left = steps if self._foretold is None else rest(steps, self._foretold)
+        whole, self._sizes = matrix(weight, steps), matrix(weight, expected_sizes(left))
+        self._points = np.empty(whole.shape, np.float32)  # what a decoder will have
         self.found: NDArray[np.int32] = np.empty(whole.shape, np.int32)
         self._outputs, self._apart = whole.shape[1], groups(weight)
         self._mean = known.spreads.log().mean().exp().item()  # a step is for errors of this cost
@@ -79,7 +95,8 @@ class _Walk:
     def elements(self) -> Elements:
         """Of the next column; a bit is worth the more, the less an error in it costs."""
         column = self._next
-        near = column.values.clamp(-2 * MOST_STEPS, 2 * MOST_STEPS)
+        self._known = self._taken(column.index)
+        near = (column.values - self._known).clamp(-2 * MOST_STEPS, 2 * MOST_STEPS)
         weights = ((self._mean / column.spread) ** 2).expand_as(near)
         sizes = self._sizes[:, :, column.index]
         return Elements(*map(self._line, (near.numpy(), sizes, weights.numpy())))
@@ -90,11 +107,23 @@ class _Walk:
         numbers = apart.reshape(-1, self._outputs, 1)
         column = self._next.index
         self.found[:, :, column : column + 1] = numbers
+        found = torch.from_numpy(points(numbers, 1.0, _EXACT)) + self._known
+        self._points[:, :, column : column + 1] = found.numpy()
         try:
-            self._next = self._columns.send(torch.from_numpy(points(numbers, 1.0, _EXACT)))
+            self._next = self._columns.send(found)
         except StopIteration:
             return False
         return True
+
+    def _taken(self, column: int) -> torch.Tensor:
+        """What is foretold of a column by the places before it."""
+        found = torch.zeros(*self._points.shape[:2], 1)
+        if self._foretold is not None:
+            place = column % len(self._foretold)
+            before = torch.from_numpy(self._points[:, :, column - place : column])
+            taken = torch.from_numpy(self._foretold[place, :place] / ONE).float()
+            found[:, :, 0] = before @ taken
+        return found
 
     def _line(self, column: NDArray[Any]) -> NDArray[Any]:
         """All outputs that there are for it, where several columns are side by side."""

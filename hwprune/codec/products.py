@@ -29,7 +29,7 @@ def matrix(weight: Weight, values: NDArray[Any]) -> NDArray[Any]:
     """The values of a product as groups x outputs x columns."""
     if weight.reader.op_type == "Conv":
         apart = groups(weight)
-        return _split(values.reshape(apart, values.shape[0] // apart, -1))
+        return _split(values.reshape(apart, values.shape[0] // apart, -1), places(weight))
     whole = values[None, :, :, 0]
     return _split(whole if _outputs_first(weight) else whole.swapaxes(1, 2))
 
@@ -43,10 +43,15 @@ def from_matrix(weight: Weight, found: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(ordered).reshape(weight.values.shape)
 
 
-def _split(whole: NDArray[Any]) -> NDArray[Any]:
-    """Groups x rows x columns with few enough columns, and more groups."""
+def _split(whole: NDArray[Any], places: int = 1) -> NDArray[Any]:
+    """Groups x rows x columns with few enough columns, and more groups; kernels are not cut."""
     groups, rows, columns = whole.shape
-    parts = next(n for n in range(1, columns + 1) if columns % n == 0 and columns <= n * _WIDEST)
+    inputs = columns // places
+    parts = next(
+        n
+        for n in range(1, inputs + 1)
+        if inputs % n == 0 and (columns <= n * _WIDEST or n == inputs)
+    )
     apart = whole.reshape(groups, rows, parts, columns // parts).swapaxes(1, 2)
     return np.ascontiguousarray(apart).reshape(groups * parts, rows, columns // parts)
 
@@ -54,6 +59,11 @@ def _split(whole: NDArray[Any]) -> NDArray[Any]:
 def groups(weight: Weight) -> int:
     """Of a convolution; otherwise 1."""
     return int(weight.attributes.get("group", 1)) if weight.reader.op_type == "Conv" else 1
+
+
+def places(weight: Weight) -> int:
+    """How many columns, one behind the other, read the same input."""
+    return int(weight.values.shape[2])
 
 
 def outputs_axis(weight: Weight) -> int:
@@ -84,7 +94,8 @@ def input_rows(weight: Weight, x: NDArray[Any], most: int, rng: np.random.Genera
         rows = x.reshape(-1, x.shape[-1]).astype(np.float32)
         picked = rng.permutation(len(rows))[:most]
         return _split(rows[np.sort(picked)][None])
-    return _split(_patches(weight, x.astype(np.float32), most, rng))
+    patches = _patches(weight, x.astype(np.float32), most, rng)
+    return _split(patches, places(weight))
 
 
 def _patches(weight: Weight, x: Values, most: int, rng: np.random.Generator) -> Values:

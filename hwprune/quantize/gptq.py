@@ -51,9 +51,11 @@ class Inverse:
         return Inverse(self.order, self.rows.half(), self.spreads)
 
 
-def inverse(moment: Tensor) -> Inverse:
-    """Of X X' up to a factor, groups x columns x columns."""
-    order = moment.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
+def inverse(moment: Tensor, together: int = 1) -> Inverse:
+    """Of X X' up to a factor, groups x columns x columns; so many columns keep their order."""
+    power = moment.diagonal(dim1=1, dim2=2).sum(0).reshape(-1, together)
+    first = power.sum(1).argsort(descending=True, stable=True)
+    order = (first[:, None] * together + torch.arange(together)).flatten()
     factor = _inverse_factor(moment[:, order][:, :, order].double())
     spreads = factor.diagonal(dim1=1, dim2=2).clone()
     factor /= spreads[:, :, None]

@@ -10,6 +10,7 @@ from hwprune.codec.allocation import relative_steps
 from hwprune.codec.dials import DeadZone
 from hwprune.codec.moments import Moment, moments
 from hwprune.codec.probe import Probe
+from hwprune.codec.products import places
 from hwprune.codec.rate import Dial
 from hwprune.codec.shac import Sharing
 from hwprune.codec.skeleton import holes
@@ -42,7 +43,7 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
         tick()
         if codec in ("surp", "ham", "shac"):
             return _unrounded(what, found, codec, relative_steps(found, some, {}, tick), second)
-        known = inverses(second)
+        known = inverses(found, second)
         steps = relative_steps(found, some, known, tick)
     if codec == LEVELS:
         return FewLevels(what.data, found, steps, known)
@@ -74,6 +75,10 @@ def _unrounded(
     return Sharing(what.data, found, codec, moments=second, steps=steps)
 
 
-def inverses(second: dict[int, Moment]) -> dict[int, Inverse]:
+def inverses(found: Sequence[Weight], second: dict[int, Moment]) -> dict[int, Inverse]:
     """What rounding for the output needs, by weight; the moments are used up."""
-    return {index: inverse(torch.from_numpy(second.pop(index))).half() for index in list(second)}
+    return {
+        weight.index: inverse(torch.from_numpy(second.pop(weight.index)), places(weight)).half()
+        for weight in found
+        if weight.index in second
+    }

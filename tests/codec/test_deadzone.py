@@ -16,8 +16,9 @@ import hwprune.codec.decoder
 from hwprune.codec.arrays import Symbols, encode_arrays
 from hwprune.codec.deadzone import quantize
 from hwprune.codec.decoder import DecodeError, decode
+from hwprune.codec.decoder.container import document, sections
 from hwprune.codec.dials import DeadZone
-from hwprune.codec.products import groups, matrix
+from hwprune.codec.products import groups, matrix, places
 from hwprune.codec.skeleton import holes
 from hwprune.codec.trellis import encode_trellis
 from hwprune.codec.weights import Weight, weights
@@ -28,6 +29,7 @@ SHAPES = {  # of weights, and how many groups
     "plain": ((12, 4, 3, 3), 1),
     "grouped": ((12, 6, 3, 3), 2),
     "depthwise": ((12, 1, 5, 5), 12),
+    "smooth": ((30, 20, 3, 3), 1),
     "gemm": ((30, 12), 1),
     "matmul": ((30, 140), 1),
     "wide": ((1100, 5), 1),
@@ -38,10 +40,11 @@ def _model(names: Collection[str] = (*SHAPES, "rnn", "again")) -> bytes:
     """Convolutions, products with outputs first and last, one wider than 1,024, a recurrence."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.laplace(size=shape) for name, (shape, _) in SHAPES.items()}
+    arrays["smooth"] = arrays["smooth"] + 3 * rng.laplace(size=(30, 20, 1, 1))
     arrays |= {"rnn": rng.laplace(size=(1, 16, 20)), "again": rng.laplace(size=(1, 16, 16))}
     nodes = [
         helper.make_node("Conv", ["x", name], [f"{name}/y"], group=SHAPES[name][1])
-        for name in ("plain", "grouped", "depthwise")
+        for name in ("plain", "grouped", "depthwise", "smooth")
     ]
     nodes += [
         helper.make_node("Gemm", ["flat", "gemm"], ["g"], transB=1),
@@ -82,7 +85,11 @@ STEPS = {w.index: float(w.values.std()) / 2 for w in WEIGHTS}
 
 
 def _known() -> dict[int, Inverse]:
-    return {index: inverse(torch.from_numpy(moment)) for index, moment in MOMENTS.items()}
+    return {w.index: _inverse(w) for w in WEIGHTS if w.index in MOMENTS}
+
+
+def _inverse(weight: Weight) -> Inverse:
+    return inverse(torch.from_numpy(MOMENTS[weight.index]), places(weight))
 
 
 def test_all_kinds_of_weights_are_there():
@@ -100,6 +107,22 @@ def test_a_decoder_finds_what_was_reconstructed(coarseness, known):
     for before, now in zip(WEIGHTS, after, strict=True):
         [found] = quantize([before], {before.index: factor * STEPS[before.index]}, known)
         assert (now.values == found.values).all()
+
+
+def test_smooth_kernels_are_foretold_and_shorter(monkeypatch):
+    weight = next(w for w in WEIGHTS if w.name == "smooth")
+    dial = DeadZone(MODEL, [weight], STEPS, _known())
+    packed = dial.at(0.6)
+    header = document(next(sections(packed.file)).content)
+    assert [e["foretold"] for e in header["tensors"] if e["form"] == "trellis"]
+    monkeypatch.setattr("hwprune.codec.outputs.predictor", lambda *_: None)
+    plain = dial.at(0.6)
+    assert len(packed.file) < len(plain.file) - 0.3 * weight.values.size / 8
+    lost = [
+        next(w for w in _weights(p.model) if w.name == "smooth").values - weight.values
+        for p in (packed, plain)
+    ]
+    assert np.square(lost[0]).mean() < 1.1 * np.square(lost[1]).mean()
 
 
 READ = """
@@ -156,7 +179,7 @@ def _lost(weight: Weight, values: np.ndarray) -> float:
 @pytest.mark.parametrize("name", SHAPES)
 def test_moments_lessen_the_error_of_outputs(name):
     weight = next(w for w in WEIGHTS if w.name == name)
-    known = {weight.index: inverse(torch.from_numpy(MOMENTS[weight.index]))}
+    known = {weight.index: _inverse(weight)}
     for step in (STEPS[weight.index] / 3, STEPS[weight.index], 3 * STEPS[weight.index]):
         steps = {weight.index: step}
         [alone], [found] = quantize([weight], steps, {}), quantize([weight], steps, known)

@@ -6,7 +6,7 @@ import torch
 from onnx import helper
 
 from hwprune.codec.outputs import Product, for_outputs
-from hwprune.codec.products import matrix
+from hwprune.codec.products import matrix, places
 from hwprune.codec.weights import Weight
 from hwprune.quantize.gptq import inverse
 
@@ -20,7 +20,7 @@ def _product(seed, shape, **attributes):
     parts, _, columns = matrix(weight, values).shape
     rows = rng.normal(size=(parts, 2 * columns, columns)).cumsum(2).astype(np.float32)
     moment = torch.from_numpy(rows.swapaxes(1, 2) @ rows)
-    return Product(weight, 0.3 + 0.1 * seed, inverse(moment))
+    return Product(weight, 0.3 + 0.1 * seed, inverse(moment, places(weight)))
 
 
 PRODUCTS = [

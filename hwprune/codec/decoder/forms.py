@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .container import DecodeError
 from .parts import Parts
+from .prediction import coefficients, restored, restored_integers
 
 Entry = Mapping[str, Any]
 Form = Callable[[Entry, Parts, int], bytes]
@@ -25,13 +26,18 @@ def plain(entry: Entry, parts: Parts, most: int) -> bytes:
 
 
 def planes(entry: Entry, parts: Parts, most: int) -> bytes:
-    """Exact: each byte of the elements as an array ("a", from `centre` on) or as it is ("v")."""
+    """Exact: each byte of the elements as an array ("a", from `centre` on) or as it is ("v").
+    With `foretold` the arrays are what is left of each place of a kernel.
+    """
     marks, count, centre = entry["planes"], int(entry["count"]), int(entry.get("centre", 0))
     _checked(count * len(marks), most)
     found = np.empty((count, len(marks)), np.uint8)
     for i, mark in enumerate(marks):
         if mark == "a":
-            found[:, i] = (_sized(parts.array(), count) + centre).astype(np.uint8)
+            array = parts.array()
+            if "foretold" in entry:
+                array = restored_integers(array, coefficients(entry["foretold"]))
+            found[:, i] = (_sized(array, count) + centre).astype(np.uint8)
         else:
             found[:, i] = np.frombuffer(parts.verbatim(count), np.uint8)
     return found.tobytes()
@@ -69,9 +75,14 @@ def sparse(entry: Entry, parts: Parts, most: int) -> bytes:
 
 
 def trellis(entry: Entry, parts: Parts, most: int) -> bytes:
-    """On two grids of one step, each with shifts of its own; rows, columns or places come last."""
+    """On two grids of one step, each with shifts of its own; rows, columns or places come last.
+    With `foretold` these are what is left of each place of a kernel.
+    """
     values = points(parts.chained(), entry["step"], entry["shifts"])
-    return stored(entry, np.moveaxis(values, -1, int(entry["axis"])), parts, most)
+    whole = np.moveaxis(values, -1, int(entry["axis"]))
+    if "foretold" in entry:
+        whole = restored(whole, coefficients(entry["foretold"]))
+    return stored(entry, whole, parts, most)
 
 
 @dataclass(frozen=True, slots=True)
