@@ -1,5 +1,6 @@
 """Lossless coding of any tensor: a form that suits what is in it."""
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hwprune.codec.arrays import Symbols
+from hwprune.codec.arrays import Symbols, chosen
 from hwprune.codec.coded import Coded, view
 from hwprune.codec.prediction import predictor, rest_of_integers, written
 from hwprune.codec.skeleton import Hole
+from hwprune.codec.words import digits
 
 _SMALL = 1 << 11  # bytes: fewer are compressed together with others'
 _COLOURS = 1024  # distinct values that a palette may have
@@ -23,8 +25,11 @@ _PACKED = {  # element types that share bytes: bits, and whether they have a sig
 }
 
 
-def exact(hole: Hole, model: bytes) -> Coded:
-    """A tensor of a serialised model, to the last bit."""
+def exact(hole: Hole, model: bytes, unpacked: tuple[int, ...] | None = None) -> Coded:
+    """A tensor of a serialised model, to the last bit.
+
+    `unpacked`: of words, the shape of the weights that they stand for (`hwprune.codec.words`).
+    """
     data, dtype = np.frombuffer(model, np.uint8, hole.size, hole.start), hole.dtype
     if hole.size < _SMALL:
         return _plain(data, dtype.itemsize if dtype is not None else 1)
@@ -33,6 +38,9 @@ def exact(hole: Hole, model: bytes) -> Coded:
     if dtype is None:
         item = _item(hole)
         return _planes(data.view(f"<u{item}"), f"bytes/{item}")
+    numbers = digits(data.view(dtype), unpacked) if unpacked else None
+    if numbers is not None:
+        return _words(*numbers, dtype.itemsize)
     values = data.view(dtype).reshape(view(hole.shape))
     if dtype.itemsize == 1:
         return _bytes(values)
@@ -62,13 +70,28 @@ def _bytes(values: NDArray[Any]) -> Coded:
     signed = values.astype(np.int32)
     centre = int(np.median(signed)) if values.dtype.kind == "u" else 0
     entry = {"form": "planes", "planes": "a", "count": values.size, "centre": centre}
-    centred, classed = signed - centre, values.shape[0] > 1
+    classed = values.shape[0] > 1
     family = "integers" if classed else f"bytes/{values.size}"
-    foretold = predictor(centred) if classed else None
-    if foretold is not None:
-        entry["foretold"] = written(foretold)
-        centred = rest_of_integers(centred, foretold)
-    return Coded(entry, (Symbols(centred, family, classed),))
+    return _integers(entry, Symbols(signed - centre, family, classed))
+
+
+def _integers(entry: dict[str, Any], plain: Symbols) -> Coded:
+    """Of kernels what places leave that are foretold, if that is shorter."""
+    foretold = predictor(plain.values) if plain.classed else None
+    if foretold is None:
+        return Coded(entry, (plain,))
+    left = replace(plain, values=rest_of_integers(plain.values, foretold))
+    if chosen([plain], 0).bits <= chosen([left], 0).bits:
+        return Coded(entry, (plain,))
+    return Coded(entry | {"foretold": written(foretold)}, (left,))
+
+
+def _words(numbers: NDArray[np.int32], levels: int, each: int, item: int) -> Coded:
+    """Weights of few levels, the most frequent one zero."""
+    centre = int(np.bincount(numbers.reshape(-1)).argmax())
+    values = (numbers - np.int32(centre)).reshape(view(numbers.shape))
+    entry = {"form": "words", "levels": levels, "each": each, "item": item, "centre": centre}
+    return _integers(entry, Symbols(values, f"levels/{levels}", values.shape[0] > 1))
 
 
 def _packed(data: NDArray[np.uint8], hole: Hole) -> Coded:
@@ -81,7 +104,7 @@ def _packed(data: NDArray[np.uint8], hole: Hole) -> Coded:
     count = int(np.prod(hole.shape))
     shape = view(hole.shape) if count == values.size else (1, 1, values.size)
     entry = {"form": "packed", "bits": bits, "count": values.size}
-    return Coded(entry, (Symbols(values.reshape(shape), f"bits/{bits}", shape[0] > 1),))
+    return _integers(entry, Symbols(values.reshape(shape), f"bits/{bits}", shape[0] > 1))
 
 
 def _palette(values: NDArray[Any], colours: NDArray[Any], index: NDArray[np.intp]) -> Coded:

@@ -14,6 +14,7 @@ from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import Hole, elements, holes, literals
 from hwprune.codec.trellis import Chained, encode_trellis
 from hwprune.codec.weights import Weight
+from hwprune.codec.words import unpacked_shapes
 
 _ARRAYS, _CHAINED = 1 << 21, 1 << 22  # elements of a section, if it holds more than one array
 
@@ -68,9 +69,9 @@ def _in_turn(
 ) -> Iterator[tuple[int, Coded]]:
     """Every tensor and its index, as a decoder tells them."""
     lossy = {weight.index: weight.grid is not None for weight in weights}
-    given = iter(coded)
+    given, shapes = iter(coded), unpacked_shapes(model, found)
     for i in sorted(range(len(found)), key=lambda i: lossy.get(i, False)):
-        yield i, next(given) if i in lossy else exact(found[i], model)
+        yield i, next(given) if i in lossy else exact(found[i], model, shapes.get(i))
 
 
 def _filler(done: Iterable[Section], model_bytes: int) -> list[Section]:

@@ -25,6 +25,7 @@ _WITHIN = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _NODE_OUTPUT = 2
+_LARGE = 1 << 16  # bytes of a node
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 1, 2, 4, 8, 9, 10
 
 
@@ -72,6 +73,15 @@ def holes(model: bytes) -> list[Hole]:
 def elements(found: Sequence[Hole]) -> int:
     """How many numbers they hold."""
     return sum(prod(hole.shape) for hole in found)
+
+
+def nodes(model: bytes) -> Iterator[onnx.NodeProto]:
+    """Those of the graph itself, but for the few that hold much."""
+    for number, _, a, b in _fields(model, 0, len(model)):
+        if _WITHIN["model"].get(number) == "graph":
+            fields = _fields(model, a, b)
+            inside = ((c, d) for n, _, c, d in fields if _WITHIN["graph"].get(n) == "node")
+            yield from (onnx.NodeProto.FromString(model[c:d]) for c, d in inside if d - c < _LARGE)
 
 
 def literals(model: bytes, found: Sequence[Hole]) -> list[bytes]:

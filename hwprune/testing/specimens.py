@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,10 +15,12 @@ from hwprune.codec.decoder import Decoded, DecodeError, decode
 from hwprune.codec.decoder.container import CHECK, HEAD, sections
 from hwprune.codec.dials import DeadZone
 from hwprune.codec.packing import pack_exact
+from hwprune.codec.products import matrix, places
 from hwprune.codec.shac import Sharing
 from hwprune.codec.skeleton import holes
 from hwprune.codec.surp import Surp
 from hwprune.codec.weights import Weight, weights
+from hwprune.quantize.gptq import Inverse, inverse
 from hwprune.testing.damage import damaged
 
 
@@ -35,7 +38,7 @@ def every_form(seed: int = 0) -> bytes:
     rng = np.random.default_rng(seed)
     loud = np.exp(rng.normal(size=(24, 1, 1, 1)))
     tensors: dict[str, NDArray[Any]] = {
-        "conv": (rng.laplace(size=(24, 8, 3, 3)) * loud).astype(np.float32),
+        "conv": (kernels(rng, 24, 8) * loud).astype(np.float32),
         "product": rng.laplace(size=(24, 20)).astype(np.float32),
         "half": rng.normal(size=(40, 30)).astype(np.float16),
         "sparse": (rng.normal(size=(40, 30)) * (rng.random((40, 30)) < 0.2)).astype(np.float32),
@@ -45,6 +48,7 @@ def every_form(seed: int = 0) -> bytes:
         "constant": np.full((50, 50), 7, np.uint8),
         "small": rng.normal(size=12).astype(np.float32),
         "scale": np.array(0.02, np.float32),
+        "kernels": np.rint(20 * kernels(rng, 24, 16)).clip(-128, 127).astype(np.int8),
         "codes": np.rint(rng.laplace(0, 20, (20, 16))).clip(-128, 127).astype(np.int8),
     }
     fixed = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
@@ -62,6 +66,12 @@ def every_form(seed: int = 0) -> bytes:
     graph = helper.make_graph(nodes, "forms", [x], [y], fixed)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     return bytes(model.SerializeToString())
+
+
+def kernels(rng: np.random.Generator, outputs: int, inputs: int) -> NDArray[Any]:
+    """Of 3 x 3 places that are alike."""
+    shape = (outputs, inputs)
+    return rng.laplace(size=(*shape, 1, 1)) + rng.laplace(size=(*shape, 3, 3)) / 2
 
 
 def int4(name: str, raw: bytes, shape: tuple[int, ...]) -> TensorProto:
@@ -115,10 +125,17 @@ def _files() -> Iterator[tuple[str, bytes]]:
     found = coded_weights(model)
     steps = {weight.index: float(weight.values.std()) / 4 for weight in found}
     yield "exact", pack_exact(model).file
-    yield "deadzone", DeadZone(model, found, steps).at(0.6).file
+    yield "deadzone", DeadZone(model, found, steps, _known(found)).at(0.6).file
     yield "surp", Surp(model, found).at(0.7).file
     for codec in ("ham", "shac"):
         yield codec, Sharing(model, found, codec).at(0.6).file
+
+
+def _known(found: list[Weight]) -> dict[int, Inverse]:
+    """Inputs that have nothing to do with one another, of the convolution alone."""
+    conv = next(weight for weight in found if weight.name == "conv")
+    apart, _, columns = matrix(conv, conv.values).shape
+    return {conv.index: inverse(torch.eye(columns).expand(apart, -1, -1), places(conv))}
 
 
 def _models(file: bytes) -> frozenset[bytes]:

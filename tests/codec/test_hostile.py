@@ -16,7 +16,7 @@ import hwprune.codec.decoder
 from hwprune.codec.container import write_sections
 from hwprune.codec.decoder import DecodeError, decode
 from hwprune.codec.decoder.budget import Budget
-from hwprune.codec.decoder.container import sections
+from hwprune.codec.decoder.container import document, sections
 from hwprune.codec.packing import pack_exact
 from hwprune.testing.bombs import bombs
 from hwprune.testing.damage import mended
@@ -128,7 +128,7 @@ def test_models_of_nothing_but_zeros_are_still_believed():
 
 def test_a_budget_ends():
     budget = Budget(100)
-    budget.take(400)
+    budget.take(800)
     with pytest.raises(DecodeError):
         budget.take(1)
     with pytest.raises(DecodeError):
@@ -159,3 +159,14 @@ def test_the_decoder_goes_along_on_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     for found in specimens():
         assert (tmp_path / found.name).read_bytes() in found.models
+
+
+def test_specimens_are_foretold():
+    """So that damage comes to coefficients, too."""
+    entries = [
+        (specimen.name, entry)
+        for specimen in specimens()
+        for entry in document(next(sections(specimen.file)).content)["tensors"]
+    ]
+    found = {(name, entry["form"]) for name, entry in entries if "foretold" in entry}
+    assert {("exact", "planes"), ("deadzone", "trellis")} <= found

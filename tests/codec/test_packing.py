@@ -123,9 +123,9 @@ def test_few_tensors_are_held_at_a_time(monkeypatch):
     most = 0
     own = exact
 
-    def watched(hole, data):
+    def watched(hole, data, unpacked):
         nonlocal most
-        found = own(hole, data)
+        found = own(hole, data, unpacked)
         array = found.arrays[0].values
         alive.append(weakref.ref(array))
         most = max(most, sum(ref() is not None for ref in alive))

@@ -15,7 +15,7 @@ class Budget:
     """
 
     def __init__(self, model_bytes: int) -> None:
-        self._elements = self._bytes = 4 * model_bytes  # elements may be of 2 bits
+        self._elements, self._bytes = 8 * model_bytes, 4 * model_bytes  # an element may be a bit
         self._work = (1 << 20) + model_bytes // 4  # about microseconds, besides those of elements
 
     def take(self, elements: int) -> None:

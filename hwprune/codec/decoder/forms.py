@@ -34,10 +34,7 @@ def planes(entry: Entry, parts: Parts, most: int) -> bytes:
     found = np.empty((count, len(marks)), np.uint8)
     for i, mark in enumerate(marks):
         if mark == "a":
-            array = parts.array()
-            if "foretold" in entry:
-                array = restored_integers(array, coefficients(entry["foretold"]))
-            found[:, i] = (_sized(array, count) + centre).astype(np.uint8)
+            found[:, i] = (_sized(_array(entry, parts), count) + centre).astype(np.uint8)
         else:
             found[:, i] = np.frombuffer(parts.verbatim(count), np.uint8)
     return found.tobytes()
@@ -49,9 +46,27 @@ def packed(entry: Entry, parts: Parts, most: int) -> bytes:
     _checked(count * bits // 8, most)
     if bits not in (2, 4):
         raise DecodeError(f"a tensor declares elements of {bits} bits")
-    values = _sized(parts.array(), count).reshape(-1, 8 // bits) & ((1 << bits) - 1)
+    values = _sized(_array(entry, parts), count).reshape(-1, 8 // bits) & ((1 << bits) - 1)
     joined: NDArray[np.int64] = (values << np.arange(0, 8, bits)).sum(1)
     return bytes(joined.astype(np.uint8))
+
+
+def words(entry: Entry, parts: Parts, most: int) -> bytes:
+    """Exact: numbers from `centre` on below `levels`, as many as fit into a word of `item` bytes,
+    the first one its most significant digit; the last word may hold fewer.
+    """
+    levels, each, item = (int(entry[name]) for name in ("levels", "each", "item"))
+    if item not in (1, 2) or levels < 2 or not 1 <= each <= 8 * item or levels**each > 256**item:
+        raise DecodeError(f"{each} numbers below {levels} do not fit into {item} bytes")
+    numbers = _array(entry, parts).reshape(-1).astype(np.int64) + int(entry["centre"])
+    count = -(-numbers.size // each)
+    _checked(count * item, most)
+    if not 0 <= numbers.min() <= numbers.max() < levels:
+        raise DecodeError(f"a word holds a number that is not below {levels}")
+    digits = np.zeros(count * each, np.int64)
+    digits[: numbers.size] = numbers
+    found: NDArray[np.int64] = digits.reshape(count, each) @ levels ** np.arange(each)[::-1]
+    return found.astype(f"<u{item}").tobytes()
 
 
 def palette(entry: Entry, parts: Parts, most: int) -> bytes:
@@ -170,6 +185,14 @@ def _checked(count: int, most: int) -> int:
     return count
 
 
+def _array(entry: Entry, parts: Parts) -> NDArray[np.int32]:
+    """The next array of integers, or what it leaves of each place of a kernel."""
+    array = parts.array()
+    if "foretold" not in entry:
+        return array
+    return restored_integers(array, coefficients(entry["foretold"]))
+
+
 def _sized(array: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     if array.size != count:
         raise DecodeError(f"a tensor of {count} elements has {array.size} weights")
@@ -181,6 +204,7 @@ FORMS: dict[str, Form] = {
     "plain": plain,
     "planes": planes,
     "packed": packed,
+    "words": words,
     "palette": palette,
     "sparse": sparse,
     "trellis": trellis,
