@@ -103,9 +103,9 @@ def test_families_share_tables_only_among_themselves():
 
 def test_no_more_elements_than_the_model_has_room_for():
     content = coded(np.zeros((10, 10, 10), np.int32))
-    assert back(content, 250)[0].size == 1000
+    assert back(content, 125)[0].size == 1000
     with pytest.raises(DecodeError, match="more weights"):
-        back(content, 249)
+        back(content, 124)
 
 
 def test_damaged_words_are_told():

@@ -113,12 +113,15 @@ def decode_arrays(content: memoryview, budget: Budget) -> list[NDArray[np.int32]
     return [_placed(layout, values, taken) for layout in layouts]
 
 
-def read_layout(entry: Mapping[str, Any], tables: int, budget: Budget) -> Layout:
-    """How an array uses that many tables. Raises DecodeError."""
+def read_layout(entry: Mapping[str, Any], tables: int, budget: Budget, bits: int = 1) -> Layout:
+    """How an array uses that many tables; elements stand for so many bits of the model at least.
+
+    Raises DecodeError.
+    """
     sizes = [int(size) for size in entry["shape"]]
     if len(sizes) != len(AXES) or min(sizes) < 1:
         raise DecodeError(f"an array declares the shape {sizes}")
-    budget.take(prod(sizes))
+    budget.take(bits * prod(sizes))
     classes = [_classes(entry.get(axis), size) for axis, size in zip(AXES, sizes, strict=True)]
     first, count = int(entry["first"]), int(entry.get("tables", 1))
     if not 0 <= first < first + count <= tables:

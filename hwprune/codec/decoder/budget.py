@@ -8,20 +8,20 @@ _PARSED = 2  # bytes of a description for one unit of work
 
 
 class Budget:
-    """Elements and bytes that a file may still unfold into, and work that it may still ask for.
+    """Bits and bytes that a file may still unfold into, and work that it may still ask for.
 
     A few bytes can declare thousands of arrays, tables or steps. What each of them takes is
     counted, so that time and memory are in proportion to the model, whatever a file says.
     """
 
     def __init__(self, model_bytes: int) -> None:
-        self._elements, self._bytes = 8 * model_bytes, 4 * model_bytes  # an element may be a bit
+        self._bits, self._bytes = 8 * model_bytes, 4 * model_bytes
         self._work = (1 << 20) + model_bytes // 4  # about microseconds, besides those of elements
 
-    def take(self, elements: int) -> None:
-        """Raises DecodeError where there are not so many left."""
-        self._elements -= elements
-        if self._elements < 0:
+    def take(self, bits: int) -> None:
+        """Of elements, the least that they stand for; raises DecodeError where there is no room."""
+        self._bits -= bits
+        if self._bits < 0:
             raise DecodeError("the file declares more weights than its model has room for")
 
     def spend(self, work: int) -> None:

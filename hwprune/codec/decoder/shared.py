@@ -83,7 +83,7 @@ def read_shared(content: memoryview, budget: Budget) -> Shared:
         matrices.append(_matrix(entry, start, streams))
     if not matrices or matrices[-1].streams.stop != len(streams.streams):
         raise DecodeError("a section has no arrays, or streams that are of none")
-    budget.take(sum(prod(matrix.shape) for matrix in matrices))
+    budget.take(2 * sum(prod(matrix.shape) for matrix in matrices))
     return Shared(matrices, streams)
 
 

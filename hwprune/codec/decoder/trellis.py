@@ -73,7 +73,7 @@ def decode_trellis(content: memoryview, budget: Budget) -> list[NDArray[np.int32
     meta = budget.document(content[4 : 4 + length])
     tables, bits = read_tables(meta, budget)
     _check(tables)
-    layouts = [read_layout(entry, len(tables) // 2, budget) for entry in meta["arrays"]]
+    layouts = [read_layout(entry, len(tables) // 2, budget, 2) for entry in meta["arrays"]]
     total = sum(prod(layout.shape) for layout in layouts)
     if not layouts:
         raise DecodeError("a section has no arrays")
