@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from hwprune.errors import UsageError
 from hwprune.frontend.dataset import DataSet, balanced_order
 from hwprune.network.run import is_classifier
+from hwprune.stages.pack_dials import probed
 from hwprune.stages.pack_subject import CALIBRATION, Subject
 from hwprune.stages.quality import lost_answers
 
-_JUDGED = 4096  # samples at most, of each of two sets
+_JUDGED, _WORK = (4096, 16384), 4e12  # samples at most, of each of two sets; multiplications
 _PORTION = 1024  # after which a file may turn out to be hopeless
 _HOPELESS = 4.0  # standard errors by which it loses too much
 
@@ -33,8 +34,9 @@ class Judge:
         """
         self._subject, self._tell = subject, tell
         train, seed = subject.splits.train, subject.options.seed
-        left = balanced_order(train, seed)[CALIBRATION:_JUDGED]
-        held_out = balanced_order(subject.splits.search, seed + 1)[:_JUDGED]
+        most = _samples(subject)
+        left = balanced_order(train, seed)[CALIBRATION:most]
+        held_out = balanced_order(subject.splits.search, seed + 1)[:most]
         self._portions = [*_cut(subject.splits.search, held_out), *_cut(train, left)]
         self._before = [self._answers(subject.data, i) for i in range(len(self._portions))]
 
@@ -62,6 +64,12 @@ class Judge:
             )
         answers: Answers = found[0].argmax(1).numpy()
         return answers
+
+
+def _samples(subject: Subject) -> int:
+    """The more, the less a sample takes: a bound of a third of a point needs many."""
+    wanted = int(_WORK / max(1, probed(subject).multiplications))
+    return min(max(wanted, _JUDGED[0]), _JUDGED[1])
 
 
 def _cut(data: DataSet, order: NDArray[np.int64]) -> list[DataSet]:
