@@ -25,7 +25,7 @@ from hwprune.codec.weights import Weight
 from hwprune.quantize.gptq import Inverse, by_column
 
 MOST_STEPS = 1 << 14  # that a weight may have
-_PRICE = 0.01  # of a bit, in steps^2: weights that are all too small add up from layer to layer
+_PRICE = 0.005  # of a bit, in steps^2: weights that are all too small add up from layer to layer
 _ERROR = 0.05  # mean square of an error, in steps^2
 _RUN = 128  # elements of a path, about
 _EXACT = ((0.0, 0.0), (0.5, 0.5))  # steps by which the grids' points are smaller than numbers
