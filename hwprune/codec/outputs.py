@@ -85,7 +85,9 @@ class _Walk:
         steps, self._foretold = weight.values / np.float32(product.step), product.foretold
         left = steps if self._foretold is None else rest(steps, self._foretold)
         whole, self._sizes = matrix(weight, steps), matrix(weight, expected_sizes(left))
-        self._points = np.empty(whole.shape, np.float32)  # what a decoder will have
+        if self._foretold is not None:
+            _check_order(known, len(self._foretold))
+            self._points = np.zeros(whole.shape, np.float32)  # what a decoder will have
         self.found: NDArray[np.int32] = np.empty(whole.shape, np.int32)
         self._outputs, self._apart = whole.shape[1], groups(weight)
         self._mean = known.spreads.log().mean().exp().item()  # a step is for errors of this cost
@@ -108,7 +110,8 @@ class _Walk:
         column = self._next.index
         self.found[:, :, column : column + 1] = numbers
         found = torch.from_numpy(points(numbers, 1.0, _EXACT)) + self._known
-        self._points[:, :, column : column + 1] = found.numpy()
+        if self._foretold is not None:
+            self._points[:, :, column : column + 1] = found.numpy()
         try:
             self._next = self._columns.send(found)
         except StopIteration:
@@ -117,7 +120,7 @@ class _Walk:
 
     def _taken(self, column: int) -> torch.Tensor:
         """What is foretold of a column by the places before it."""
-        found = torch.zeros(*self._points.shape[:2], 1)
+        found = torch.zeros(*self.found.shape[:2], 1)
         if self._foretold is not None:
             place = column % len(self._foretold)
             before = torch.from_numpy(self._points[:, :, column - place : column])
@@ -129,3 +132,10 @@ class _Walk:
         """All outputs that there are for it, where several columns are side by side."""
         apart = column.reshape(self._apart, -1, self._outputs).swapaxes(0, 1)
         return apart.reshape(-1, self._apart * self._outputs)
+
+
+def _check_order(known: Inverse, places: int) -> None:
+    """Raises ValueError where a place would be rounded before one that foretells it."""
+    order = known.order.reshape(-1, places)
+    if torch.any(order[:, 1:] != order[:, :-1] + 1) or torch.any(order[:, 0] % places):
+        raise ValueError(f"columns are not in the order of their kernels' {places} places")

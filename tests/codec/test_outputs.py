@@ -51,3 +51,17 @@ def test_rows_of_half_precision_cost_next_to_nothing(product):
 
     halved = Product(product.weight, product.step, product.known.half())
     assert lost(halved) < 1.05 * lost(product)
+
+
+def test_places_are_rounded_in_their_order():
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(size=(40, 30, 1)), 9, 2) + 0.1 * rng.normal(size=(40, 30, 9))
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    weight = Weight(0, "w", "float32", (40, 30, 3, 3), values.astype(np.float32), node, "x", None)
+    rows = rng.normal(size=(1, 600, 270)).astype(np.float32)
+    moment = torch.from_numpy(rows.swapaxes(1, 2) @ rows)
+    product = Product(weight, 0.2, inverse(moment, 9))
+    assert product.foretold is not None
+    assert len(list(for_outputs([product]))) == 1
+    with pytest.raises(ValueError, match="9 places"):
+        list(for_outputs([Product(weight, 0.2, inverse(moment))]))
