@@ -102,7 +102,7 @@ class Network:
 
     def variants(self) -> dict[str, Dial]:
         """`deadzone` without what makes it good, one thing after the other."""
-        data, probe = self.subject.data, probed(self.subject)
+        data, probe = self.subject.data, probed(self.subject, 256)
         found = probe.weights
         known = inverses(found, moments(probe))
         alike = {w.index: 0.5 * float(w.values.std()) for w in found}

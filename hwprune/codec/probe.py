@@ -48,8 +48,7 @@ class Probe:
         self._inputs = [i.name for i in given]
         sizes = [i.shape[0] for i in given]
         self._batch = sizes[0] if isinstance(sizes[0], int) else 1
-        least = max(len(x[0]), self._batch)
-        self.x = tuple(np.resize(a, (least, *a.shape[1:])) if len(a) < least else a for a in x)
+        self.x = self._whole(x)
         self._outputs = [o.name for o in self._session.get_outputs()][: len(model.graph.output)]
 
     @property
@@ -63,10 +62,10 @@ class Probe:
         tensors = next(self.read(list(dict.fromkeys(w.data for w in self.weights))))
         return sum(multiplications(w, tensors[w.data]) for w in self.weights) // self._batch
 
-    def of(self, samples: int) -> "Probe":
-        """A probe that looks at the first samples only, in whole batches."""
+    def on(self, x: Samples) -> "Probe":
+        """The same, on other samples."""
         found = copy(self)
-        found.x = tuple(a[: -(-samples // self._batch) * self._batch] for a in self.x)
+        found.x = self._whole(x)
         return found
 
     def outputs(self, exchanged: Mapping[str, Array] | None = None) -> list[Array]:
@@ -90,6 +89,11 @@ class Probe:
             while portion := list(islice(batches, self._threads)):
                 yield from pool.map(tensors, portion)
 
+    def _whole(self, x: Samples) -> Samples:
+        """Batches that are full: samples are repeated where there are too few of them."""
+        count = -(-len(x[0]) // self._batch) * self._batch
+        return tuple(np.resize(a, (count, *a.shape[1:])) if len(a) < count else a for a in x)
+
     def _run(self, x: Samples, wanted: list[str], exchanged: Mapping[str, Array]) -> list[Array]:
         feeds = dict(zip(self._inputs, x, strict=True)) | self._held | dict(exchanged)
         with _runnable():
@@ -97,8 +101,8 @@ class Probe:
         return found
 
     def _batches(self) -> Iterator[Samples]:
-        """As many samples at a time as the model reads; what is left over is not looked at."""
-        for start in range(0, len(self.x[0]) - self._batch + 1, self._batch):
+        """As many samples at a time as the model reads."""
+        for start in range(0, len(self.x[0]), self._batch):
             yield tuple(a[start : start + self._batch] for a in self.x)
 
 

@@ -38,7 +38,8 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
             stage.update(next(ticks))
 
         work = max(1, probe.multiplications)
-        some, many = _of(probe, _EFFECTS, work * (1 + len(found))), _of(probe, _MOMENTS, work)
+        some = probe.on(what.samples(_count(_EFFECTS, work * (1 + len(found)))))
+        many = probe.on(what.samples(_count(_MOMENTS, work)))
         second = {} if codec == "surp" else moments(many, what.options.seed)
         tick()
         if codec in ("surp", "ham", "shac"):
@@ -50,16 +51,16 @@ def dial_of(what: Subject, progress: Progress) -> Dial:
     return DeadZone(what.data, found, steps, known)
 
 
-def probed(what: Subject) -> Probe:
+def probed(what: Subject, samples: int = 1) -> Probe:
     """Of its weights, on samples of its data."""
     model = onnx.load_from_string(what.data)
     found = weights(model, what.data, holes(what.data))
-    return Probe(model, found, what.samples(CALIBRATION), what.options.threads)
+    return Probe(model, found, what.samples(samples), what.options.threads)
 
 
-def _of(probe: Probe, limits: tuple[float, int], work: int) -> Probe:
-    """On as many samples as may be looked at, if each takes so many multiplications."""
-    return probe.of(min(max(int(limits[0] / work), limits[1]), CALIBRATION))
+def _count(limits: tuple[float, int], work: int) -> int:
+    """Samples that may be looked at, if each takes so many multiplications."""
+    return min(max(int(limits[0] / work), limits[1]), CALIBRATION)
 
 
 def _unrounded(

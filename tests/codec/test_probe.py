@@ -65,7 +65,7 @@ def test_tensors_inside_and_inputs_are_read(probe):
 
 def test_fewer_samples(probe):
     assert probe.batches == 6
-    few = probe.of(2)
+    few = probe.on((X[:2],))
     assert few.batches == 2
     np.testing.assert_allclose(few.outputs()[0], probe.outputs()[0][:2], rtol=1e-4, atol=1e-4)
 
@@ -92,8 +92,8 @@ def test_batches_are_whole_however_few_samples_there_are():
     few = Probe(model, weights, (rows[:3],))
     np.testing.assert_allclose(few.outputs()[0], rows[[0, 1, 2, 0]] @ values, rtol=1e-5, atol=1e-5)
     many = Probe(model, weights, (rows,))
-    assert (many.batches, many.of(5).batches, many.of(1).batches) == (2, 2, 1)
-    np.testing.assert_allclose(many.of(2).outputs()[0], rows[:4] @ values, rtol=1e-5, atol=1e-5)
+    assert (few.batches, many.batches, few.on((rows[:8],)).batches) == (1, 3, 2)
+    np.testing.assert_allclose(many.outputs()[0][:10], rows @ values, rtol=1e-5, atol=1e-5)
 
 
 def test_multiplications_of_a_sample(probe):
