@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from hwprune.frontend.split import Splits
 from hwprune.report.schema import Quality
 from hwprune.stages.pack_options import PackOptions
 from hwprune.stages.quality import report_quality
-from hwprune.stages.sources import read_splits
+from hwprune.stages.sources import SYNTHETIC, read_splits
 from hwprune.verify.outputs import file_outputs
 
 Outputs = list[torch.Tensor]
 CALIBRATION = 256  # samples that weights are rounded for
+_SYNTHETIC_BYTES, _LEAST = 64 << 20, 64  # of made-up samples, and how many there are at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,14 @@ def subject(data: bytes, options: PackOptions) -> Subject:
         )
     shape = _shape(outputs[0])
     labels = shape[1] if len(outputs) == 1 and len(shape) == 2 else None
-    splits, known = read_splits(options.data, inputs, labels)
+    splits, known = read_splits(options.data, inputs, labels, synthetic=_synthetic(inputs))
     return Subject(data, splits, known, options)
+
+
+def _synthetic(inputs: Sequence[Input]) -> int:
+    """Samples to make up: no more than take little memory beside a network of their size."""
+    each = sum(4 * prod(one.shape[1:]) for one in inputs)
+    return min(max(_SYNTHETIC_BYTES // max(1, each), _LEAST), SYNTHETIC)
 
 
 def _inputs(model: onnx.ModelProto, options: PackOptions) -> Sequence[Input]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from hwprune.stages.options import JOINT, CompileOptions, DataOptions
 from hwprune.stages.subject import Subject
 from hwprune.stages.training import check_training
 
-_SYNTHETIC, _SYNTHETIC_BYTES = (32, 256), 32 << 20  # samples where there are no data
+SYNTHETIC = 256  # samples where there is no data at all
 _CALIBRATION = 4096  # samples at most, for repair and for activation ranges
 _SEARCH = 2048  # samples at most, to compare candidates
 _TRAINING = (*sorted(TRAINED), JOINT)  # searches
@@ -135,10 +134,12 @@ def read_splits(
     labels: int | None,
     known: Normalization | None = None,
     bundled: str | None = None,
+    synthetic: int = SYNTHETIC,
 ) -> tuple[Splits, bool]:
     """As `load_splits`, for a network of which only inputs and classes are known.
 
-    `known` is how its images are normalised, `bundled` the data that go with it.
+    `known` is how its images are normalised, `bundled` the data that go with it, `synthetic` how
+    many samples are made up where there are none.
     """
     spec = options.data or (bundled if not (options.train_data or options.eval_data) else None)
     normalization = _normalization(options, known)
@@ -148,15 +149,8 @@ def read_splits(
 
     data, train, evaluation = load(spec), load(options.train_data), load(options.eval_data)
     if data is None and train is None and evaluation is None:
-        data = made_up(inputs, _synthetic_samples(inputs), options.seed)
-        return split(data, None, None, options.seed), False
+        return split(made_up(inputs, synthetic, options.seed), None, None, options.seed), False
     return split(data, train, evaluation, options.seed), True
-
-
-def _synthetic_samples(inputs: Sequence[Input]) -> int:
-    least, most = _SYNTHETIC
-    each = sum(4 * prod(one.shape[1:]) for one in inputs)
-    return min(max(_SYNTHETIC_BYTES // max(1, each), least), most)
 
 
 def classes(graph: gs.Graph) -> int | None:
