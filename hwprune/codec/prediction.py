@@ -12,6 +12,7 @@ from hwprune.codec.decoder.tables import ORIGIN, TOP
 
 _QUIET = 10.0  # errors: kernels below them tell little
 _DAMPING = 1e-3  # of the mean power of a place
+_TINY = 1e-30  # power of a place that is always zero
 _COST = 8.0  # bits of a coefficient
 _MOST_ZEROS = 0.2  # of the elements: where there are more, the rest would have none of them
 
@@ -33,7 +34,7 @@ def predictor(values: NDArray[Any], error: float = 0.0) -> Integers | None:
         found[p, :p] = np.clip(np.rint(ONE * taken), -MIDDLE, TOP - MIDDLE)
     taken, whole = found / ONE, np.eye(places) - found / ONE
     left = np.diag(whole @ power @ whole.T + noise * taken @ taken.T)
-    gain = 0.5 * np.log2(np.diag(power) / left).sum()
+    gain = 0.5 * np.log2(np.maximum(np.diag(power), _TINY) / np.maximum(left, _TINY)).sum()
     return found if gain * (values.size // places) > _COST * places * (places - 1) / 2 else None
 
 

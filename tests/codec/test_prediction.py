@@ -102,6 +102,16 @@ def test_what_is_not_worth_it(values):
     assert predictor(values.astype(np.float32)) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_place_that_is_always_zero():
+    values = smooth((60, 40, 9))
+    values[:, :, 4] = 0
+    foretold = predictor(values)
+    assert not foretold[4].any()
+    assert not foretold[:, 4].any()
+    assert foretold[8, 7] > 0
+
+
 @pytest.mark.parametrize("text", ["", "WW", "W" * 5, "\x00", "W" * (65 * 32)])
 def test_coefficients_that_cannot_be(text):
     with pytest.raises(DecodeError):
