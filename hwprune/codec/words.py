@@ -30,7 +30,7 @@ def unpacked_shapes(model: bytes, found: Sequence[Hole]) -> dict[int, tuple[int,
     shapes = {}
     for name, index in names.items():
         shape = _shape(name, found[index], readers)
-        if shape in names:
+        if shape and shape in names:
             given = found[names[shape]]
             if given.kind == onnx.TensorProto.INT64:
                 shapes[index] = tuple(int(n) for n in given.read(model).reshape(-1))
@@ -45,7 +45,7 @@ def _shape(name: str, hole: Hole, readers: Mapping[str, list[onnx.NodeProto]]) -
     node = _reader(node.output[0], "Gather", readers) if node else None
     shape = ""
     while node is not None:
-        shape = node.input[1] if node.op_type == "Reshape" else shape
+        shape = node.input[1] if node.op_type == "Reshape" and len(node.input) > 1 else shape
         following = readers.get(node.output[0], [])
         node = following[0] if len(following) == 1 else None
         if node is not None and node.op_type not in _ON_THE_WAY:
@@ -69,7 +69,7 @@ def digits(words: NDArray[Any], shape: tuple[int, ...]) -> tuple[Integers, int, 
     """
     count = prod(shape)
     each, most = -(-count // len(words)), 256**words.itemsize
-    if each < 2 or -(-count // each) != len(words):
+    if not 2 <= each <= 8 * words.itemsize or -(-count // each) != len(words):
         return None
     least = max(2, int(int(words.max()) ** (1 / each)))
     bases = [b for b in range(least, least + _BASES) if int(words.max()) < b**each <= most]

@@ -68,6 +68,7 @@ def test_digits_of_another_shape_are_none():
     assert digits(words, (40, 30, 3, 4)) is None
     assert digits(words, (40, 30, 3, 1)) is None
     assert digits(words, (40, 30, 9)) is not None
+    assert digits(words, (1 << 40, 1 << 20)) is None
 
 
 def test_other_graphs_have_none():
@@ -75,6 +76,16 @@ def test_other_graphs_have_none():
     cast = next(n for n in model.graph.node if n.op_type == "Cast")
     model.graph.output.append(onnx.ValueInfoProto(name=cast.output[0]))
     model.graph.node.append(onnx.helper.make_node("Identity", [cast.output[0]], ["z"]))
+    data = model.SerializeToString()
+    assert unpacked_shapes(data, holes(data)) == {}
+    assert decode(pack_exact(data).file).model == data
+
+
+def test_a_reshape_of_old_opsets_tells_no_shape():
+    model = onnx.load_model_from_string(stored(weights(15), 15))
+    for node in model.graph.node:
+        if node.op_type == "Reshape":
+            del node.input[1:]
     data = model.SerializeToString()
     assert unpacked_shapes(data, holes(data)) == {}
     assert decode(pack_exact(data).file).model == data
