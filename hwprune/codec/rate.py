@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hwprune.codec.decoder import decode
 
-_FINE = 2.0**-8  # of the dial: files nearer to one another are alike
+_FINE = 2.0**-9  # of the dial: files nearer to one another are alike
 _NEAR, _AIM = 0.995, 0.998  # of the rate that a file may have: what will do, and what is tried
 _NEAREST = 0.05  # to a file that was tried, of what is left between two
 _SLOPE, _START = 11.0, 0.9  # bits that all of the dial takes away, and where none would be left
@@ -119,7 +119,7 @@ def coarsest_within(dial: Dial, fits: Callable[[Packed], bool]) -> tuple[Packed,
         It and True, or the finest file and False where not even that fits.
     """
     best, low, high = None, 0.0, 1.0
-    while high - low > _FINE:
+    while high - low > 2 * _FINE:  # what is lost is not known so exactly
         middle = (low + high) / 2
         found = dial.at(middle)
         if fits(found):
