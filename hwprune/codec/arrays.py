@@ -12,7 +12,7 @@ from hwprune.codec.classes import Loudness, loudness
 from hwprune.codec.container import fold_document
 from hwprune.codec.decoder.arrays import AXES, MOST_LANE, Layout
 from hwprune.codec.decoder.tables import ORIGIN
-from hwprune.codec.tables import Described, describe
+from hwprune.codec.tables import Described, describe, entropy
 
 Integers = NDArray[Any]
 _BITS = 14  # of probabilities
@@ -105,12 +105,7 @@ def _choice(
 
 def _class_bits(layout: Layout) -> float:
     """About what the classes of an array take."""
-    found = 0.0
-    for classes in layout.classes:
-        counts = np.bincount(classes)
-        shares = counts[counts > 0] / len(classes)
-        found -= len(classes) * float((shares * np.log2(shares)).sum())
-    return found
+    return sum(len(classes) * entropy(np.bincount(classes)) for classes in layout.classes)
 
 
 def _gathered(

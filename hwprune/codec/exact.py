@@ -12,6 +12,7 @@ from hwprune.codec.arrays import Symbols, chosen
 from hwprune.codec.coded import Coded, view
 from hwprune.codec.prediction import predictor, rest_of_integers, written
 from hwprune.codec.skeleton import Hole
+from hwprune.codec.tables import entropy
 from hwprune.codec.words import digits
 
 _SMALL = 1 << 11  # bytes: fewer are compressed together with others'
@@ -140,9 +141,7 @@ def _planes(raw: NDArray[Any], family: str, reals: NDArray[Any] | None = None) -
     split = np.ascontiguousarray(raw).view(np.uint8).reshape(raw.size, -1)
     marks, arrays, verbatim = "", [], []
     for i, plane in enumerate(split.T):
-        counts = np.bincount(plane)
-        shares = counts[counts > 0] / raw.size
-        coded = -(shares * np.log2(shares)).sum() < _WORTH
+        coded = entropy(np.bincount(plane)) < _WORTH
         marks += "a" if coded else "v"
         if coded:
             shape = view(raw.shape)

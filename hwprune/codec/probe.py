@@ -4,7 +4,6 @@ Any file that the runtime runs can be probed: nothing is translated.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from hwprune.codec.products import multiplications
-from hwprune.codec.weights import Weight
+from hwprune.codec.weights import Weight, tensors
 from hwprune.errors import UnsupportedModelError
 
 Array = NDArray[Any]
@@ -41,10 +40,11 @@ class Probe:
         self, model: onnx.ModelProto, weights: Sequence[Weight], x: Samples, threads: int = 1
     ) -> None:
         self.weights, self._threads = weights, threads
-        self._session = _session(_light(model, weights))
-        tensors = _tensors(model, {weight.name for weight in weights})
-        self._held = {name: numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
-        given = [i for i in self._session.get_inputs() if i.name not in tensors][: len(x)]
+        every = tensors(model)
+        own = {weight.name: every[weight.name] for weight in weights}
+        self._session = _session(_light(model, own, [weight.data for weight in weights]))
+        self._held = {name: numpy_helper.to_array(tensor) for name, tensor in own.items()}
+        given = [i for i in self._session.get_inputs() if i.name not in own][: len(x)]
         self._inputs = [i.name for i in given]
         sizes = [i.shape[0] for i in given]
         self._batch = sizes[0] if isinstance(sizes[0], int) else 1
@@ -59,8 +59,8 @@ class Probe:
     @property
     def multiplications(self) -> int:
         """About how many a sample takes."""
-        tensors = next(self.read(list(dict.fromkeys(w.data for w in self.weights))))
-        return sum(multiplications(w, tensors[w.data]) for w in self.weights) // self._batch
+        batch = next(self.read(list(dict.fromkeys(w.data for w in self.weights))))
+        return sum(multiplications(w, batch[w.data]) for w in self.weights) // self._batch
 
     def on(self, x: Samples) -> "Probe":
         """The same, on other samples."""
@@ -79,7 +79,7 @@ class Probe:
         """What stands in some tensors, batch by batch."""
         inside = [name for name in names if name not in self._inputs]
 
-        def tensors(x: Samples) -> dict[str, Array]:
+        def batch(x: Samples) -> dict[str, Array]:
             given = dict(zip(self._inputs, x, strict=True))
             found = self._run(x, inside, {}) if inside else []
             return given | dict(zip(inside, found, strict=True))
@@ -87,7 +87,7 @@ class Probe:
         with ThreadPoolExecutor(self._threads) as pool:
             batches = self._batches()
             while portion := list(islice(batches, self._threads)):
-                yield from pool.map(tensors, portion)
+                yield from pool.map(batch, portion)
 
     def _whole(self, x: Samples) -> Samples:
         """Batches that are full: samples are repeated where there are too few of them."""
@@ -106,21 +106,23 @@ class Probe:
             yield tuple(a[start : start + self._batch] for a in self.x)
 
 
-def _light(model: onnx.ModelProto, weights: Sequence[Weight]) -> onnx.ModelProto:
-    """The model with its weights as inputs, which gives out what they multiply."""
-    names = {weight.name for weight in weights}
+def _light(
+    model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto], read: Sequence[str]
+) -> onnx.ModelProto:
+    """The model with its weights as inputs, which gives out the tensors that are read, too."""
+    names = set(weights)
     found = onnx.ModelProto()
     _copy(model, found, {"graph"})
     _copy(model.graph, found.graph, {"initializer", "node"})
     found.graph.initializer.extend(t for t in model.graph.initializer if t.name not in names)
     found.graph.node.extend(n for n in model.graph.node if names.isdisjoint(n.output))
     own = {i.name for i in found.graph.input}
-    for name, tensor in _tensors(model, names).items():
+    for name, tensor in weights.items():
         if name not in own:
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
             found.graph.input.append(info)
     out = {o.name for o in found.graph.output} | {i.name for i in found.graph.input}
-    for name in dict.fromkeys(weight.data for weight in weights):
+    for name in dict.fromkeys(read):
         if name not in out:
             found.graph.output.append(onnx.ValueInfoProto(name=name))
     return found
@@ -135,13 +137,6 @@ def _copy(source: Proto, target: Proto, without: set[str]) -> None:
             setattr(target, field.name, value)
         else:
             getattr(target, field.name).extend(value)
-
-
-def _tensors(model: onnx.ModelProto, names: AbstractSet[str]) -> dict[str, onnx.TensorProto]:
-    """Initializers, and what Constant nodes hold, of these names."""
-    nodes = (n for n in model.graph.node if n.op_type == "Constant" and n.output[0] in names)
-    found = {n.output[0]: a.t for n in nodes for a in n.attribute if a.name == "value"}
-    return {t.name: t for t in model.graph.initializer if t.name in names} | found
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -46,6 +46,12 @@ class Described:
         return float(data + _TABLE_BITS + _SYMBOL_BITS * len(share))
 
 
+def entropy(counts: NDArray[Any]) -> float:
+    """Bits of a value, if values occur so often."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
 def describe(lowest: int, counts: Counts, bits: int, escapes: bool = True) -> Described:
     """The table of values `lowest`, `lowest` + 1, ... that occur so often.
 

@@ -90,7 +90,7 @@ def weights(model: onnx.ModelProto, data: bytes, found: Sequence[Hole]) -> list[
     by_name = {hole.name: i for i, hole in enumerate(found)}
     if len(by_name) < len(found):  # a name that is used twice, in branches: nobody knows by whom
         by_name = {n: i for n, i in by_name.items() if sum(h.name == n for h in found) == 1}
-    fixed = {t.name: t for t in model.graph.initializer} | _constants(model)
+    fixed = tensors(model)
     readers = _readers(model)
     candidates = (
         _weight(name, index, found[index], data, readers, fixed, by_name)
@@ -99,9 +99,11 @@ def weights(model: onnx.ModelProto, data: bytes, found: Sequence[Hole]) -> list[
     return sorted((w for w in candidates if w is not None), key=lambda w: w.index)
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """By name the initializers, and what Constant nodes hold."""
     nodes = (n for n in model.graph.node if n.op_type == "Constant")
-    return {n.output[0]: a.t for n in nodes for a in n.attribute if a.name == "value"}
+    constants = {n.output[0]: a.t for n in nodes for a in n.attribute if a.name == "value"}
+    return {t.name: t for t in model.graph.initializer} | constants
 
 
 def _readers(model: onnx.ModelProto) -> Mapping[str, list[tuple[onnx.NodeProto, int]]]:

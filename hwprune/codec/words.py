@@ -14,42 +14,43 @@ import onnx
 from numpy.typing import NDArray
 
 from hwprune.codec.skeleton import Hole, nodes
+from hwprune.codec.tables import entropy
 
 Integers = NDArray[np.int32]
 _BASES, _SAMPLE = 40, 1 << 16  # that are tried, and words on which
+_WORDS = {int(onnx.TensorProto.UINT8), int(onnx.TensorProto.UINT16)}
 _ON_THE_WAY = {"Reshape", "Slice"}
 
 
 def unpacked_shapes(model: bytes, found: Sequence[Hole]) -> dict[int, tuple[int, ...]]:
     """By the index of a hole that holds words, the shape of the weights that they stand for."""
-    names = {hole.name: i for i, hole in enumerate(found)}
+    words = {h.name: i for i, h in enumerate(found) if h.kind in _WORDS and len(h.shape) == 1}
+    if not words:
+        return {}
+    numbers = {hole.name: hole for hole in found if hole.kind == onnx.TensorProto.INT64}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes(model):
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    shapes = {}
-    for name, index in names.items():
-        shape = _shape(name, found[index], readers)
-        if shape and shape in names:
-            given = found[names[shape]]
-            if given.kind == onnx.TensorProto.INT64:
-                shapes[index] = tuple(int(n) for n in given.read(model).reshape(-1))
+    named = ((index, _shape(name, readers)) for name, index in words.items())
+    shapes = {
+        index: tuple(int(n) for n in numbers[shape].read(model).reshape(-1))
+        for index, shape in named
+        if shape and shape in numbers
+    }
     return {index: shape for index, shape in shapes.items() if min(shape, default=0) > 0}
 
 
-def _shape(name: str, hole: Hole, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
+def _shape(name: str, readers: Mapping[str, list[onnx.NodeProto]]) -> str:
     """The name of the shape that words are given at last, behind Cast and Gather; "" if none is."""
-    if hole.kind not in (onnx.TensorProto.UINT8, onnx.TensorProto.UINT16) or len(hole.shape) != 1:
-        return ""
     node = _reader(name, "Cast", readers)
     node = _reader(node.output[0], "Gather", readers) if node else None
     shape = ""
     while node is not None:
         shape = node.input[1] if node.op_type == "Reshape" and len(node.input) > 1 else shape
         following = readers.get(node.output[0], [])
-        node = following[0] if len(following) == 1 else None
-        if node is not None and node.op_type not in _ON_THE_WAY:
-            node = None
+        alone = len(following) == 1 and following[0].op_type in _ON_THE_WAY
+        node = following[0] if alone else None
     return shape
 
 
@@ -75,7 +76,7 @@ def digits(words: NDArray[Any], shape: tuple[int, ...]) -> tuple[Integers, int, 
     bases = [b for b in range(least, least + _BASES) if int(words.max()) < b**each <= most]
     if not bases:
         return None
-    base = min(bases, key=lambda base: _entropy(_digits(words[:_SAMPLE], base, each)))
+    base = min(bases, key=lambda base: entropy(np.bincount(_digits(words[:_SAMPLE], base, each))))
     found = _digits(words, base, each)
     return None if found[count:].any() else (found[:count].reshape(shape), base, each)
 
@@ -84,9 +85,3 @@ def _digits(words: NDArray[Any], base: int, each: int) -> Integers:
     powers = base ** np.arange(each, dtype=np.int32)[::-1]
     found: Integers = words.astype(np.int32)[:, None] // powers % np.int32(base)
     return found.reshape(-1)
-
-
-def _entropy(values: Integers) -> float:
-    counts = np.bincount(values)
-    shares = counts[counts > 0] / len(values)
-    return float(-(shares * np.log2(shares)).sum())

@@ -13,7 +13,7 @@ from hwprune.codec.dials import common_factor
 from hwprune.codec.products import from_matrix, matrix
 from hwprune.codec.rate import Packed
 from hwprune.codec.skeleton import elements, holes
-from hwprune.codec.weights import Values, Weight
+from hwprune.codec.weights import Values, Weight, tensors
 from hwprune.export.compact import compact
 from hwprune.quantize.formulas import least_error
 from hwprune.quantize.gptq import Inverse, gptq
@@ -76,10 +76,7 @@ class FewLevels:
 
 def exchanged(model: onnx.ModelProto, values: Mapping[str, Values]) -> onnx.ModelProto:
     """The model itself, with other values in some initializers and Constant nodes, by name."""
-    held = {t.name: t for t in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            held.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    held = tensors(model)
     for name, array in values.items():
         tensor = held[name]
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)

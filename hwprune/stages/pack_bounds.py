@@ -28,7 +28,7 @@ def fitted(what: Subject, dial: Dial, progress: Progress) -> Packed:
     if most_rate is not None:
         found = _sized(dial, most_rate, progress)
         if most_drop is not None:
-            _check_drop(what, found, most_drop)
+            _check_drop(what, found, most_drop, progress)
         return found
     return _as_good(what, dial, most_drop or 0.0, progress)
 
@@ -80,8 +80,9 @@ def _as_good(what: Subject, dial: Dial, most: float, progress: Progress) -> Pack
     return found
 
 
-def _check_drop(what: Subject, found: Packed, most: float) -> None:
-    lost = Judge(what).lost_points(found.model)
+def _check_drop(what: Subject, found: Packed, most: float, progress: Progress) -> None:
+    with progress.stage("judge") as stage:
+        lost = Judge(what, lambda text: stage.update(0, text)).lost_points(found.model)
     if lost > most:
         raise InfeasibleError(
             f"the best file of {format_bytes(len(found.file))} loses {lost:.2f} points, "
