@@ -22,7 +22,7 @@ from hwprune.codec.prediction import predictor, rest
 from hwprune.codec.products import from_matrix, groups, matrix, outputs_axis
 from hwprune.codec.viterbi import Elements, Numbers, Values, best_paths
 from hwprune.codec.weights import Weight
-from hwprune.quantize.gptq import Inverse, by_column
+from hwprune.quantize.gptq import Column, Inverse, by_column
 
 MOST_STEPS = 1 << 14  # that a weight may have
 _PRICE = 0.005  # of a bit, in steps^2: weights that are all too small add up from layer to layer
@@ -92,12 +92,11 @@ class _Walk:
         self._outputs, self._apart = whole.shape[1], groups(weight)
         self._mean = known.spreads.log().mean().exp().item()  # a step is for errors of this cost
         self._columns = by_column(torch.from_numpy(whole), known)
-        self._next = next(self._columns)
+        self._turn_to(next(self._columns))
 
     def elements(self) -> Elements:
         """Of the next column; a bit is worth the more, the less an error in it costs."""
         column = self._next
-        self._known = self._taken(column.index)
         near = (column.values - self._known).clamp(-2 * MOST_STEPS, 2 * MOST_STEPS)
         weights = ((self._mean / column.spread) ** 2).expand_as(near)
         sizes = self._sizes[:, :, column.index]
@@ -113,10 +112,14 @@ class _Walk:
         if self._foretold is not None:
             self._points[:, :, column : column + 1] = found.numpy()
         try:
-            self._next = self._columns.send(found)
+            self._turn_to(self._columns.send(found))
         except StopIteration:
             return False
         return True
+
+    def _turn_to(self, column: Column) -> None:
+        """The next one, and what is foretold of it."""
+        self._next, self._known = column, self._taken(column.index)
 
     def _taken(self, column: int) -> torch.Tensor:
         """What is foretold of a column by the places before it."""
